@@ -1,0 +1,1 @@
+"""Boxes by name."""
