@@ -1,8 +1,8 @@
 """The tree of errors.
 
     RegrowError                kind            who branches on it
-    ├── ConfigError            config          start-up, `regrow doctor`: exit code 2
-    ├── Refused                (given)         a request that is understood and not done: exit code 4
+    ├── ConfigError            config          start-up: exit code 78
+    ├── Refused                (given)         a request that is understood and not done: exit code 5
     ├── NotFound               not_found       API 404
     ├── StoreError             store           the daemon stops with exit code 75
     ├── ProcessError           process         a command that could not be run

@@ -1,0 +1,285 @@
+"""The shapes that cross the API. Times are seconds since 1970, durations seconds, sizes bytes.
+
+    GET  /v1/status                                   -> Status
+    POST /v1/requests           RequestBody           -> Accepted (a job) or Answer (a text)
+    GET  /v1/jobs?limit=N                             -> list[Job], newest first
+    GET  /v1/jobs/N                                   -> Job
+    GET  /v1/jobs/N/events                            -> server-sent events: `job` with a Job at once and on each
+                                                         change, until its status is one of ENDED
+    GET  /v1/jobs/N/log                               -> text/plain, redacted
+    POST /v1/jobs/N/cancel | approve | reject         -> Job   (approve takes ApproveBody)
+    GET  /v1/releases                                 -> list[Release], newest first
+    GET  /v1/logs?lines=N&release=ID&follow=0|1       -> text/plain, redacted
+    POST /v1/chat/messages      ChatBody              -> Message (the person's own, as stored)
+    GET  /v1/chat/messages?channel=C&chat=ID&after=N  -> list[Message], oldest first
+    GET  /v1/chat/events?channel=C&chat=ID            -> server-sent events: `message` with a Message, new or edited
+    POST /v1/chat/actions       ActionBody            -> ActionResult (a button was pressed)
+    GET  /v1/doctor                                   -> list[Finding]
+    POST /v1/daemon/stop        StopBody              -> 202
+
+Errors are `ErrorBody` with status 400 (bad request), 401, 403 (forbidden), 404 (not_found), 409 (refused), 503.
+Over the unix socket the caller is known by peer credentials; over TCP by the console's token (cookie or bearer).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Kind = Literal["restart", "build", "deploy", "repair", "rollback"]
+JobStatus = Literal["todo", "doing", "waiting", "undoing", "done", "failed", "undone", "cancelled"]
+StepStatus = Literal["todo", "doing", "waiting", "done", "failed", "undoing", "undone"]
+ENDED: frozenset[str] = frozenset({"done", "failed", "undone", "cancelled"})
+
+
+class Shape(BaseModel):
+    """Frozen; a field nobody knows is ignored by an older client and refused in what a client sends."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Body(BaseModel):
+    """What a client sends: an unknown field is a mistake worth saying."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Step(Shape):
+    """One step of a job. `title` is in the job's language; `progress` 0 to 1 where it can be estimated."""
+
+    name: str
+    title: str
+    status: StepStatus = "todo"
+    started_at: float | None = None
+    seconds: float | None = None
+    detail: str = ""
+    progress: float | None = None
+    estimate_s: tuple[float, float] | None = None
+
+
+class Approval(Shape):
+    """What a job asks to be approved: bound to `digest`."""
+
+    digest: str
+    summary: str
+    files: list[str]
+    diff: str
+    state: Literal["open", "approved", "rejected", "expired"] = "open"
+    decided_by: str = ""
+
+
+class Error(Shape):
+    """Why a job failed: `kind` for programs, `text` for people, `step` where it happened."""
+
+    kind: str
+    text: str
+    step: str = ""
+    log_tail: str = ""
+
+
+class Job(Shape):
+    """A job as people see it. `result` holds release, version, commit, previous_version, files, summary,
+    build_seconds, build_bytes, tests_seconds, down_ms, serving (the version that serves now), culprit … as known."""
+
+    id: int
+    service: str
+    kind: Kind
+    status: JobStatus
+    title: str
+    language: Literal["zh", "en"] = "en"
+    asked_by: str
+    channel: str
+    chat: str
+    created_at: float
+    started_at: float | None = None
+    ended_at: float | None = None
+    waiting_for: str = ""
+    steps: list[Step] = []
+    approval: Approval | None = None
+    result: dict[str, Any] = {}
+    error: Error | None = None
+    story: str = ""
+
+
+class Release(Shape):
+    """An immutable built version; `state` says what it is to the service now."""
+
+    id: str
+    version: str
+    commit: str
+    subject: str
+    digest: str
+    bytes: int
+    built_at: float
+    build_seconds: float
+    job: int
+    state: Literal["active", "standby", "candidate", "fallback", "good", "built", "pinned"] = "built"
+    pinned_reason: str = ""
+
+
+class ProbeState(Shape):
+    """The last answer of one probe."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+    at: float | None = None
+
+
+class Running(Shape):
+    """A running copy of a release."""
+
+    release: str
+    version: str
+    commit: str
+    pid: int
+    since: float
+
+
+class ServiceStatus(Shape):
+    """One service. `state`: up, down, starting, stopped."""
+
+    name: str
+    state: Literal["up", "down", "starting", "stopped"]
+    active: Running | None = None
+    standby: Running | None = None
+    candidate: Running | None = None
+    fallback: str = ""
+    baking_until: float | None = None
+    pinned: list[str] = []
+    probes: list[ProbeState] = []
+    address: str = ""
+    job: int | None = None
+    queue: list[int] = []
+    supervisor_pid: int | None = None
+    crashes: int = 0
+
+
+class ChannelStatus(Shape):
+    """Whether a channel can hear and speak."""
+
+    name: str
+    healthy: bool
+    detail: str = ""
+
+
+class DaemonStatus(Shape):
+    """The daemon itself."""
+
+    version: str
+    pid: int
+    started_at: float
+    ready_ms: float
+    rss_bytes: int
+    console: str = ""
+
+
+class Status(Shape):
+    """Everything at a glance."""
+
+    daemon: DaemonStatus
+    services: list[ServiceStatus]
+    channels: list[ChannelStatus] = []
+    outbox_waiting: int = 0
+
+
+class RequestBody(Body):
+    """A typed request. `args`: deploy {target}, rollback {target}, repair {bug, reproduction}, restart {}, build {target}.
+
+    The same `key` never makes a second job (retries after a lost answer).
+    """
+
+    intent: str
+    args: dict[str, str] = {}
+    service: str = ""
+    key: str = ""
+    language: Literal["zh", "en"] = "en"
+
+
+class Accepted(Shape):
+    """The job that does what was asked; `joined` when an equal one was already under way."""
+
+    job: int
+    joined: bool = False
+
+
+class Answer(Shape):
+    """A text, where nothing needs a job."""
+
+    text: str
+
+
+class ApproveBody(Body):
+    """Approve exactly what was shown."""
+
+    digest: str = ""
+
+
+class Button(Shape):
+    """A choice under a message; `action` is sent back as it is."""
+
+    label: str
+    action: str
+    style: Literal["primary", "danger", "plain"] = "plain"
+
+
+class Message(Shape):
+    """A chat message. `revision` grows with each edit; `bar` is a progress bar, 0 to 1."""
+
+    id: int
+    channel: str
+    chat: str
+    author: str
+    mine: bool
+    text: str
+    at: float
+    revision: int = 0
+    job: int | None = None
+    buttons: list[Button] = []
+    bar: float | None = None
+
+
+class ChatBody(Body):
+    """Something said in a chat that Regrow itself hosts; the same `key` is one message."""
+
+    channel: Literal["web", "terminal"]
+    chat: str = "main"
+    text: str
+    key: str = ""
+
+
+class ActionBody(Body):
+    """A pressed button."""
+
+    message: int
+    action: str
+
+
+class ActionResult(Shape):
+    """What a press led to: `ok` false with the reason in `text`."""
+
+    ok: bool
+    text: str = ""
+
+
+class Finding(Shape):
+    """One line of `regrow doctor`."""
+
+    name: str
+    ok: bool
+    detail: str
+    mend: str = ""
+
+
+class StopBody(Body):
+    """`services`: stop the services too."""
+
+    services: bool = False
+
+
+class ErrorBody(Shape):
+    """An error with its stable kind."""
+
+    kind: str
+    error: str
