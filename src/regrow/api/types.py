@@ -185,7 +185,7 @@ class Status(Shape):
 
 
 class RequestBody(Body):
-    """A typed request. `args`: deploy {target}, rollback {target}, repair {bug, reproduction}, restart {}, build {target}.
+    """A typed request. `args`: deploy, build and rollback {target}, repair {bug, reproduction}, restart {}.
 
     The same `key` never makes a second job (retries after a lost answer).
     """

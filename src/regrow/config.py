@@ -1,0 +1,360 @@
+"""One `regrow.toml` per service, read once from a trusted place and turned into frozen sections.
+
+Every setting stands in `reference.toml` with its default and its reason.
+Unknown keys are refused with their path, line and the nearest known key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from regrow.errors import ConfigError
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)i?B?")
+_UNIT_BYTES = {"": 1, "k": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+
+
+def parse_duration(value: object) -> object:
+    """Turn "500ms", "30s", "10m", "2h", "1d" (or a number of seconds) into seconds."""
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value.strip())
+        if match is None:
+            raise ValueError('a duration looks like "500ms", "30s", "10m", "2h" or "1d"')
+        return float(match[1]) * _UNIT_S[match[2]]
+    return value
+
+
+def parse_size(value: object) -> object:
+    """Turn "512MB", "2 GiB" (powers of 1024) or a number of bytes into bytes."""
+    if isinstance(value, str):
+        match = _SIZE.fullmatch(value.strip())
+        if match is None:
+            raise ValueError('a size looks like "512MB" or "2GB"')
+        return int(float(match[1]) * _UNIT_BYTES[match[2]])
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
+Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+Argv = Annotated[tuple[str, ...], Field(min_length=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+SignalName = Annotated[str, Field(pattern=r"^SIG[A-Z0-9]+$")]
+EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+SecretName = Annotated[str, Field(pattern=r"^(env:.+|file:.+|credential:.+)$")]
+
+
+class Section(BaseModel):
+    """A frozen part of the configuration that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServiceSection(Section):
+    """How the service is started, stopped and handed over."""
+
+    name: Name
+    command: Argv
+    handover: Literal["socket", "overlap", "exclusive", "auto"] = "auto"
+    standby: Literal["paused", "running", "none"] = "running"
+    pause_signal: SignalName = "SIGUSR1"
+    resume_signal: SignalName = "SIGUSR2"
+    stop_signal: SignalName = "SIGTERM"
+    ready: Literal["notify", "probe", "started"] = "probe"
+    probe_socket: bool = False
+    start_timeout: Duration = 30.0
+    drain: Duration = 10.0
+    stop_timeout: Duration = 10.0
+    listen: dict[Name, str] = {}
+    env: dict[EnvironmentName, str] = {}
+    secrets: dict[EnvironmentName, SecretName] = {}
+    log_size: Size = 10 * 1024**2
+    log_keep: Annotated[int, Field(ge=0, le=100)] = 5
+
+    @field_validator("listen")
+    @classmethod
+    def _addresses(cls, value: dict[str, str]) -> dict[str, str]:
+        for address in value.values():
+            host, colon, port = address.rpartition(":")
+            if address.startswith("unix:/"):
+                continue
+            if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+                raise ValueError(f'an address looks like "127.0.0.1:8700" or "unix:/path", not "{address}"')
+        return value
+
+    @property
+    def effective_handover(self) -> Literal["socket", "overlap", "exclusive"]:
+        """`auto`: a service that is given its sockets hands them over; one that is not may only run once."""
+        if self.handover != "auto":
+            return self.handover
+        return "socket" if self.listen else "exclusive"
+
+
+class SourceSection(Section):
+    """Where the code comes from. Only commits are ever built; the checkout itself is never touched (F17)."""
+
+    repository: str = "."
+    branch: str = "main"
+
+
+class StateSection(Section):
+    """The service's own data."""
+
+    directory: str = ""
+    sqlite: tuple[str, ...] = ()
+
+
+class ProbeSection(Section):
+    """One check of a running release."""
+
+    type: Literal["http", "tcp", "command"] = "http"
+    target: str = ""
+    command: tuple[str, ...] = ()
+    interval: Duration = 1.0
+    timeout: Duration = 2.0
+    strikes: Annotated[int, Field(ge=1, le=100)] = 3
+    version: str = ""
+
+    @model_validator(mode="after")
+    def _has_target(self) -> ProbeSection:
+        if self.type == "command" and not self.command:
+            raise ValueError("a command probe needs `command`")
+        if self.type != "command" and not self.target:
+            raise ValueError(f"a probe of type {self.type} needs `target`")
+        if self.interval <= 0 or self.timeout <= 0:
+            raise ValueError("`interval` and `timeout` must be more than 0")
+        return self
+
+
+class BuildSection(Section):
+    """How a commit becomes a release. The command writes everything that belongs to the release into {out}."""
+
+    command: tuple[str, ...] = ()
+    timeout: Duration = 900.0
+    nice: Annotated[int, Field(ge=0, le=19)] = 19
+    cache: bool = True
+    env: dict[EnvironmentName, str] = {}
+
+
+class TestSection(Section):
+    """How a change is tested. Empty: there are no tests, and reports say so."""
+
+    command: tuple[str, ...] = ()
+    timeout: Duration = 600.0
+    nice: Annotated[int, Field(ge=0, le=19)] = 10
+    env: dict[EnvironmentName, str] = {}
+
+
+class RepairSection(Section):
+    """Who repairs, what may change, and who says yes."""
+
+    agent: Literal["revert", "command"] = "revert"
+    command: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ("src/**",)
+    denied: tuple[str, ...] = ()
+    approve: Literal["always", "never"] = "always"
+    approve_within: Duration = 3 * 86400.0
+    timeout: Duration = 900.0
+    max_files: Annotated[int, Field(ge=1)] = 20
+    max_lines: Annotated[int, Field(ge=1)] = 1000
+    max_file_size: Size = 256 * 1024
+
+    @model_validator(mode="after")
+    def _has_command(self) -> RepairSection:
+        if self.agent == "command" and not self.command:
+            raise ValueError("the agent `command` needs `command`")
+        return self
+
+
+class SandboxSection(Section):
+    """The box in which agents, tests and builds run."""
+
+    driver: Literal["bubblewrap", "unconfined"] = "bubblewrap"
+    readable: tuple[str, ...] = ()
+    memory: Size = 0
+    file_size: Size = 1024**3
+    processes: Annotated[int, Field(ge=0)] = 512
+
+
+class SwitchSection(Section):
+    """How long a new release is on trial."""
+
+    bake: Duration = 30.0
+    restart_bake: Duration = 2.0
+    promote_within: Duration = 120.0
+    crash_backoff: Duration = 0.5
+    crash_backoff_max: Duration = 30.0
+    crash_limit: Annotated[int, Field(ge=1)] = 3
+    crash_window: Duration = 300.0
+
+
+class RetentionSection(Section):
+    """How much of the past is kept; what runs, and the last two good releases, always are."""
+
+    releases: Annotated[int, Field(ge=2)] = 10
+    snapshots: Annotated[int, Field(ge=1)] = 10
+    job_logs: Annotated[int, Field(ge=1)] = 200
+
+
+class ChatSection(Section):
+    """How Regrow takes part in a conversation."""
+
+    fresh: Duration = 60.0
+    heartbeat: Duration = 20.0
+
+
+class DaemonSection(Section):
+    """The daemon itself; in one of several configuration files at the most."""
+
+    console: str = "127.0.0.1:8710"
+    jobs: Annotated[int, Field(ge=1, le=64)] = 16
+
+    @field_validator("console")
+    @classmethod
+    def _loopback(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if host not in {"127.0.0.1", "localhost", "[::1]"} or not port.isdigit() or int(port) > 65535:
+            raise ValueError('the console listens on loopback only, e.g. "127.0.0.1:8710"')
+        return value
+
+
+class Config(Section):
+    """All of one `regrow.toml`."""
+
+    service: ServiceSection
+    source: SourceSection = SourceSection()
+    state: StateSection = StateSection()
+    probe: dict[Name, ProbeSection] = {}
+    build: BuildSection = BuildSection()
+    test: TestSection = TestSection()
+    repair: RepairSection = RepairSection()
+    sandbox: SandboxSection = SandboxSection()
+    switch: SwitchSection = SwitchSection()
+    retention: RetentionSection = RetentionSection()
+    chat: ChatSection = ChatSection()
+    daemon: DaemonSection | None = None
+    path: Path = Path()
+
+    @property
+    def repository(self) -> Path:
+        """The repository's path; a relative one is relative to the configuration file."""
+        return (self.path.parent / self.source.repository).resolve()
+
+    def expand(self, words: tuple[str, ...], **places: str) -> list[str]:
+        """Put paths in the place of `{python}`, `{out}` and the like.
+
+        Args:
+            words: argv as written in the configuration.
+            places: what else may be named, by name.
+
+        Raises:
+            ConfigError: a word names a place that does not exist here.
+        """
+        known = {"python": sys.executable, **places}
+
+        def one(word: str) -> str:
+            def put(match: re.Match[str]) -> str:
+                if match[1] not in known:
+                    raise ConfigError(
+                        f"cannot use {match[0]} in {self.path.name}: known here are "
+                        + ", ".join(f"{{{name}}}" for name in sorted(known))
+                    )
+                return known[match[1]]
+
+            return re.sub(r"\{([a-z_]+)\}", put, word)
+
+        return [one(word) for word in words]
+
+    def readable(self) -> tuple[Path, ...]:
+        """Directories the box may read: `{python}` stands for the interpreter's own prefixes."""
+        found: dict[Path, None] = {}
+        for entry in self.sandbox.readable:
+            if entry == "{python}":
+                for prefix in (sys.prefix, sys.base_prefix):
+                    found[Path(prefix)] = None
+            else:
+                found[(self.path.parent / entry).resolve()] = None
+        return tuple(found)
+
+
+def load(path: Path) -> Config:
+    """Read and check one configuration file.
+
+    Raises:
+        ConfigError: with the file, the key's path, its line, and the nearest known key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"cannot read {path}: it does not exist; name the file with --config") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    try:
+        return Config.model_validate({**values, "path": path.resolve()} if "path" not in values else values)
+    except ValidationError as error:
+        raise ConfigError(_explain(path, text, error)) from error
+
+
+def _explain(path: Path, text: str, error: ValidationError) -> str:
+    """The first mistake in one line: where, what, and what was probably meant."""
+    # Unknown keys first: a misspelt key also makes its right spelling "missing".
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    keys = [str(part) for part in first["loc"]]
+    line = line_of(text, keys)
+    where = f"{path}:{line}" if line else str(path)
+    name = ".".join(keys)
+    if first["type"] == "extra_forbidden":
+        near = _nearest(keys)
+        hint = f'; did you mean "{near}"?' if near else "; remove it"
+        return f'cannot use {where}: unknown setting "{name}"{hint}'
+    if first["type"] == "missing":
+        return f'cannot use {where}: the setting "{name}" is missing; add it'
+    reason = first["msg"].removeprefix("Value error, ")
+    return f'cannot use {where}: "{name}": {reason[0].lower() + reason[1:]}'
+
+
+def _nearest(keys: list[str]) -> str:
+    """The known key most like the last of `keys`, beside it."""
+    model: Any = Config
+    for key in keys[:-1]:
+        known = getattr(model, "model_fields", {}).get(key)
+        if known is None:
+            continue  # the name of one of several sections, as in `probe.health`
+        model = next((t for t in _models(known.annotation)), None)
+    names = [name for name in getattr(model, "model_fields", {}) if name != "path"]
+    return next(iter(difflib.get_close_matches(keys[-1], names, n=1, cutoff=0.5)), "")
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models(part)]
+
+
+def line_of(text: str, keys: list[str]) -> int:
+    """The line on which the setting `keys` stands, 1-based; 0 when it is not written out."""
+    table: list[str] = []
+    best = 0
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if header := re.match(r"\[+\s*([^\]]+?)\s*\]+", stripped):
+            table = [part.strip().strip("\"'") for part in header[1].split(".")]
+            if table == keys[: len(table)]:
+                best = number
+        elif found := re.match(r"""["']?([A-Za-z0-9_.-]+)["']?\s*=""", stripped):
+            full = [*table, *found[1].split(".")]
+            if full == keys[: len(full)] and len(full) > len(table) and full[: len(table)] == table:
+                return number
+    return best

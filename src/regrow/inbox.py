@@ -1,0 +1,101 @@
+"""Messages received: on disk before they are acknowledged, handled once, however often delivered (F5, F33, F34)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+
+import sqlalchemy as sa
+import structlog
+
+from regrow.channels.base import Address, Incoming
+from regrow.clock import Clock, SystemClock
+from regrow.events import Events
+from regrow.store import Store, inbox
+
+log = structlog.get_logger("inbox")
+
+_LOOK_AGAIN_S = 30.0
+
+
+def fingerprint(message: Incoming) -> str:
+    """What makes a message the same one under a new id: chat, sender, the platform's time and the text (F34)."""
+    parts = (message.address.chat, message.sender, f"{message.created_at:.3f}", message.text)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+class Inbox:
+    """The queue between channels and conversations."""
+
+    def __init__(self, store: Store, events: Events, clock: Clock | None = None) -> None:
+        self._store = store
+        self._events = events
+        self._clock = clock or SystemClock()
+
+    async def take(self, message: Incoming) -> bool:
+        """Make a message durable.
+
+        Returns:
+            Whether it is new. A known message id, or the same message under a new id, is not.
+        """
+        values = {
+            "channel": message.address.channel,
+            "message": message.address.message,
+            "chat": message.address.chat,
+            "sender": message.sender,
+            "sender_name": message.sender_name,
+            "text": message.text,
+            "fingerprint": fingerprint(message),
+            "created_at": message.created_at,
+            "received_at": self._clock.now(),
+        }
+
+        def insert(connection: sa.Connection) -> bool:
+            same = sa.or_(
+                inbox.c.message == values["message"],
+                inbox.c.fingerprint == values["fingerprint"],
+            )
+            known = sa.select(inbox.c.id).where(inbox.c.channel == values["channel"], same)
+            if connection.execute(known).first() is not None:
+                return False
+            connection.execute(inbox.insert().values(**values))
+            return True
+
+        new = await self._store.transact(insert)
+        if new:
+            self._events.touch("inbox")
+        return new
+
+    async def run(self, handle: Callable[[Incoming], Awaitable[None]]) -> None:
+        """Hand every message to `handle`, in order per chat, until cancelled.
+
+        A message that breaks its handling is set aside with its reason and does not stop the others (F33).
+        """
+        async for _ in self._events.ticks("inbox", at_least_every_s=_LOOK_AGAIN_S):
+            waiting = sa.select(inbox).where(inbox.c.handled_at.is_(None)).order_by(inbox.c.id)
+            chats: dict[tuple[str, str], list[dict[str, object]]] = {}
+            for row in await self._store.rows(waiting):
+                chats.setdefault((row["channel"], row["chat"]), []).append(row)
+            async with asyncio.TaskGroup() as group:
+                for rows in chats.values():
+                    group.create_task(self._handle(rows, handle))
+
+    async def _handle(self, rows: list[dict[str, object]], handle: Callable[[Incoming], Awaitable[None]]) -> None:
+        for row in rows:
+            failure = None
+            message = Incoming(
+                address=Address(str(row["channel"]), str(row["chat"]), str(row["message"])),
+                sender=str(row["sender"]),
+                sender_name=str(row["sender_name"]),
+                text=str(row["text"]),
+                created_at=float(str(row["created_at"])),
+            )
+            try:
+                await handle(message)
+            except Exception as error:
+                log.exception("a message could not be handled", action="inbox_failure", message=row["message"])
+                failure = f"{type(error).__name__}: {error}"
+            done = {"handled_at": self._clock.now(), "failure": failure}
+            where = inbox.c.id == row["id"]
+            await self._store.transact(lambda c, w=where, d=done: c.execute(inbox.update().where(w).values(**d)))  # type: ignore[misc]

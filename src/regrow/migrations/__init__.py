@@ -1,0 +1,1 @@
+"""Steps of the store's schema, one file each, never edited once released."""

@@ -1,0 +1,320 @@
+"""The daemon's own database: tables, migrations, transactions.
+
+SQLite by the rules of durable jobs: WAL, `synchronous=FULL` (one fsync a commit), IMMEDIATE transactions. The same
+engine serves DBOS. A database error that is not a conflict ends the process with exit code 75: a store that cannot be
+trusted must never become the outcome of a job; whoever started the daemon starts it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from regrow.errors import StoreError
+
+T = TypeVar("T")
+
+STORE_ERROR_EXIT = 75
+SCHEMA_HEAD = "0001"
+
+metadata = sa.MetaData()
+
+_JSON = sa.JSON(none_as_null=True)
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("service", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, unique=True),
+    sa.Column("language", sa.Text, nullable=False),
+    sa.Column("args", _JSON, nullable=False),
+    sa.Column("plan", _JSON, nullable=False),
+    sa.Column("steps", _JSON, nullable=False),
+    sa.Column("result", _JSON, nullable=False),
+    sa.Column("error", _JSON),
+    sa.Column("asked_by", sa.Text, nullable=False),
+    sa.Column("person", sa.Text, nullable=False),
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("chat", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("started_at", sa.Float),
+    sa.Column("ended_at", sa.Float),
+    sa.Column("waiting_for", sa.Text, nullable=False, server_default=""),
+    sa.Column("cancelled_by", sa.Text, nullable=False, server_default=""),
+    sqlite_autoincrement=True,
+)
+
+releases = sa.Table(
+    "releases",
+    metadata,
+    sa.Column("service", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("commit", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("bytes", sa.Integer, nullable=False),
+    sa.Column("built_at", sa.Float, nullable=False),
+    sa.Column("build_seconds", sa.Float, nullable=False),
+    sa.Column("job", sa.Integer, nullable=False),
+    sa.Column("promoted_at", sa.Float),
+    sa.Column("pruned_at", sa.Float),
+    sa.UniqueConstraint("service", "job"),
+)
+
+builds = sa.Table(
+    "builds",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("service", sa.Text, nullable=False),
+    sa.Column("what", sa.Text, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("lines", sa.Integer, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+)
+
+inbox = sa.Table(
+    "inbox",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("chat", sa.Text, nullable=False),
+    sa.Column("sender", sa.Text, nullable=False),
+    sa.Column("sender_name", sa.Text, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("fingerprint", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("received_at", sa.Float, nullable=False),
+    sa.Column("handled_at", sa.Float),
+    sa.Column("failure", sa.Text),
+    sa.UniqueConstraint("channel", "message"),
+    sa.UniqueConstraint("channel", "fingerprint"),
+)
+
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("key", sa.Text, nullable=False, unique=True),
+    sa.Column("job", sa.Integer),
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("chat", sa.Text, nullable=False),
+    sa.Column("reply_to", sa.Text, nullable=False),
+    sa.Column("content", _JSON, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("sent_revision", sa.Integer, nullable=False),
+    sa.Column("platform_id", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("next_at", sa.Float, nullable=False),
+    sa.Column("expires_at", sa.Float, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("failure", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+)
+
+messages = sa.Table(
+    "messages",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("chat", sa.Text, nullable=False),
+    sa.Column("author", sa.Text, nullable=False),
+    sa.Column("mine", sa.Boolean, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("job", sa.Integer),
+    sa.Column("buttons", _JSON, nullable=False),
+    sa.Column("bar", sa.Float),
+    sa.Column("key", sa.Text, nullable=False, unique=True),
+    sqlite_autoincrement=True,
+)
+
+approvals = sa.Table(
+    "approvals",
+    metadata,
+    sa.Column("job", sa.Integer, primary_key=True),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("summary", sa.Text, nullable=False),
+    sa.Column("files", _JSON, nullable=False),
+    sa.Column("diff", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("decided_by", sa.Text, nullable=False),
+    sa.Column("decided_at", sa.Float),
+    sa.Column("expires_at", sa.Float, nullable=False),
+)
+
+turns = sa.Table(
+    "turns",
+    metadata,
+    sa.Column("service", sa.Text, primary_key=True),
+    sa.Column("job", sa.Integer, nullable=False),
+)
+
+snapshots = sa.Table(
+    "snapshots",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("service", sa.Text, nullable=False),
+    sa.Column("job", sa.Integer, nullable=False),
+    sa.Column("directory", sa.Text, nullable=False),
+    sa.Column("files", _JSON, nullable=False),
+    sa.Column("bytes", sa.Integer, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.UniqueConstraint("service", "job"),
+)
+
+incidents = sa.Table(
+    "incidents",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("service", sa.Text, nullable=False),
+    sa.Column("event", sa.Integer, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("release", sa.Text, nullable=False),
+    sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("detail", _JSON, nullable=False),
+    sa.UniqueConstraint("service", "event"),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("via", sa.Text, nullable=False),
+    sa.Column("what", sa.Text, nullable=False),
+    sa.Column("job", sa.Integer),
+    sa.Column("detail", _JSON, nullable=False),
+)
+
+cursors = sa.Table(
+    "cursors",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Integer, nullable=False),
+)
+
+
+def _stop_the_daemon(reason: str) -> None:
+    sys.stderr.write(f"cannot go on: the store failed: {reason}; free the disk or restore it, then start again\n")
+    sys.stderr.flush()
+    os._exit(STORE_ERROR_EXIT)
+
+
+class Store:
+    """An open database.
+
+    Args:
+        path: the SQLite file; created when missing.
+        on_fatal: called with the reason when the database itself fails; the default ends the process with code 75.
+
+    Raises:
+        StoreError: kind "store_newer" when a newer Regrow wrote it, "store_corrupt" when it cannot be read.
+    """
+
+    def __init__(self, path: Path, on_fatal: Callable[[str], None] = _stop_the_daemon) -> None:
+        self.path = path
+        self._on_fatal = on_fatal
+        self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="store")
+        self.engine = sa.create_engine(f"sqlite:///{path}", pool_size=8, max_overflow=24)
+        event.listen(self.engine, "connect", _prepare_sqlite)
+        try:
+            self._migrate()
+        except sa.exc.DatabaseError as error:
+            self.close()
+            raise StoreError(
+                f"cannot read the store {path}: {error.orig}; restore it from a backup or move it away",
+                kind="store_corrupt",
+            ) from error
+        except BaseException:
+            self.close()
+            raise
+        # From here on: at start-up a person reads the error; later only an exit is safe.
+        event.listen(self.engine, "handle_error", self._handle_error)
+
+    def _migrate(self) -> None:
+        with self.engine.connect() as connection:
+            known = sa.inspect(connection).has_table("alembic_version")
+            version = connection.execute(sa.text("select version_num from alembic_version")).scalar() if known else None
+        if version == SCHEMA_HEAD:
+            return
+        if version is not None and version > SCHEMA_HEAD:
+            raise StoreError(
+                f"cannot use the store {self.path}: a newer Regrow wrote it (schema {version}, this one knows "
+                f"{SCHEMA_HEAD}); install that version again or use another state directory",
+                kind="store_newer",
+            )
+        from alembic import command  # imported only when there is something to migrate
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+        with self.engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def _handle_error(self, context: sa.engine.ExceptionContext) -> None:
+        original = context.original_exception
+        if not isinstance(original, sqlite3.DatabaseError) or isinstance(original, sqlite3.IntegrityError):
+            return
+        if isinstance(original, sqlite3.ProgrammingError) or "locked" in str(original):
+            return
+        self._on_fatal(str(original))
+
+    async def transact(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` in one durable write transaction, in a thread; nothing of it remains when it raises."""
+
+        def inside() -> T:
+            with self.engine.begin() as connection:
+                # The driver itself would begin only at the first write, after what the decision was read from.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                return work(connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self._pool, inside)
+
+    async def read(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work`, which only reads, in a thread."""
+
+        def inside() -> T:
+            with self.engine.connect() as connection:
+                return work(connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self._pool, inside)
+
+    async def rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
+        """All rows of `query`, each by column name."""
+        return await self.read(lambda c: [dict(row) for row in c.execute(query).mappings()])
+
+    async def row(self, query: sa.Select[Any]) -> dict[str, Any] | None:
+        """The first row of `query`."""
+        return next(iter(await self.rows(query.limit(1))), None)
+
+    def close(self) -> None:
+        """Give back threads and connections."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self.engine.dispose()
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = "IMMEDIATE"
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
