@@ -1,0 +1,129 @@
+"""All the parts that care for one service, built once by the daemon and handed to its jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from regrow.agents.base import Agent
+from regrow.config import Config
+from regrow.gate import Gate
+from regrow.git import Repository
+from regrow.redact import Redactor
+from regrow.releases import Release, Releases
+from regrow.sandboxes.base import Sandbox
+from regrow.services.base import Probe, ReleaseSpec, Restart, Service, Socket
+from regrow.snapshots import Snapshots
+from regrow.workspaces import Workspaces
+
+
+@dataclass(frozen=True)
+class Care:
+    """One service and everything that works on it.
+
+    Attributes:
+        config: its `regrow.toml`.
+        directory: its state below Regrow's own: releases, workspaces, snapshots, logs, supervisor.json.
+        service: the driver that starts, switches and stops it.
+        agents: makes the repairing agent of a name, "" for the one set.
+    """
+
+    config: Config
+    directory: Path
+    service: Service
+    repository: Repository
+    releases: Releases
+    workspaces: Workspaces
+    snapshots: Snapshots
+    sandbox: Sandbox
+    agents: Callable[[str], Agent]
+    gate: Gate
+    redactor: Redactor
+
+    @property
+    def name(self) -> str:
+        """The service's name."""
+        return self.config.service.name
+
+    @property
+    def state(self) -> Path:
+        """The service's own data directory, REGROW_STATE."""
+        named = self.config.state.directory
+        return (self.config.path.parent / named).resolve() if named else self.directory / "data"
+
+    @property
+    def cache(self) -> Path:
+        """The build cache kept between jobs."""
+        return self.directory / "cache"
+
+    @property
+    def databases(self) -> list[Path]:
+        """The service's SQLite files."""
+        return [self.state / name for name in self.config.state.sqlite]
+
+    def job_log(self, job: int) -> Path:
+        """The full, redacted log of a job."""
+        return self.directory / "jobs" / f"{job}.log"
+
+    def release_log(self, release: str) -> Path:
+        """What a release printed."""
+        return self.directory / "logs" / f"{release}.log"
+
+    def spec(self, release: Release) -> ReleaseSpec:
+        """What the supervisor must know to start `release`, now or by itself at night."""
+        config = self.config
+        service, switch = config.service, config.switch
+        return ReleaseSpec(
+            id=release.id,
+            digest=release.digest,
+            commit=release.commit,
+            version=release.version,
+            argv=config.expand(
+                service.command,
+                release=str(release.directory),
+                state=str(self.state),
+                repository=str(config.repository),
+            ),
+            cwd=str(release.directory),
+            # A release is immutable, also for what runs from it.
+            env={"PYTHONDONTWRITEBYTECODE": "1"} | service.env | {"REGROW_STATE": str(self.state)},
+            secrets=dict(service.secrets),
+            sockets=tuple(Socket(name, address) for name, address in service.listen.items()),
+            handover=service.effective_handover,
+            standby=service.standby,
+            pause_signal=service.pause_signal,
+            resume_signal=service.resume_signal,
+            probe_socket=service.probe_socket,
+            ready=service.ready,
+            probes=tuple(
+                Probe(
+                    name=name,
+                    type=probe.type,
+                    target=probe.command or probe.target,
+                    interval_s=probe.interval,
+                    timeout_s=probe.timeout,
+                    strikes=probe.strikes,
+                    version_json=probe.version or None,
+                )
+                for name, probe in config.probe.items()
+            ),
+            start_timeout_s=service.start_timeout,
+            drain_timeout_s=service.drain,
+            stop_timeout_s=service.stop_timeout,
+            stop_signal=service.stop_signal,
+            log=str(self.release_log(release.id)),
+            log_bytes=service.log_size,
+            log_keep=service.log_keep,
+            restart=Restart(
+                backoff_s=switch.crash_backoff,
+                backoff_max_s=switch.crash_backoff_max,
+                limit=switch.crash_limit,
+                window_s=switch.crash_window,
+            ),
+        )
+
+    async def serving(self) -> Release | None:
+        """The release that serves now, as the supervisor knows it; None when none does."""
+        active = (await self.service.status()).active
+        return None if active is None else await self.releases.get(active.release)

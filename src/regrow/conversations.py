@@ -1,0 +1,172 @@
+"""A message becomes a request, or a question back. Reports of jobs go out by the same door.
+
+What a person said is handled once per message id; answers carry keys made from that id, so that a daemon killed between
+handling and recording does not answer twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import aclosing
+
+import structlog
+
+from regrow import story
+from regrow.api import types
+from regrow.care import Care
+from regrow.catalogue import say
+from regrow.channels.base import Address, Choice, Content, Incoming
+from regrow.clock import Clock, SystemClock
+from regrow.errors import RegrowError
+from regrow.events import Events
+from regrow.intents import TABLE, Intent, Request, understand
+from regrow.jobs.ledger import Ledger
+from regrow.outbox import Outbox
+from regrow.permissions import LOCAL, Permissions, Person
+from regrow.requests import Asked, Requests
+from regrow.views import Views
+
+log = structlog.get_logger("conversations")
+
+_LIVE_EVERY_S = 0.5
+
+
+class Conversations:
+    """Talks with people on all channels."""
+
+    def __init__(
+        self,
+        *,
+        cares: Mapping[str, Care],
+        requests: Requests,
+        permissions: Permissions,
+        outbox: Outbox,
+        ledger: Ledger,
+        views: Views,
+        events: Events,
+        clock: Clock | None = None,
+    ) -> None:
+        self._cares = cares
+        self._requests = requests
+        self._permissions = permissions
+        self._outbox = outbox
+        self._ledger = ledger
+        self._views = views
+        self._events = events
+        self._clock = clock or SystemClock()
+        self._told: set[int] = set()
+
+    def _who(self, message: Incoming) -> Person | None:
+        if message.address.channel in {"web", "terminal"}:
+            return LOCAL  # the daemon lets nobody else in there
+        return self._permissions.find(message.address.channel, message.sender)
+
+    async def handle(self, message: Incoming) -> None:
+        """Understand one message and act on it, or ask back, or stay silent."""
+        request = understand(message.text, addressed=message.addressed, services=self._cares)
+        asked = Asked(
+            person=self._who(message),
+            name=message.sender_name,
+            address=message.address,
+            language=request.language,
+            key=f"{message.address.channel}:{message.address.message}",
+        )
+        age = self._clock.now() - message.created_at
+        if request.intent is not Intent.none and TABLE[request.intent].effect and age > self._fresh(request):
+            # A command that comes late may have been overtaken by events (F5, F34).
+            await self._ask_again(request, asked, age)
+        elif request.intent is not Intent.none:
+            await self._act(request, asked)
+        elif request.doubt:
+            await self._ask_which(request, asked)
+        elif message.addressed and message.text.strip():
+            await self._answer(asked, Content(say(asked.language, "chat.not_understood")))
+
+    def _fresh(self, request: Request) -> float:
+        cares = [self._cares[request.service]] if request.service in self._cares else list(self._cares.values())
+        return min(care.config.chat.fresh for care in cares)
+
+    async def _act(self, request: Request, asked: Asked) -> None:
+        try:
+            done = await self._requests.carry_out(request.intent, request.args, asked, request.service)
+        except RegrowError as error:
+            await self._answer(asked, Content(self.refusal(error, asked.language)))
+            return
+        if isinstance(done, types.Answer):
+            await self._answer(asked, Content(done.text))
+        elif done.joined:
+            await self._answer(asked, Content(say(asked.language, "chat.joined", job=done.job)))
+        else:
+            # The receipt goes out before anything else happens to the job.
+            await self.tell(done.job)
+
+    async def _ask_which(self, request: Request, asked: Asked) -> None:
+        waiting = {Intent.approve, Intent.reject, Intent.cancel, Intent.keep}
+        something_waits = bool(await self._ledger.live())
+        candidates = [intent for intent in request.doubt if intent not in waiting or something_waits]
+        if not candidates:
+            return
+        options = [say(asked.language, TABLE[intent].example) for intent in candidates]
+        text = say(asked.language, "chat.which", options="\n".join(f"· {option}" for option in options))
+        await self._answer(asked, Content(text))
+
+    async def _ask_again(self, request: Request, asked: Asked, age: float) -> None:
+        text = say(asked.language, "chat.late", seconds=round(age), said=" ".join(request.text.split())[:80])
+        await self._answer(asked, Content(text))
+
+    async def _answer(self, asked: Asked, content: Content) -> None:
+        care = next(iter(self._cares.values()))
+        clean = Content(care.redactor.redact(content.text), content.choices, content.bar)
+        await self._outbox.put(f"answer:{asked.key}", asked.address, clean)
+
+    @staticmethod
+    def refusal(error: RegrowError, language: str) -> str:
+        """A refusal in the person's language, where there are words for it."""
+        try:
+            return say(language, f"refusal.{error.kind}", text=str(error))
+        except KeyError:
+            return say(language, "refusal.other", text=str(error))
+
+    # Telling of jobs
+
+    async def tell(self, job: int) -> None:
+        """Bring the job's messages up to date in the chat that asked for it."""
+        record = await self._ledger.get(job)
+        if not record.address.chat:
+            return  # asked for by regrow itself or the command line: nobody waits in a chat
+        view = await self._views.job(record)
+        care = self._cares[record.service]
+        content = story.live(view, care.config.repair.agent)
+        await self._put(f"job-{job}-live", record.address, content, care, job)
+        if record.ended:
+            await self._put(f"job-{job}-result", record.address, story.result(view), care, job)
+
+    async def _put(self, key: str, address: Address, content: Content, care: Care, job: int) -> None:
+        text = care.redactor.shorten_paths(care.redactor.redact(content.text))
+        await self._outbox.put(key, address, Content(text, content.choices, content.bar), job)
+
+    async def run(self) -> None:
+        """Keep the live messages of all jobs up to date until cancelled; a job that ended unseen is told of too."""
+        async with asyncio.TaskGroup() as group, aclosing(self._events.ticks("jobs", at_least_every_s=30.0)) as ticks:
+          async for _ in ticks:
+            for record in await self._ledger.last(50):
+                if record.id not in self._told:
+                    self._told.add(record.id)
+                    group.create_task(self._follow(record.id), name=f"tell-{record.id}")
+
+    async def _follow(self, job: int) -> None:
+        try:
+            with self._events.watch(("job", job)) as watch:
+                while True:
+                    await self.tell(job)
+                    record = await self._ledger.get(job)
+                    if record.ended:
+                        return
+                    await watch.changed(self._cares[record.service].config.chat.heartbeat)
+                    # Many changes in a moment are one edit; platforms count edits.
+                    await self._clock.sleep(_LIVE_EVERY_S)
+        except Exception:
+            self._told.discard(job)
+            log.exception("a job could not be told of", action="tell_failure", job=job)
+

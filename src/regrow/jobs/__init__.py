@@ -1,0 +1,1 @@
+"""Durable work: plans as data, steps that may run twice, one runner."""

@@ -1,0 +1,244 @@
+"""The ledger: every job as people see it, kept beside the engine's own record of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from regrow.api import types
+from regrow.channels.base import Address
+from regrow.clock import Clock, SystemClock
+from regrow.errors import NotFound
+from regrow.events import Events
+from regrow.store import Store, jobs, turns
+
+WAITING_FOR_TURN = "turn"
+LIVE = ("todo", "doing", "waiting", "undoing")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A job as stored.
+
+    Attributes:
+        id: its number, never used again.
+        service: whose job it is.
+        kind: restart, build, deploy, repair, rollback.
+        status: see `api.types.JobStatus`.
+        language: of the request, and so of every answer.
+        args: what was asked for, as strings.
+        plan: names of its steps.
+        steps: one dict a step: name, status, started_at, seconds, detail.
+        result: the facts so far.
+        error: kind, text, step, log_tail of what ended it.
+        asked_by: the requester's name; person: their id.
+        address: the chat and message that asked.
+    """
+
+    id: int
+    service: str
+    kind: types.Kind
+    status: types.JobStatus
+    language: str
+    args: dict[str, str]
+    plan: list[str]
+    steps: list[dict[str, Any]]
+    result: dict[str, Any]
+    error: dict[str, Any] | None
+    asked_by: str
+    person: str
+    address: Address
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+    waiting_for: str
+    cancelled_by: str
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.status in types.ENDED
+
+
+def _record(row: Mapping[str, Any]) -> Record:
+    values = {k: v for k, v in row.items() if k not in {"key", "channel", "chat", "message"}}
+    return Record(**values, address=Address(row["channel"], row["chat"], row["message"]))
+
+
+class Ledger:
+    """All jobs of the daemon."""
+
+    def __init__(self, store: Store, events: Events, clock: Clock | None = None) -> None:
+        self._store = store
+        self._events = events
+        self._clock = clock or SystemClock()
+
+    async def open(
+        self,
+        *,
+        service: str,
+        kind: types.Kind,
+        plan: Sequence[str],
+        args: Mapping[str, str],
+        key: str,
+        language: str,
+        asked_by: str,
+        person: str,
+        address: Address,
+    ) -> tuple[Record, bool]:
+        """Write a new job down, unless it is there already.
+
+        A request with a known `key`, and an equal request while its job is still under way, join that job.
+
+        Returns:
+            The job, and whether it is new.
+        """
+        values = {
+            "service": service,
+            "kind": kind,
+            "status": "todo",
+            "key": key or None,
+            "language": language,
+            "args": dict(args),
+            "plan": list(plan),
+            "steps": [{"name": name, "status": "todo"} for name in plan],
+            "result": {},
+            "asked_by": asked_by,
+            "person": person,
+            "channel": address.channel,
+            "chat": address.chat,
+            "message": address.message,
+            "created_at": self._clock.now(),
+        }
+
+        def insert(connection: sa.Connection) -> tuple[int, bool]:
+            if key:
+                known = connection.execute(sa.select(jobs.c.id).where(jobs.c.key == key)).scalar()
+                if known is not None:
+                    return int(known), False
+            live = sa.select(jobs.c.id, jobs.c.args).where(
+                jobs.c.service == service, jobs.c.kind == kind, jobs.c.status.in_(LIVE)
+            )
+            for row in connection.execute(live).mappings():
+                if row["args"] == values["args"]:
+                    return int(row["id"]), False
+            made = connection.execute(jobs.insert().values(**values)).inserted_primary_key
+            assert made is not None
+            return int(made[0]), True
+
+        number, new = await self._store.transact(insert)
+        if new:
+            self._events.touch("jobs")
+        return await self.get(number), new
+
+    async def get(self, job: int) -> Record:
+        """The job of that number.
+
+        Raises:
+            NotFound: kind "no_such_job".
+        """
+        row = await self._store.row(sa.select(jobs).where(jobs.c.id == job))
+        if row is None:
+            raise NotFound(f"cannot find job {job}; `regrow jobs` lists them", kind="no_such_job")
+        return _record(row)
+
+    async def last(self, limit: int = 50) -> list[Record]:
+        """The newest jobs, newest first."""
+        return [_record(row) for row in await self._store.rows(sa.select(jobs).order_by(jobs.c.id.desc()).limit(limit))]
+
+    async def live(self, service: str | None = None) -> list[Record]:
+        """Jobs that have not ended, oldest first."""
+        query = sa.select(jobs).where(jobs.c.status.in_(LIVE)).order_by(jobs.c.id)
+        if service is not None:
+            query = query.where(jobs.c.service == service)
+        return [_record(row) for row in await self._store.rows(query)]
+
+    async def change(self, job: int, **values: Any) -> None:
+        """Set columns of a job and tell its watchers."""
+        await self._store.transact(lambda c: c.execute(jobs.update().where(jobs.c.id == job).values(**values)))
+        self._events.touch(("job", job), "jobs")
+
+    async def step(self, job: int, index: int, facts: Mapping[str, Any] | None = None, **values: Any) -> None:
+        """Set fields of one step, and add to the job's facts, in one transaction."""
+
+        def update(connection: sa.Connection) -> None:
+            row = connection.execute(sa.select(jobs.c.steps, jobs.c.result).where(jobs.c.id == job)).mappings().one()
+            steps = [dict(step) for step in row["steps"]]
+            steps[index].update(values)
+            status = values.get("status")
+            changed: dict[str, Any] = {"steps": steps}
+            if facts:
+                changed["result"] = {**row["result"], **facts}
+            if status == "doing":
+                changed["status"] = "doing"
+            if status in {"waiting", "undoing"}:
+                changed["status"] = status
+            if status is not None and status != "waiting":
+                changed["waiting_for"] = ""
+            connection.execute(jobs.update().where(jobs.c.id == job).values(**changed))
+
+        await self._store.transact(update)
+        self._events.touch(("job", job), "jobs")
+
+    async def cancel(self, job: int, by: str) -> bool:
+        """Ask a job to stop; the runner sees it between steps and ends what runs.
+
+        Returns:
+            False when the job had ended already.
+        """
+
+        def update(connection: sa.Connection) -> bool:
+            changed = connection.execute(
+                jobs.update()
+                .where(jobs.c.id == job, jobs.c.status.in_(LIVE), jobs.c.cancelled_by == "")
+                .values(cancelled_by=by)
+            )
+            if changed.rowcount:
+                return True
+            live = sa.select(jobs.c.id).where(jobs.c.id == job, jobs.c.status.in_(LIVE))
+            return connection.execute(live).first() is not None
+
+        done = await self._store.transact(update)
+        self._events.touch(("cancel", job), ("job", job), "jobs")
+        return done
+
+    async def take_turn(self, service: str, job: int) -> int:
+        """Take the one turn to change `service`, in the order in which jobs come to ask for it.
+
+        Returns:
+            The job that has the turn: `job` itself, or the one to wait for. A turn whose job has ended is free.
+        """
+
+        def update(connection: sa.Connection) -> int:
+            holder = connection.execute(sa.select(turns.c.job).where(turns.c.service == service)).scalar()
+            if holder is not None and holder != job:
+                live = sa.select(jobs.c.id).where(jobs.c.id == holder, jobs.c.status.in_(LIVE))
+                if connection.execute(live).first() is not None:
+                    return int(holder)
+            earlier = sa.select(sa.func.min(jobs.c.id)).where(
+                jobs.c.service == service,
+                jobs.c.status == "waiting",
+                jobs.c.waiting_for == WAITING_FOR_TURN,
+                jobs.c.id < job,
+            )
+            if (first := connection.execute(earlier).scalar()) is not None:
+                return int(first)
+            connection.execute(turns.delete().where(turns.c.service == service))
+            connection.execute(turns.insert().values(service=service, job=job))
+            return job
+
+        return await self._store.transact(update)
+
+    async def give_turn(self, service: str, job: int) -> None:
+        """Give the turn back, if this job has it."""
+        where = (turns.c.service == service, turns.c.job == job)
+        await self._store.transact(lambda c: c.execute(turns.delete().where(*where)))
+        self._events.touch(("turn", service))
+
+    async def turn(self, service: str) -> int | None:
+        """The job that may change `service` now."""
+        row = await self._store.row(sa.select(turns).where(turns.c.service == service))
+        return None if row is None else int(row["job"])

@@ -1,0 +1,531 @@
+"""The steps by name. Each is a short story: what it needs, what it does, what it found out."""
+
+from __future__ import annotations
+
+
+import re
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from regrow import files
+from regrow.agents.base import Event, Span, Task
+from regrow.errors import CandidateFailed, ProcessTimeout, RegrowError, ServiceError
+from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
+from regrow.jobs.ledger import WAITING_FOR_TURN
+from regrow.jobs.work import Work
+from regrow.pool import in_thread
+from regrow.process import Completed, exit_words
+from regrow.sandboxes.base import Box
+from regrow.verification import verify
+
+_SPARE_BYTES = 64 * 1024**2
+_BAKE_LOOK_S = 1.0
+_COUNTED = re.compile(r"^\s*\[\s*(\d+)\s*/\s*(\d+)\s*\]\s*(.*)")
+
+
+# What a job needs before it begins
+
+
+async def check(work: Work) -> Outcome:
+    """Refuse what cannot end well while nothing has been touched."""
+    care, job = work.care, work.job
+    if (free := files.free_bytes(care.directory)) < _SPARE_BYTES:
+        raise StepFailed(
+            f"cannot begin: only {free} bytes are free on {care.directory}; free some space", kind="disk_full"
+        )
+    if {"build", "test", "agent", "verify"} & set(job.plan):
+        await care.sandbox.check()
+    facts: dict[str, Any] = {"started_wall": work.clock.now()}
+    if (serving := await care.serving()) is not None:
+        facts |= {
+            "previous_version": serving.version,
+            "previous_release": serving.id,
+            "previous_commit": serving.commit,
+        }
+    if job.kind in {"restart", "rollback"}:
+        release = await care.releases.get(job.args["release"])
+        return Done(facts | {"release": release.id, "version": release.version, "commit": release.commit})
+    commit = job.args["commit"]
+    version = await care.repository.short(commit)
+    subject = await care.repository.subject(commit)
+    return Done(facts | {"commit": commit, "base": commit, "version": version, "subject": subject})
+
+
+async def workspace(work: Work) -> Outcome:
+    """A tree of the job's own; the live checkout is never used (F17)."""
+    made = await work.care.workspaces.make(work.job.id, work.facts["commit"])
+    work.log(f"workspace of {work.facts['commit']} in {made.path}")
+    return Done({"workspace": str(made.path)})
+
+
+async def drop_workspace(work: Work) -> None:
+    """Forget the tree."""
+    await work.care.workspaces.discard(work.job.id)
+
+
+# Proving and building, in the box
+
+
+async def test(work: Work) -> Outcome:
+    """The service's own tests, from the job's tree, in the box."""
+    config = work.care.config
+    if not config.test.command:
+        work.log("test: no [test] command is set")
+        return Done({"tests": "none"})
+    done = await _boxed(
+        work,
+        what="test",
+        argv=config.expand(config.test.command),
+        tree=Path(work.facts["workspace"]),
+        env=config.test.env,
+        timeout_s=config.test.timeout,
+        nice=config.test.nice,
+    )
+    if done.code != 0:
+        raise StepFailed(
+            f"cannot deploy: the tests failed ({exit_words(done.code)})", kind="tests_failed", log=done.output
+        )
+    return Done({"tests": "passed", "tests_seconds": round(done.seconds, 2)})
+
+
+async def build(work: Work) -> Outcome:
+    """Build the commit into a staging directory; what runs is not touched by any failure of it (F10)."""
+    care, config = work.care, work.care.config
+    staging = await in_thread(care.releases.staging, work.job.id)
+    cache = files.private_directory(care.cache)
+    # A repair's change is a commit by now: build from its own fresh tree, never from the one the agent edited.
+    tree = await care.workspaces.fresh(work.job.id, "build", work.facts["commit"])
+    if not config.build.command:
+        await in_thread(_copy_tree, tree, staging)
+        return Done({"build_seconds": 0.0})
+    done = await _boxed(
+        work,
+        what="build",
+        argv=config.expand(config.build.command, out=str(staging), cache=str(cache)),
+        tree=tree,
+        env=config.build.env
+        | {
+            "REGROW_VERSION": work.facts["version"],
+            "REGROW_COMMIT": work.facts["commit"],
+            "REGROW_OUT": str(staging),
+            "REGROW_CACHE": str(cache),
+        },
+        timeout_s=config.build.timeout,
+        nice=config.build.nice,
+        writable=(staging, cache) if config.build.cache else (staging,),
+    )
+    if done.code != 0:
+        raise StepFailed(f"cannot build: {_last_line(done)}", kind="build_failed", log=done.output)
+    return Done({"build_seconds": round(done.seconds, 2)})
+
+
+async def drop_staging(work: Work) -> None:
+    """Forget a half-made build."""
+    await in_thread(work.care.releases.discard_staging, work.job.id)
+
+
+def _copy_tree(tree: Path, staging: Path) -> None:
+    import shutil
+
+    shutil.copytree(tree, staging, symlinks=True, dirs_exist_ok=True)
+
+
+async def _boxed(
+    work: Work,
+    *,
+    what: str,
+    argv: list[str],
+    tree: Path,
+    env: Mapping[str, str],
+    timeout_s: float,
+    nice: int,
+    writable: tuple[Path, ...] = (),
+) -> Completed:
+    """Run a test or build command in the box, with an estimate from the past and a bar."""
+    sandbox = work.care.config.sandbox
+    past = await work.estimates.past(work.care.name, what)
+    expected = statistics.median(seconds for seconds, _ in past) if past else None
+    if past:
+        work.tell(estimate_s=(min(s for s, _ in past), max(s for s, _ in past)))
+    lines = 0
+
+    def on_line(line: str) -> None:
+        nonlocal lines
+        lines += 1
+        work.log(line)
+        if counted := _COUNTED.match(line):
+            at, of, text = int(counted[1]), int(counted[2]), counted[3]
+            work.tell(detail=work.care.redactor.shorten_paths(work.care.redactor.redact(text))[:80])
+            if of > 0:
+                work.tell(part=at / of)
+        elif expected is None and past:
+            work.tell(part=lines / max(past[0][1], 1))
+
+    box = Box(
+        workspace=tree,
+        writable=writable,
+        readable=work.care.config.readable(),
+        env={"PYTHONDONTWRITEBYTECODE": "1", **env},
+        memory_bytes=sandbox.memory,
+        file_bytes=sandbox.file_size,
+        processes=sandbox.processes,
+        nice=nice,
+    )
+    work.log(f"$ {' '.join(argv)}")
+    try:
+        done = await work.care.sandbox.run(argv, box, timeout_s=timeout_s, on_line=on_line)
+    except ProcessTimeout as error:
+        raise StepFailed(
+            f"cannot {what}: still running after {timeout_s:g} s; raise [{what}] timeout or mend what makes it hang",
+            kind=f"{what}_timeout",
+            log=error.log,
+        ) from error
+    work.log(f"{what}: {exit_words(done.code)} after {done.seconds:.2f} s")
+    if done.code == 0:
+        await work.estimates.add(work.care.name, what, done.seconds, lines)
+    return done
+
+
+def _last_line(done: Completed) -> str:
+    lines = [line.strip() for line in done.output.splitlines() if line.strip()]
+    return lines[-1] if lines else exit_words(done.code)
+
+
+async def release(work: Work) -> Outcome:
+    """Make the build a release: digest, durable, one rename."""
+    facts = work.facts
+    made = await work.care.releases.seal(
+        work.job.id,
+        version=facts["version"],
+        commit=facts["commit"],
+        subject=facts["subject"],
+        build_seconds=facts["build_seconds"],
+    )
+    return Done({"release": made.id, "build_bytes": made.bytes, "digest": made.digest})
+
+
+# Repairing
+
+
+async def agent(work: Work) -> Outcome:
+    """Let the agent work on the job's tree; what it says is kept, not believed."""
+    care, config, job = work.care, work.care.config, work.job
+    driver = care.agents(job.args.get("agent", ""))
+
+    def tell(event: Event) -> None:
+        text = care.redactor.redact(event.text)
+        work.log(f"{driver.name}: {event.kind}: {text}")
+        if event.kind != "log":
+            work.tell(detail=care.redactor.shorten_paths(text)[:100])
+
+    task = Task(
+        bug=job.args["bug"],
+        workspace=Path(work.facts["workspace"]),
+        git_directory=care.repository.git_dir,
+        allowed=config.repair.allowed,
+        reproduction=job.args.get("reproduction", ""),
+        spans=await _spans(work),
+        readable=config.readable(),
+        env=tuple(config.test.env.items()),
+        timeout_s=config.repair.timeout,
+    )
+    outcome = await driver.repair(task, care.sandbox, tell)
+    work.log(f"{driver.name}: {outcome.summary}\n{outcome.log}")
+    facts = {"agent": driver.name, "summary": care.redactor.shorten_paths(care.redactor.redact(outcome.summary))}
+    if not outcome.changed:
+        raise StepFailed(
+            f"cannot repair: {facts['summary']}", kind=outcome.reason or "no_change", log=outcome.log, facts=facts
+        )
+    return Done(facts | {"culprit": outcome.culprit, "culprit_subject": outcome.culprit_subject})
+
+
+async def _spans(work: Work) -> tuple[Span, ...]:
+    """From each earlier good release to what serves now, the nearest first."""
+    care = work.care
+    bad = work.facts["base"]
+    spans: list[Span] = []
+    for good in await care.releases.good():
+        if good.commit == bad or any(span.good == good.commit for span in spans):
+            continue
+        if await care.repository.is_ancestor(good.commit, bad):
+            spans.append(Span(good.commit, bad))
+    return tuple(spans)
+
+
+async def gate(work: Work) -> Outcome:
+    """Judge the tree from outside."""
+    care = work.care
+    report = await care.gate.check(care.repository, work.facts["base"], Path(work.facts["workspace"]))
+    changed = [change.path for change in report.changes]
+    work.log("gate: " + ", ".join(f"{c.kind} {c.path} +{c.added} -{c.removed}" for c in report.changes))
+    for refusal in report.refusals:
+        work.log(f"gate: refused by {refusal.rule}: {refusal.path}: {refusal.text}")
+    if report.refusals:
+        first = report.refusals[0]
+        kind = "no_change" if first.rule == "no_change" else "gate"
+        raise StepFailed(f"cannot accept the change: {first.text}", kind=kind, facts={"files": changed})
+    return Done(
+        {
+            "tree": report.tree,
+            "digest": report.digest,
+            "files": changed,
+            "added": sum(c.added for c in report.changes),
+            "removed": sum(c.removed for c in report.changes),
+        }
+    )
+
+
+async def check_fix(work: Work) -> Outcome:
+    """Prove the change from fresh trees: the reproduction fails before and passes after, and so do the tests."""
+    care, config = work.care, work.care.config
+    result = await verify(
+        care.sandbox,
+        care.workspaces,
+        work.job.id,
+        base=work.facts["base"],
+        change=work.facts["tree"],
+        test_command=config.expand(config.test.command) if config.test.command else [],
+        reproduction=work.job.args.get("reproduction", ""),
+        readable=config.readable(),
+        env=dict(config.test.env),
+        timeout_s=config.test.timeout,
+        on_line=work.log,
+    )
+    work.log(f"verification: {result.verdict}\n{result.log}")
+    if result.verdict != "proved":
+        raise StepFailed(
+            f"cannot accept the change: {result.reason}", kind=f"verification_{result.verdict}", log=result.log
+        )
+    return Done({"tests": "passed" if config.test.command else "none", "reproduced": bool(result.reproduced_before)})
+
+
+async def approve(work: Work) -> Outcome:
+    """Ask; the answer counts for exactly this digest, once (F35)."""
+    care, facts, job = work.care, work.facts, work.job
+    if care.config.repair.approve == "never":
+        return Done({"approved_by": ""})
+    question = await work.approvals.of(job.id)
+    if question is None:
+        patch = await care.repository.patch(facts["base"], facts["tree"])
+        question = await work.approvals.ask(
+            job.id,
+            facts["digest"],
+            facts["summary"],
+            facts["files"],
+            care.redactor.redact(patch),
+            within_s=care.config.repair.approve_within,
+        )
+    if question.state == "open":
+        return Wait(("approval", {}), (("job", job.id),))
+    if question.state == "approved" and question.digest == facts["digest"]:
+        return Done({"approved_by": question.decided_by})
+    if question.state == "rejected":
+        raise StepFailed(f"cannot go on: {question.decided_by} rejected the change", kind="rejected")
+    raise StepFailed("cannot go on: nobody approved the change in time; ask again", kind="approval_expired")
+
+
+async def close_approval(work: Work) -> None:
+    """The question dies with the job."""
+    await work.approvals.close(work.job.id)
+
+
+async def commit(work: Work) -> Outcome:
+    """A commit on the job's own branch, with its provenance."""
+    care, facts, job = work.care, work.facts, work.job
+    title = " ".join(job.args["bug"].split())[:60]
+    trailers = {
+        "Regrow-Job": str(job.id),
+        "Requested-by": job.asked_by,
+        "Agent": facts["agent"],
+        "Approved-by": facts["approved_by"] or "policy",
+        "Verification": "reproduction fails before and passes after; tests pass"
+        if facts["reproduced"]
+        else "tests pass; nothing was reproduced",
+    }
+    if facts.get("culprit"):
+        trailers["Reverts"] = facts["culprit"]
+    body = "\n".join(f"{key}: {value}" for key, value in trailers.items())
+    message = care.redactor.redact(f"Fix: {title}\n\n{facts['summary']}\n\n{body}\n")
+    branch = f"regrow/job-{job.id}"
+    made = await care.repository.commit_tree(facts["tree"], [facts["base"]], message, at=int(facts["started_wall"]))
+    await care.repository.update_ref(f"refs/heads/{branch}", made)
+    return Done(
+        {
+            "commit": made,
+            "version": await care.repository.short(made),
+            "subject": message.splitlines()[0],
+            "branch": branch,
+        }
+    )
+
+
+async def merge(work: Work) -> Outcome:
+    """Give the promoted change to the service's branch, if nothing else has happened there."""
+    care = work.care
+    branch = care.config.source.branch
+    merged, reason = await care.repository.fast_forward(branch, work.facts["base"], work.facts["commit"])
+    if not merged:
+        work.log(f"merge: left on {work.facts['branch']}: {reason}")
+    return Done({"merged": merged, "merge_note": reason})
+
+
+# Changing what runs
+
+
+async def turn(work: Work) -> Outcome:
+    """One job changes a service at a time; the others wait in order."""
+    holder = await work.ledger.take_turn(work.care.name, work.job.id)
+    if holder != work.job.id:
+        return Wait((WAITING_FOR_TURN, {"job": holder}), (("turn", work.care.name), ("job", holder)))
+    return Done()
+
+
+async def snapshot(work: Work) -> Outcome:
+    """The service's data as it is before new code opens it (F21)."""
+    taken = await work.care.snapshots.take(work.job.id, work.care.databases)
+    if taken is None:
+        return Done()
+    return Done({"snapshot": str(taken.directory), "snapshot_bytes": taken.bytes})
+
+
+async def candidate(work: Work) -> Outcome:
+    """Start the release beside the one that serves, and have it proved; until then it serves nobody."""
+    care = work.care
+    chosen = await care.releases.get(work.facts["release"])
+    spec = care.spec(chosen)
+    files.private_directory(care.state)
+    nothing_serves = (await care.service.status()).active is None
+    named = work.job.args.get("named") == "yes"
+    try:
+        started = await care.service.start(spec, "active" if nothing_serves else "candidate", work.token, force=named)
+    except CandidateFailed as error:
+        raise StepFailed(
+            str(error), kind="candidate_failed", log=error.log_tail, cause=care.redactor.redact(error.cause)
+        ) from error
+    return Done({"first": nothing_serves, "pid": started.pid, "version": chosen.version})
+
+
+async def discard_candidate(work: Work) -> None:
+    """End the candidate, unless it serves by now."""
+    status = await work.care.service.status()
+    if status.candidate is not None and status.candidate.token == work.token:
+        await work.care.service.discard(work.token)
+
+
+async def switch(work: Work) -> Outcome:
+    """Make the candidate the one that serves; from here on the supervisor can take it back by itself."""
+    if work.facts["first"]:
+        return Done({"switched_at": work.clock.now(), "bake_s": 0.0})
+    settings = work.care.config.switch
+    # A release that was proved before needs a look, not a trial.
+    bake_s = settings.restart_bake if work.job.kind in {"restart", "rollback"} else settings.bake
+    try:
+        await work.care.service.switch(work.token, bake_s, bake_s + settings.promote_within)
+    except CandidateFailed as error:
+        raise StepFailed(str(error), kind="candidate_failed", log=error.log_tail, cause=error.cause) from error
+    return Done({"switched_at": work.clock.now(), "bake_s": bake_s})
+
+
+async def switch_back(work: Work) -> None:
+    """Return to the last good release, if this job's is still on trial."""
+    status = await work.care.service.status()
+    if status.trial is not None and status.trial["token"] == work.token:
+        await work.care.service.fall_back("the job was taken back")
+
+
+async def bake(work: Work) -> Outcome:
+    """Watch the new release; its death is the supervisor's business, telling of it is ours."""
+    until = work.facts["switched_at"] + work.facts["bake_s"]
+    with work.events.watch(("service", work.care.name)) as watch:
+        while True:
+            await _still_ours(work)
+            left = until - work.clock.now()
+            if left <= 0:
+                return Done()
+            work.tell(part=1 - left / work.facts["bake_s"])
+            await watch.changed(min(left, _BAKE_LOOK_S))
+
+
+async def _still_ours(work: Work) -> None:
+    """Raise when the supervisor has gone back to the last good release meanwhile."""
+    if work.facts["first"]:
+        return
+    status = await work.care.service.status()
+    if status.active is not None and status.active.token == work.token:
+        return
+    chosen = await work.care.releases.get(work.facts["release"])
+    pin = next((pin for pin in status.pins if pin["digest"] == chosen.digest), None)
+    cause = work.care.redactor.redact(str(pin["cause"] or pin["reason"])) if pin else "it does not run any more"
+    raise StepFailed(
+        f"cannot keep the new version: {cause}",
+        kind="fell_back",
+        log=await in_thread(_tail, work.care.release_log(chosen.id)),
+        cause=cause,
+        fell_back=True,
+    )
+
+
+def _tail(path: Path, size: int = 4000) -> str:
+    """The end of a log file, as far as it exists."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(path.stat().st_size - size, 0))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+async def promote(work: Work) -> Outcome:
+    """The release is good: it becomes what the next switch falls back to."""
+    care = work.care
+    try:
+        await care.service.promote(work.token)
+    except ServiceError:
+        await _still_ours(work)
+        raise
+    chosen = await care.releases.get(work.facts["release"])
+    await care.releases.promoted(chosen.number)
+    status = await care.service.status()
+    return Done({"pid": status.active.pid if status.active else None, "down_ms": 0.0})
+
+
+async def tidy(work: Work) -> Outcome:
+    """Keep what the settings say, and never less than what runs and the last two good ones."""
+    care, keep = work.care, work.care.config.retention
+    status = await care.service.status()
+    running = {copy.release for copy in (status.active, status.standby, status.candidate) if copy}
+    fallbacks = {str(known["id"]) for known in (status.good, status.previous) if known}
+    try:
+        gone = await care.releases.prune(keep.releases, running | fallbacks | {work.facts.get("release", "")})
+        await care.snapshots.prune(keep.snapshots)
+        await care.workspaces.discard(work.job.id)
+    except (RegrowError, OSError) as error:
+        work.log(f"tidy: {error}")  # what could not be deleted is deleted another day
+        return Done()
+    if gone:
+        work.log(f"tidy: deleted {', '.join(gone)}")
+    return Done()
+
+
+STEPS: dict[str, Step] = {
+    "check": Step(check),
+    "workspace": Step(workspace, drop_workspace),
+    "test": Step(test, deadline_s=None),
+    "build": Step(build, drop_staging, deadline_s=None),
+    "release": Step(release),
+    "agent": Step(agent, deadline_s=None),
+    "gate": Step(gate),
+    "verify": Step(check_fix, deadline_s=None),
+    "approve": Step(approve, close_approval),
+    "commit": Step(commit),
+    "turn": Step(turn),
+    "snapshot": Step(snapshot, deadline_s=None),
+    "candidate": Step(candidate, discard_candidate, deadline_s=None),
+    "switch": Step(switch, switch_back, deadline_s=None),
+    "bake": Step(bake, deadline_s=None),
+    "promote": Step(promote),
+    "merge": Step(merge),
+    "tidy": Step(tidy),
+}

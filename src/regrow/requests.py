@@ -1,0 +1,299 @@
+"""A request, carried out: permissions first, then an answer at once or a job.
+
+Every way in ends here: chat, the console's buttons, the command line, the API. So what may be asked, by whom, and with
+which confirmation is decided in one place (F37).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from regrow.api import types
+from regrow.approvals import Approvals
+from regrow.audit import Audit
+from regrow.care import Care
+from regrow.catalogue import say
+from regrow.channels.base import Address
+from regrow.errors import NotFound, Refused
+from regrow.intents import Args, Intent
+from regrow.jobs.ledger import Ledger
+from regrow.jobs.plans import PLANS
+from regrow.jobs.runner import Runner
+from regrow.permissions import Permissions, Person
+from regrow.releases import Release
+from regrow.views import Views
+
+_LOG_LINES = 30
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who asks, from where, and in which language the answer is wanted.
+
+    Attributes:
+        person: the person, or None for a stranger.
+        name: what people call them.
+        address: the chat and message that asked; where every answer goes.
+        language: "zh" or "en".
+        key: the same for every delivery of the same request; "" when there is none.
+    """
+
+    person: Person | None
+    name: str
+    address: Address
+    language: str
+    key: str = ""
+
+
+class Requests:
+    """Carries out what people ask for."""
+
+    def __init__(
+        self,
+        *,
+        cares: Mapping[str, Care],
+        ledger: Ledger,
+        runner: Runner,
+        approvals: Approvals,
+        permissions: Permissions,
+        audit: Audit,
+        views: Views,
+    ) -> None:
+        self._cares = cares
+        self._ledger = ledger
+        self._runner = runner
+        self._approvals = approvals
+        self._permissions = permissions
+        self._audit = audit
+        self._views = views
+
+    def care(self, service: str) -> Care:
+        """The service of that name; the only one need not be named.
+
+        Raises:
+            NotFound: kind "no_such_service".
+        """
+        if not service and len(self._cares) == 1:
+            return next(iter(self._cares.values()))
+        if service not in self._cares:
+            known = ", ".join(sorted(self._cares))
+            raise NotFound(f"cannot tell which service is meant; name one of: {known}", kind="no_such_service")
+        return self._cares[service]
+
+    async def carry_out(
+        self, intent: Intent, args: Args, asked: Asked, service: str = "", agent: str = ""
+    ) -> types.Accepted | types.Answer:
+        """Do what is asked.
+
+        Args:
+            intent: what.
+            args: its arguments.
+            asked: who asks.
+            service: which service; "" for the only one.
+            agent: the repairing agent by name; "" for the one set.
+
+        Returns:
+            The job that does it, or the answer.
+
+        Raises:
+            Refused: kind "forbidden" and others; nothing has changed.
+            NotFound: a release, commit, job or service that does not exist.
+        """
+        try:
+            self._permissions.check(asked.person, intent)
+        except Refused:
+            await self._audit.write(asked.name, asked.address.channel, "refused", intent=str(intent))
+            raise
+        match intent:
+            case Intent.restart | Intent.build | Intent.deploy | Intent.repair | Intent.rollback:
+                return await self._job(intent, args, asked, self.care(service), agent)
+            case Intent.approve | Intent.reject:
+                return await self._decide(intent, args, asked)
+            case Intent.cancel:
+                return await self._cancel(args, asked)
+            case _:
+                return types.Answer(text=await self._tell(intent, args, asked, service))
+
+    # Jobs
+
+    async def _job(
+        self, intent: Intent, args: Args, asked: Asked, care: Care, agent: str
+    ) -> types.Accepted | types.Answer:
+        match intent:
+            case Intent.restart:
+                release = await self._serving(care, "restart")
+                what = {"release": release.id}
+            case Intent.rollback:
+                release = await self._back_to(care, args.target)
+                what = {"release": release.id}
+                if args.target not in {"", "previous"}:
+                    what["named"] = "yes"
+            case Intent.repair:
+                release = await self._serving(care, "repair")
+                what = {"commit": release.commit, "bug": args.bug, "reproduction": args.reproduction, "agent": agent}
+                if not args.bug.strip():
+                    raise Refused("cannot repair: say what goes wrong after the word bug", kind="no_bug")
+                care.agents(agent)  # an unknown name is refused now, not in the middle of the job
+            case _:
+                what = await self._to_build(care, args.target)
+        record, new = await self._ledger.open(
+            service=care.name,
+            kind=intent.value,  # type: ignore[arg-type]
+            plan=PLANS[intent.value],  # type: ignore[index]
+            args=what,
+            key=asked.key,
+            language=asked.language,
+            asked_by=asked.name,
+            person=asked.person.id if asked.person else "",
+            address=asked.address,
+        )
+        if new:
+            detail = {"intent": str(intent), "args": {k: v for k, v in what.items() if k not in {"bug", "reproduction"}}}
+            await self._audit.write(asked.name, asked.address.channel, "asked", record.id, **detail)
+        await self._runner.submit(record)
+        return types.Accepted(job=record.id, joined=not new)
+
+    @staticmethod
+    async def _serving(care: Care, doing: str) -> Release:
+        serving = await care.serving()
+        if serving is None:
+            good = await care.releases.good()
+            if doing == "restart" and good:
+                return good[0]
+            raise Refused(f"cannot {doing}: no release of {care.name} is running; deploy one first", kind="nothing_runs")
+        return serving
+
+    async def _to_build(self, care: Care, target: str) -> dict[str, str]:
+        """The commit that a build or deploy is about, fixed at the moment of the request."""
+        named = target not in {"", "latest"}
+        commit = await care.repository.resolve(target if named else care.config.source.branch)
+        status = await care.service.status()
+        if not named and any(pin["commit"] == commit for pin in status.pins):
+            short = await care.repository.short(commit)
+            raise Refused(
+                f"cannot deploy {short}: it went wrong before and is marked bad; fix it, or name it to try it again",
+                kind="pinned",
+            )
+        return {"commit": commit} | ({"named": "yes"} if named else {})
+
+    @staticmethod
+    async def _back_to(care: Care, target: str) -> Release:
+        serving = await care.serving()
+        if target not in {"", "previous"}:
+            wanted = await care.releases.get(target)
+            if serving is not None and wanted.id == serving.id:
+                raise Refused(f"cannot roll back: {wanted.id} ({wanted.version}) is what runs", kind="already_serving")
+            return wanted
+        pinned = {pin["digest"] for pin in (await care.service.status()).pins}
+        for release in await care.releases.good():
+            older = serving is None or (release.number < serving.number and release.digest != serving.digest)
+            if older and release.digest not in pinned:
+                return release
+        raise Refused("cannot roll back: there is no earlier good release; `regrow releases` lists them", kind="no_earlier")
+
+    # Answers to questions of jobs
+
+    async def _decide(self, intent: Intent, args: Args, asked: Asked) -> types.Answer:
+        job = args.job if args.job is not None else await self._only_open_question(asked)
+        decision = "approved" if intent is Intent.approve else "rejected"
+        await self._approvals.decide(job, decision, asked.name, digest=args.target)
+        await self._audit.write(asked.name, asked.address.channel, decision, job)
+        return types.Answer(text=say(asked.language, f"answer.{decision}", job=job))
+
+    async def _only_open_question(self, asked: Asked) -> int:
+        open_ = [question.job for question in await self._approvals.open()]
+        here = [job for job in open_ if (await self._ledger.get(job)).address.chat == asked.address.chat]
+        found = here or open_
+        if not found:
+            raise Refused("cannot decide: nothing waits for an approval", kind="no_approval")
+        if len(found) > 1:
+            numbers = ", ".join(f"#{job}" for job in found)
+            raise Refused(f"cannot tell which job is meant; name one of: {numbers}", kind="which_job")
+        return found[0]
+
+    async def _cancel(self, args: Args, asked: Asked) -> types.Answer:
+        if args.job is not None:
+            record = await self._ledger.get(args.job)
+        else:
+            live = await self._ledger.live()
+            if args.kind:
+                live = [record for record in live if record.kind == args.kind]
+            if not live:
+                raise Refused("cannot cancel: no job is under way", kind="nothing_to_cancel")
+            mine = [record for record in live if record.address.chat == asked.address.chat]
+            if len(mine or live) > 1:
+                numbers = ", ".join(f"#{record.id}" for record in mine or live)
+                raise Refused(f"cannot tell which job is meant; name one of: {numbers}", kind="which_job")
+            record = (mine or live)[0]
+        if not await self._ledger.cancel(record.id, asked.name):
+            raise Refused(f"cannot cancel job {record.id}: it has ended already", kind="ended")
+        await self._audit.write(asked.name, asked.address.channel, "cancelled", record.id)
+        return types.Answer(text=say(asked.language, "answer.cancelling", job=record.id))
+
+    # Questions that need no job
+
+    async def _tell(self, intent: Intent, args: Args, asked: Asked, service: str) -> str:
+        language = asked.language
+        match intent:
+            case Intent.status:
+                return await self._views.status_text(language)
+            case Intent.releases:
+                return await self._views.releases_text(self.care(service), language)
+            case Intent.history:
+                return await self._views.history_text(language)
+            case Intent.job:
+                found = args.job if args.job is not None else next((r.id for r in await self._ledger.last(1)), None)
+                if found is None:
+                    raise NotFound("cannot show a job: there was none yet", kind="no_such_job")
+                return await self._views.job_text(found)
+            case Intent.logs:
+                return await self._views.logs_text(self.care(service), args.lines or _LOG_LINES, language)
+            case Intent.doctor:
+                return await self._views.doctor_text(language)
+            case Intent.help:
+                return self._views.help_text(language)
+            case _:
+                raise Refused(f"cannot {intent}: this version does not know how yet", kind="unsupported")
+
+
+def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
+    """The intent and arguments of an API request.
+
+    Raises:
+        Refused: kind "bad_request", for an unknown intent or argument.
+    """
+    try:
+        intent = Intent(body.intent)
+    except ValueError:
+        raise Refused(f'cannot carry out "{body.intent}": it is not an intent', kind="bad_request") from None
+    known = {"target", "bug", "reproduction", "job", "lines", "agent"}
+    if unknown := set(body.args) - known:
+        raise Refused(f"cannot use the argument {sorted(unknown)[0]}: known are {sorted(known)}", kind="bad_request")
+    args = Args(
+        target=body.args.get("target", ""),
+        bug=body.args.get("bug", ""),
+        reproduction=body.args.get("reproduction", ""),
+    )
+    for name in ("job", "lines"):
+        if text := body.args.get(name, ""):
+            if not re.fullmatch(r"\d{1,9}", text):
+                raise Refused(f"cannot use {name}={text}: it is a number", kind="bad_request")
+            args = replace(args, **{name: int(text)})
+    return intent, args
+
+
+def button(action: str) -> tuple[Intent, Args]:
+    """The intent behind a button: "approve:JOB:DIGEST", "reject:JOB:DIGEST", "cancel:JOB", "say:INTENT".
+
+    Raises:
+        Refused: kind "bad_request".
+    """
+    word, _, rest = action.partition(":")
+    number, _, digest = rest.partition(":")
+    if word in {"approve", "reject", "cancel"} and number.isdigit():
+        return Intent(word), Args(job=int(number), target=digest)
+    raise Refused("cannot use this button: it is not one of mine", kind="bad_request")
+
+

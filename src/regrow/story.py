@@ -1,0 +1,225 @@
+"""The story of a job as the chat tells it: one live message edited in place, and one message with the result.
+
+Every figure comes from the job's own record. Texts are in the catalogues, in the language of the request.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from regrow.api import types
+from regrow.catalogue import bytes_text, say, seconds_text
+from regrow.channels.base import Choice, Content
+from regrow.jobs.plans import SWITCHED
+
+_MARKS = {"done": "✓", "doing": "…", "waiting": "⏸", "failed": "✗", "undoing": "↺", "undone": "↺"}
+_WORTH_SECONDS = 0.1
+_QUIET_STEPS = frozenset({"check", "workspace", "turn", "gate", "commit", "release", "promote", "merge", "tidy", "approve"})
+_DIFF_LINES = 60
+
+
+def title(kind: str, language: str, args: dict[str, str], result: dict[str, Any]) -> str:
+    """What the job does, in a few words."""
+    bug = " ".join(args.get("bug", "").split())
+    return say(
+        language,
+        f"title.{kind}",
+        **({"bug": bug[:60] + ("…" if len(bug) > 60 else "")} if kind == "repair" else {}),
+        **({"version": result.get("version", args.get("release", ""))} if kind == "rollback" else {}),
+    )
+
+
+def live(job: types.Job, agent: str) -> Content:
+    """The message that is edited while the job runs.
+
+    Args:
+        job: as it stands.
+        agent: the name of the repairing agent, for before it has begun.
+    """
+    lines = [*_headlines(job, agent), *_steps(job)]
+    choices: tuple[Choice, ...] = ()
+    bar = None
+    if job.status in types.ENDED:
+        lines.append(say(job.language, "live.ended", job=job.id))
+    else:
+        running = next((s for s in job.steps if s.status in {"doing", "waiting"}), None)
+        bar = running.progress if running and running.name in {"build", "test", "bake"} else None
+        cancel = Choice(say(job.language, "button.cancel"), f"cancel:{job.id}", "danger")
+        choices = (cancel,) if running is None or running.name not in {"promote", "merge", "tidy"} else ()
+        if job.approval is not None and job.approval.state == "open":
+            lines += _question(job)
+            # What is approved goes with the press: an old button cannot approve a new change (F35).
+            choices = (
+                Choice(say(job.language, "button.approve"), f"approve:{job.id}:{job.approval.digest}", "primary"),
+                Choice(say(job.language, "button.reject"), f"reject:{job.id}:{job.approval.digest}", "danger"),
+            )
+    return Content("\n".join(lines), choices, bar)
+
+
+def _headlines(job: types.Job, agent: str) -> list[str]:
+    """The seed's dialogue, as far as it has come."""
+    language, result = job.language, job.result
+    done = {step.name for step in job.steps if step.status == "done"}
+    begun = {step.name: step for step in job.steps if step.status != "todo"}
+    lines: list[str] = []
+    if not begun and job.status == "todo":
+        lines.append(say(language, "live.queued"))
+    if job.kind == "restart":
+        lines.append(say(language, "live.restart"))
+    if job.kind == "rollback":
+        lines.append(say(language, "live.rollback", version=result.get("version", "")))
+    if job.kind == "repair":
+        lines.append(say(language, "live.repair", agent=result.get("agent", agent)))
+        if "gate" in done:
+            lines.append(say(language, "live.repair_changed", agent=result["agent"], files=", ".join(result["files"])))
+            lines.append(say(language, "live.repair_summary", summary=result["summary"]))
+            if "approve" in done and result.get("approved_by"):
+                lines.append(say(language, "live.approved", by=result["approved_by"]))
+            if "build" in begun and "build" not in done:
+                lines.append(say(language, "live.repair_building"))
+    build = begun.get("build")
+    if job.kind in {"build", "deploy"} and job.status != "todo":
+        estimate = build.estimate_s if build else None
+        if estimate and build and build.status == "doing":
+            low, high = round(estimate[0]), max(round(estimate[1]), round(estimate[0]) + 1)
+            lines.append(say(language, "live.build_estimate", low=low, high=high))
+        else:
+            lines.append(say(language, "live.build_first"))
+    if "release" in done:
+        lines.append(
+            say(
+                language,
+                "live.build_only_done" if job.kind == "build" else "live.build_done",
+                size=bytes_text(result["build_bytes"]),
+                seconds=seconds_text(result["build_seconds"]),
+            )
+        )
+    if job.status == "undoing":
+        lines.append(say(language, "live.undoing"))
+    return lines
+
+
+def _steps(job: types.Job) -> list[str]:
+    """One line a step that has begun; quick ones that are done say nothing."""
+    lines: list[str] = []
+    for step in job.steps:
+        if step.status == "todo" or (step.name in _QUIET_STEPS and step.status in {"done", "undone"}):
+            continue
+        seconds = step.seconds if step.seconds is not None else None
+        took = f" {seconds_text(seconds)}" if seconds is not None and seconds >= _WORTH_SECONDS else ""
+        detail = f" · {step.detail}" if step.detail and step.status == "doing" else ""
+        lines.append(f"{_MARKS[step.status]} {step.title}{took}{detail}")
+    return lines
+
+
+def _question(job: types.Job) -> list[str]:
+    assert job.approval is not None
+    diff = job.approval.diff.splitlines()
+    shown = diff[:_DIFF_LINES] + ([f"... (+{len(diff) - _DIFF_LINES})"] if len(diff) > _DIFF_LINES else [])
+    fields = {"added": job.result.get("added", 0), "removed": job.result.get("removed", 0)}
+    return ["```diff", *shown, "```", say(job.language, "live.approve", **fields)]
+
+
+def result(job: types.Job) -> Content:
+    """The message that tells how the job ended."""
+    if job.status == "done":
+        lines = _success(job)
+    elif job.status == "cancelled":
+        lines = [_cancelled(job), *_what_serves(job)]
+    elif job.status == "undone":
+        lines = _undone(job)
+    else:
+        lines = _failure(job)
+    return Content("\n".join(lines))
+
+
+def _success(job: types.Job) -> list[str]:
+    language, found = job.language, job.result
+    size, seconds = bytes_text(found.get("build_bytes", 0)), seconds_text(found.get("build_seconds", 0.0))
+    if job.kind == "build":
+        fields = {"size": size, "seconds": seconds, "version": found["version"], "release": found["release"]}
+        return [say(language, "result.build", **fields)]
+    if found.get("first"):
+        lines = [say(language, "result.first", version=found["version"])]
+    elif job.kind in {"restart", "repair"}:
+        lines = [say(language, f"result.{job.kind}")]
+    else:
+        lines = [say(language, f"result.{job.kind}", version=found["version"])]
+    if job.kind == "repair":
+        proof = "proof" if found.get("reproduced") else "proof_tests" if found.get("tests") == "passed" else "proof_none"
+        lines += [
+            say(language, "result.files", files=", ".join(found["files"])),
+            say(language, "result.summary", summary=found["summary"]),
+            say(language, f"result.{proof}"),
+        ]
+    if job.kind == "deploy" and "tests_seconds" in found:
+        lines.append(say(language, "result.tests_seconds", seconds=seconds_text(found["tests_seconds"])))
+    if job.kind in {"deploy", "repair"}:
+        lines.append(say(language, "result.build_seconds", seconds=f"{seconds} ({size})"))
+    if job.kind in {"restart", "repair"}:
+        lines.append(say(language, "result.version", version=found["version"]))
+    if found.get("down_ms") is not None and found.get("pid"):
+        down = seconds_text(found["down_ms"] / 1000)
+        lines.append(say(language, "result.process", pid=found["pid"], down=down))
+    if job.kind == "repair":
+        key = "merged" if found.get("merged") else "left_branch"
+        fields = {"branch": found.get("merged_into", found["branch"]), "note": found.get("merge_note", "")}
+        lines.append(say(language, f"result.{key}", **{k: fields[k] for k in (("branch",) if key == "merged" else fields)}))
+    return lines
+
+
+def _cancelled(job: types.Job) -> str:
+    by = job.result.get("cancelled_by", "")
+    if by:
+        return say(job.language, "result.cancelled_by", job=job.id, by=by)
+    return say(job.language, "result.cancelled", job=job.id)
+
+
+def cause(job: types.Job) -> str:
+    """Why it failed, in plain words."""
+    assert job.error is not None
+    fields = {"text": job.error.text, "cause": job.result.get("cause", job.error.text)}
+    for key in (job.error.kind, "other"):
+        try:
+            return say(job.language, f"cause.{key}", **fields)
+        except KeyError:
+            continue
+    return job.error.text
+
+
+def _undone(job: types.Job) -> list[str]:
+    language, found = job.language, job.result
+    serving = found.get("serving", "")
+    key = "undone" if serving else "undone_plain"
+    lines = [say(language, f"result.{key}", version=found.get("version", ""), **({"serving": serving} if serving else {}))]
+    lines.append(say(language, "result.cause", cause=cause(job)))
+    lines += _decisive_lines(job)
+    if found.get("fell_back"):
+        lines.append(say(language, "result.pinned", version=found.get("version", "")))
+    return [*lines, *([] if serving else _what_serves(job)), say(language, "result.log", job=job.id)]
+
+
+def _failure(job: types.Job) -> list[str]:
+    language = job.language
+    step = next((s.title for s in job.steps if job.error and s.name == job.error.step), "")
+    lines = [say(language, "result.failed", title=job.title, step=step)]
+    lines.append(say(language, "result.cause", cause=cause(job)))
+    lines += _decisive_lines(job)
+    return [*lines, *_what_serves(job), say(language, "result.log", job=job.id)]
+
+
+def _decisive_lines(job: types.Job) -> list[str]:
+    """The last lines of the failing program, redacted when they were stored."""
+    tail = [line for line in (job.error.log_tail if job.error else "").splitlines() if line.strip()]
+    return ["```", *tail[-6:], "```"] if tail else []
+
+
+def _what_serves(job: types.Job) -> list[str]:
+    language, found = job.language, job.result
+    serving = found.get("serving", "")
+    if not serving:
+        return [say(language, "result.nothing_serves")]
+    switched = "switched_at" in found or (job.error is not None and job.error.step in SWITCHED)
+    if not switched and found.get("previous_version") == serving:
+        return [say(language, "result.kept", serving=serving)]
+    return [say(language, "result.serving", serving=serving)]

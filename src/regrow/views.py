@@ -1,0 +1,337 @@
+"""What people and programs are shown: jobs, releases and the whole state, put together from the parts that know."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+from regrow import __version__, story
+from regrow.api import types
+from regrow.approvals import Approvals
+from regrow.care import Care
+from regrow.catalogue import age_text, say
+from regrow.channels.base import Channel
+from regrow.errors import RegrowError
+from regrow.intents import TABLE
+from regrow.jobs.estimates import Estimates
+from regrow.jobs.ledger import Ledger, Record
+from regrow.jobs.work import Progress
+from regrow.outbox import Outbox
+from regrow.pool import in_thread
+from regrow.services.base import Instance
+
+_LOG_BYTES = 256 * 1024
+_LIST = 10
+
+
+class Views:
+    """Reads the parts; changes nothing."""
+
+    def __init__(
+        self,
+        *,
+        cares: Mapping[str, Care],
+        ledger: Ledger,
+        approvals: Approvals,
+        estimates: Estimates,
+        outbox: Outbox,
+        channels: Mapping[str, Channel],
+        progress: Callable[[int], Progress | None],
+        findings: Callable[[], Awaitable[list[types.Finding]]],
+        started_at: float,
+    ) -> None:
+        self._cares = cares
+        self._ledger = ledger
+        self._approvals = approvals
+        self._estimates = estimates
+        self._outbox = outbox
+        self._channels = channels
+        self._progress = progress
+        self._findings = findings
+        self._started_at = started_at
+        self.ready_ms = 0.0
+        self.console = ""
+
+    # Jobs
+
+    async def job(self, record: Record) -> types.Job:
+        """A job with its running step's progress and its open question."""
+        progress = self._progress(record.id)
+        steps = [await self._step(record, step, progress) for step in record.steps]
+        question = await self._approvals.of(record.id)
+        result = dict(record.result)
+        if record.status == "cancelled" and record.cancelled_by:
+            result["cancelled_by"] = record.cancelled_by
+        for hidden in ("workspace", "tree", "snapshot"):
+            result.pop(hidden, None)  # paths of this machine are nobody's business in a chat
+        view = types.Job(
+            id=record.id,
+            service=record.service,
+            kind=record.kind,
+            status=record.status,
+            title=story.title(record.kind, record.language, record.args, record.result),
+            language="zh" if record.language == "zh" else "en",
+            asked_by=record.asked_by,
+            channel=record.address.channel,
+            chat=record.address.chat,
+            created_at=record.created_at,
+            started_at=record.started_at,
+            ended_at=record.ended_at,
+            waiting_for=record.waiting_for,
+            steps=steps,
+            approval=None
+            if question is None
+            else types.Approval(
+                digest=question.digest,
+                summary=question.summary,
+                files=question.files,
+                diff=question.diff,
+                state=question.state,  # type: ignore[arg-type]
+                decided_by=question.decided_by,
+            ),
+            result=result,
+            error=types.Error(**record.error) if record.error else None,
+        )
+        if record.ended:
+            view = view.model_copy(update={"story": story.result(view).text})
+        return view
+
+    async def _step(self, record: Record, step: Mapping[str, object], progress: Progress | None) -> types.Step:
+        running = step["status"] in {"doing", "waiting"} and progress is not None
+        seconds = step.get("seconds")
+        detail, part, estimate = str(step.get("detail") or ""), None, None
+        if running and progress is not None:
+            elapsed = time.monotonic() - progress.began
+            seconds, detail, estimate = elapsed, progress.detail, progress.estimate_s
+            part = progress.part
+            if part is None and estimate is not None and estimate[1] > 0:
+                # Past the longest known duration nobody knows how far it is; a full bar would be a lie.
+                part = min(elapsed / estimate[1], 0.95)
+        return types.Step(
+            name=str(step["name"]),
+            title=say(record.language, f"step.{step['name']}"),
+            status=step["status"],  # type: ignore[arg-type]
+            started_at=step.get("started_at"),  # type: ignore[arg-type]
+            seconds=None if seconds is None else float(str(seconds)),
+            detail=detail,
+            progress=part,
+            estimate_s=estimate,
+        )
+
+    async def job_log(self, job: int) -> str:
+        """The end of a job's full log, redacted when it was written."""
+        record = await self._ledger.get(job)
+        return await in_thread(_end_of, self._cares[record.service].job_log(job))
+
+    # The whole state
+
+    async def status(self) -> types.Status:
+        """Everything at a glance."""
+        services = [await self._service(care) for care in self._cares.values()]
+        return types.Status(
+            daemon=types.DaemonStatus(
+                version=__version__,
+                pid=os.getpid(),
+                started_at=self._started_at,
+                ready_ms=self.ready_ms,
+                rss_bytes=_rss_bytes(),
+                console=self.console,
+            ),
+            services=services,
+            channels=[
+                types.ChannelStatus(name=name, healthy=health.healthy, detail=health.detail)
+                for name, health in ((name, channel.health()) for name, channel in self._channels.items())
+            ],
+            outbox_waiting=await self._outbox.waiting(),
+        )
+
+    async def _service(self, care: Care) -> types.ServiceStatus:
+        live = await self._ledger.live(care.name)
+        turn = await self._ledger.turn(care.name)
+        job = turn if any(record.id == turn for record in live) else (live[0].id if live else None)
+        address = next(iter(care.config.service.listen.values()), "")
+        queue = [record.id for record in live if record.id != job]
+        try:
+            now = await care.service.status()
+        except (RegrowError, OSError):
+            return types.ServiceStatus(name=care.name, state="down", address=address, job=job, queue=queue)
+        known = {release.id: release for release in await care.releases.all()}
+
+        def running(copy: Instance | None) -> types.Running | None:
+            if copy is None or copy.pid is None:
+                return None
+            release = known.get(copy.release)
+            return types.Running(
+                release=copy.release,
+                version=copy.version or (release.version if release else ""),
+                commit=release.commit if release else "",
+                pid=copy.pid,
+                since=copy.started_at,
+            )
+
+        states = {"running": "up", "switching": "up", "starting": "starting", "stopped": "stopped"}
+        probes = now.active.probes if now.active else {}
+        trial = now.trial
+        return types.ServiceStatus(
+            name=care.name,
+            state=states.get(now.state, "down"),  # type: ignore[arg-type]
+            active=running(now.active),
+            standby=running(now.standby),
+            candidate=running(now.candidate),
+            fallback=str(now.good["id"]) if now.good else "",
+            baking_until=trial["switched_at"] + trial["bake_s"] if trial and trial.get("switched_at") else None,
+            pinned=[str(pin["id"]) for pin in now.pins],
+            probes=[
+                types.ProbeState(name=name, ok=not probe["strikes"], detail=str(probe.get("cause") or ""))
+                for name, probe in probes.items()
+            ],
+            address=address,
+            job=job,
+            queue=queue,
+            supervisor_pid=now.supervisor_pid,
+        )
+
+    async def releases(self, care: Care) -> list[types.Release]:
+        """Every release on disk, newest first, with what it is to the service now."""
+        now = await care.service.status()
+        roles = {copy.release: role for role, copy in _roles(now.active, now.standby, now.candidate)}
+        pins = {pin["digest"]: str(pin["cause"] or pin["reason"]) for pin in now.pins}
+        good = {release.id for release in await care.releases.good()}
+        fallback = str(now.good["id"]) if now.good else ""
+
+        def state(release_id: str, digest: str) -> str:
+            if release_id in roles:
+                return roles[release_id]
+            if digest in pins:
+                return "pinned"
+            return "fallback" if release_id == fallback else "good" if release_id in good else "built"
+
+        return [
+            types.Release(
+                id=release.id,
+                version=release.version,
+                commit=release.commit,
+                subject=release.subject,
+                digest=release.digest,
+                bytes=release.bytes,
+                built_at=release.built_at,
+                build_seconds=release.build_seconds,
+                job=release.job,
+                state=state(release.id, release.digest),  # type: ignore[arg-type]
+                pinned_reason=care.redactor.redact(pins.get(release.digest, "")),
+            )
+            for release in await care.releases.all()
+        ]
+
+    async def logs(self, care: Care, lines: int, release: str = "") -> str:
+        """The last lines that a release printed, redacted; of the one that serves unless named."""
+        if release:
+            chosen = (await care.releases.get(release)).id
+        else:
+            serving = await care.serving()
+            newest = await care.releases.all()
+            if serving is None and not newest:
+                return ""
+            chosen = serving.id if serving else newest[0].id
+        text = await in_thread(_end_of, care.release_log(chosen))
+        return care.redactor.redact("\n".join(text.splitlines()[-lines:]))
+
+    # The same as texts for a chat
+
+    async def status_text(self, language: str) -> str:
+        """The answer to "status?"."""
+        status = await self.status()
+        lines = []
+        for service in status.services:
+            active = service.active
+            if active is None:
+                lines.append(say(language, "view.service_down", name=service.name))
+            else:
+                lines.append(
+                    say(
+                        language,
+                        "view.service_up",
+                        name=service.name,
+                        version=active.version,
+                        release=active.release,
+                        age=age_text(time.time() - active.since, language),
+                        pid=active.pid,
+                    )
+                )
+            for probe in service.probes:
+                lines.append(f"  {'✓' if probe.ok else '✗'} {probe.name}" + (f": {probe.detail}" if probe.detail else ""))
+            if service.job is not None:
+                record = await self._ledger.get(service.job)
+                title = story.title(record.kind, language, record.args, record.result)
+                lines.append(say(language, "view.job_now", job=service.job, title=title))
+        return "\n".join(lines)
+
+    async def releases_text(self, care: Care, language: str) -> str:
+        """The answer to "which releases are there?"."""
+        found = await self.releases(care)
+        if not found:
+            return say(language, "view.no_releases")
+        return "\n".join(
+            f"{r.id}  {r.version}  {say(language, f'release_state.{r.state}')}  {r.subject}" for r in found[:_LIST]
+        )
+
+    async def history_text(self, language: str) -> str:
+        """The answer to "what happened?"."""
+        records = await self._ledger.last(_LIST)
+        if not records:
+            return say(language, "view.no_jobs")
+        now = time.time()
+        return "\n".join(
+            f"#{r.id}  {say(language, f'job_state.{r.status}')}  {story.title(r.kind, language, r.args, r.result)}"
+            f"  ({r.asked_by}, {say(language, 'view.ago', age=age_text(now - r.created_at, language))})"
+            for r in records
+        )
+
+    async def job_text(self, job: int) -> str:
+        """One job, as its live message or its result."""
+        view = await self.job(await self._ledger.get(job))
+        if view.story:
+            return view.story
+        return story.live(view, "").text
+
+    async def logs_text(self, care: Care, lines: int, language: str) -> str:
+        """The last lines of the service's log, in a fence."""
+        text = care.redactor.shorten_paths(await self.logs(care, lines))
+        return f"```\n{text}\n```" if text.strip() else say(language, "view.no_logs")
+
+    async def doctor_text(self, language: str) -> str:
+        """What is fit to work and what is not."""
+        findings = await self._findings()
+        lines = [f"{'✓' if f.ok else '✗'} {f.name}: {f.detail}" + (f" → {f.mend}" if f.mend else "") for f in findings]
+        return "\n".join(lines)
+
+    @staticmethod
+    def help_text(language: str) -> str:
+        """What can be said, one example each."""
+        rows = [f"· {say(language, row.title)}: {say(language, row.example)}" for row in TABLE.values()]
+        return "\n".join([say(language, "view.help"), *rows])
+
+
+def _roles(*copies: Instance | None) -> list[tuple[str, Instance]]:
+    names = ("active", "standby", "candidate")
+    # Reversed by the caller's dict: a release that is both active and standby (a restart) reads as active.
+    return [(name, copy) for name, copy in reversed(list(zip(names, copies, strict=True))) if copy is not None]
+
+
+def _end_of(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(size - _LOG_BYTES, 0))
+            return file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def _rss_bytes() -> int:
+    with Path("/proc/self/statm").open() as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
