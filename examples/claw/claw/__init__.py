@@ -1,0 +1,1 @@
+"""Claw: a small chat bot with a memory and an alarm clock."""
