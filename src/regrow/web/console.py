@@ -1,0 +1,204 @@
+"""The console's routes: the conversation, the page of a job, signing in, static files.
+
+    GET /                 the state strip and the conversation
+    GET /strip            the state strip alone, which the pages fetch to keep theirs fresh
+    GET /jobs/N           one job: steps, approval, change, result, log
+    GET /login?token=T    sets the session cookie and goes to /
+    GET /static/…         styles and scripts
+
+The pages only read. What changes anything is a call of the browser to /v1, behind regrow.web.guards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from regrow.api.types import ENDED, Job, Message, ServiceStatus, Status
+from regrow.errors import NotFound, RegrowError
+from regrow.web import diff, view
+from regrow.web.guards import SecurityHeaders
+from regrow.web.session import LIFETIME_S, Session
+from regrow.web.words import Language
+
+CHANNEL = "web"
+CHAT = "main"
+SHOWN_MESSAGES = 200
+SHOWN_LOG_CHARS = 200_000
+
+_READ_S = 5.0
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
+
+T = TypeVar("T")
+
+
+class Pages(Protocol):
+    """What the console shows, read from the daemon. Each call may raise RegrowError; a number nobody knows NotFound."""
+
+    @property
+    def token(self) -> str: ...
+
+    @property
+    def language(self) -> Language: ...
+
+    async def status(self) -> Status: ...
+
+    async def job(self, number: int, /) -> Job: ...
+
+    async def job_log(self, number: int, /) -> str: ...
+
+    async def messages(self, channel: str, chat: str, /) -> list[Message]: ...
+
+
+@dataclass(frozen=True)
+class ServiceRow:
+    """A service in the state strip, with the job that changes it now."""
+
+    service: ServiceStatus
+    job: Job | None
+
+    @property
+    def step(self) -> str:
+        """The title of the step under way, or what the job waits for."""
+        if self.job is None:
+            return ""
+        doing = [step.title for step in self.job.steps if step.status in {"doing", "waiting", "undoing"}]
+        return doing[-1] if doing else self.job.waiting_for
+
+    @property
+    def progress(self) -> float | None:
+        """How far the step under way is, 0 to 1, where it can be estimated."""
+        steps = self.job.steps if self.job else []
+        return next((step.progress for step in steps if step.status == "doing"), None)
+
+
+def routes(pages: Pages) -> list[BaseRoute]:
+    """The console's routes.
+
+    Args:
+        pages: where the pages are read from; its token is what /login compares with.
+
+    Raises:
+        ValueError: the token is too short.
+    """
+    console = _Console(pages)
+    headers = [Middleware(SecurityHeaders)]
+    return [
+        Route("/", console.home, middleware=headers),
+        Route("/strip", console.strip, middleware=headers),
+        Route("/jobs/{number:int}", console.job, middleware=headers),
+        Route("/login", console.login, middleware=headers),
+        Mount("/static", _Static(directory=_static_directory()), middleware=headers),
+    ]
+
+
+class _Console:
+    def __init__(self, pages: Pages) -> None:
+        self.pages = pages
+        self.session = Session(pages.token)
+
+    async def home(self, request: Request) -> Response:
+        try:
+            said = await _soon(self.pages.messages(CHANNEL, CHAT))
+        except (RegrowError, TimeoutError):
+            return self._trouble(request)
+        return view.page(
+            request,
+            "chat.html",
+            self.pages.language,
+            messages=said[-SHOWN_MESSAGES:],
+            more=len(said) > SHOWN_MESSAGES,
+            **await self._state(),
+        )
+
+    async def strip(self, request: Request) -> Response:
+        return view.page(request, "strip.html", self.pages.language, **await self._state())
+
+    async def job(self, request: Request) -> Response:
+        number = request.path_params["number"]
+        try:
+            job = await _soon(self.pages.job(number))
+            log = await _soon(self.pages.job_log(number))
+        except NotFound:
+            return view.refusal(
+                request, self.pages.language, 404, "missing_title", "missing_job", hint=False, link=True, id=number
+            )
+        except (RegrowError, TimeoutError):
+            return self._trouble(request)
+        text = job.approval.diff if job.approval else ""
+        # Colouring a long change takes a while; the loop has other people to serve.
+        files = await asyncio.to_thread(diff.read, text) if text else []
+        shown = _ESCAPES.sub("", log[-SHOWN_LOG_CHARS:])
+        return view.page(
+            request,
+            "job.html",
+            self.pages.language,
+            job=job,
+            files=files,
+            ended=job.status in ENDED,
+            log=shown,
+            log_cut=len(log) > SHOWN_LOG_CHARS,
+            **await self._state(),
+        )
+
+    async def login(self, request: Request) -> Response:
+        if not self.session.is_token(request.query_params.get("token", "")):
+            return view.refusal(request, self.pages.language, 403, "refused_title", "refused_token")
+        response = RedirectResponse("/", status_code=303)
+        response.set_cookie(
+            self.session.name,
+            self.session.issue(),
+            max_age=LIFETIME_S,
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
+        )
+        return response
+
+    async def _state(self) -> dict[str, Any]:
+        """What the strip shows; a state that cannot be read is said so there and takes nothing else with it."""
+        try:
+            status = await _soon(self.pages.status())
+        except (RegrowError, TimeoutError):
+            return {"status": None, "rows": []}
+        return {"status": status, "rows": [await self._row(service) for service in status.services]}
+
+    async def _row(self, service: ServiceStatus) -> ServiceRow:
+        if service.job is None:
+            return ServiceRow(service, None)
+        try:
+            return ServiceRow(service, await _soon(self.pages.job(service.job)))
+        except (RegrowError, TimeoutError):
+            return ServiceRow(service, None)
+
+    def _trouble(self, request: Request) -> Response:
+        return view.refusal(request, self.pages.language, 503, "trouble_title", "trouble", hint=False, link=True)
+
+
+class _Static(StaticFiles):
+    """Static files, which a browser keeps and asks about each time: a new release shows at once."""
+
+    def file_response(self, *args: object, **kwargs: object) -> Response:
+        response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
+        response.headers["cache-control"] = "no-cache"
+        return response
+
+
+async def _soon(answer: Awaitable[T]) -> T:
+    async with asyncio.timeout(_READ_S):
+        return await answer
+
+
+def _static_directory() -> Path:
+    return Path(str(resources.files("regrow") / "web" / "static"))

@@ -1,0 +1,71 @@
+"""The words of the console's pages, in each language, and the choice between the languages."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from types import MappingProxyType
+from typing import Literal, get_args
+
+Language = Literal["zh", "en"]
+LANGUAGES: tuple[Language, ...] = get_args(Language)
+
+
+@functools.cache
+def words(language: Language) -> Mapping[str, str]:
+    """Every text of the pages in one language, by key; fields are in {braces}."""
+    text = (resources.files("regrow") / "catalogues" / f"web.{language}.toml").read_text(encoding="utf-8")
+    return MappingProxyType({key: str(value) for key, value in tomllib.loads(text).items()})
+
+
+def say(language: Language, key: str, **fields: object) -> str:
+    """One text with its fields filled in.
+
+    Raises:
+        KeyError: no such text, or a field of it was not given.
+    """
+    return words(language)[key].format(**fields)
+
+
+def duration(language: Language, seconds: float) -> str:
+    """A duration in seconds as people say it: its two largest units, nothing below a second."""
+    left = max(0, round(seconds))
+    counts = []
+    for key, unit in (("days", 86400), ("hours", 3600), ("minutes", 60), ("seconds", 1)):
+        count, left = divmod(left, unit)
+        counts.append((key, count))
+    first = next((at for at, (_, count) in enumerate(counts) if count), len(counts) - 1)
+    shown = [each for at, each in enumerate(counts[first : first + 2]) if at == 0 or each[1]]
+    return " ".join(say(language, key, n=count) for key, count in shown)
+
+
+def size(number: float) -> str:
+    """A size in bytes as people say it."""
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if number >= 10 or unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} GB"
+
+
+def known(language: str | None) -> Language | None:
+    """The language by its tag ("zh-CN", "en"), or None when the console does not speak it."""
+    head = (language or "").strip().lower().replace("_", "-").split("-")[0]
+    return next((each for each in LANGUAGES if each == head), None)
+
+
+def accepted(header: str) -> Language | None:
+    """The first language of an Accept-Language header, by its weights, that the console speaks."""
+    ranked: list[tuple[float, Language]] = []
+    for item in header.split(",")[:20]:
+        tag, _, weight = item.partition(";q=")
+        language = known(tag)
+        try:
+            quality = float(weight) if weight else 1.0
+        except ValueError:
+            continue
+        if language and quality > 0:
+            ranked.append((-quality, language))
+    return min(ranked, key=lambda each: each[0])[1] if ranked else None
