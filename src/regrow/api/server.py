@@ -1,0 +1,314 @@
+"""The HTTP API: the intents, the state, the chats. The same routes serve the unix socket and the console's port.
+
+Who may call is decided before a request gets here: the unix socket is this user's alone, the console's port asks for its
+token. Both are the local person; what the person may do is decided by `requests`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import structlog
+import uvicorn
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
+
+from regrow.api import types
+from regrow.channels.base import Address
+from regrow.channels.hosted import HostedChannel
+from regrow.errors import NotFound, Refused, RegrowError
+from regrow.events import Events
+from regrow.intents import Args, Intent
+from regrow.jobs.ledger import Ledger
+from regrow.permissions import LOCAL
+from regrow.requests import Asked, Requests, button, from_body
+from regrow.views import Views
+
+log = structlog.get_logger("api")
+
+B = TypeVar("B", bound=BaseModel)
+
+_BODY_BYTES = 1024 * 1024
+_LIST_LIMIT = 1000
+_STREAM_EVERY_S = 1.0
+_STREAM_PAUSE_S = 0.1
+_GRACE_S = 2
+_STATUS = {"forbidden": 403, "bad_request": 400, "config": 400}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the API speaks for."""
+
+    requests: Requests
+    ledger: Ledger
+    views: Views
+    events: Events
+    hosted: Mapping[str, HostedChannel]
+    findings: Callable[[], Awaitable[list[types.Finding]]]
+    stop: Callable[[bool], None]
+    stopping: asyncio.Event
+
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def _error(error: RegrowError) -> Response:
+    status = 404 if isinstance(error, NotFound) else _STATUS.get(error.kind, 409 if isinstance(error, Refused) else 503)
+    return _shape(types.ErrorBody(kind=error.kind, error=str(error)), status)
+
+
+def _shape(value: BaseModel, status: int = 200) -> Response:
+    return Response(value.model_dump_json(), status, media_type="application/json")
+
+
+def _shapes(values: list[Any], kind: Any) -> Response:
+    return Response(TypeAdapter(list[kind]).dump_json(values), media_type="application/json")
+
+
+def _guarded(endpoint: Endpoint) -> Endpoint:
+    """Expected errors become `ErrorBody`; anything else is logged and says nothing of the inside."""
+
+    async def call(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except RegrowError as error:
+            return _error(error)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the body"
+            return _error(Refused(f"cannot use {where}: {first['msg'].lower()}", kind="bad_request"))
+
+    return call
+
+
+async def _body(request: Request, shape: type[B]) -> B:
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > _BODY_BYTES:
+            raise Refused(f"cannot take more than {_BODY_BYTES} bytes at once", kind="bad_request")
+    return shape.model_validate_json(bytes(content) or b"{}")
+
+
+def _number(request: Request, name: str, default: int, most: int = _LIST_LIMIT) -> int:
+    text = request.query_params.get(name, str(default))
+    if not text.isdigit() or len(text) > 12:
+        raise Refused(f"cannot use {name}={text}: it is a number", kind="bad_request")
+    return min(int(text), most)
+
+
+def _asked(language: str, key: str = "", channel: str = "api", chat: str = "", message: str = "") -> Asked:
+    return Asked(LOCAL, LOCAL.name, Address(channel, chat, message), language, key)
+
+
+def routes(parts: Parts) -> list[BaseRoute]:
+    """The routes of `regrow.api.types`."""
+
+    async def status(_: Request) -> Response:
+        return _shape(await parts.views.status())
+
+    async def requests(request: Request) -> Response:
+        body = await _body(request, types.RequestBody)
+        intent, args = from_body(body)
+        key = f"api:{body.key}" if body.key else ""
+        done = await parts.requests.carry_out(
+            intent, args, _asked(body.language, key), body.service, body.args.get("agent", "")
+        )
+        return _shape(done)
+
+    async def jobs(request: Request) -> Response:
+        records = await parts.ledger.last(_number(request, "limit", 50))
+        return _shapes([await parts.views.job(record) for record in records], types.Job)
+
+    async def job_view(number: int) -> types.Job:
+        return await parts.views.job(await parts.ledger.get(number))
+
+    async def job(request: Request) -> Response:
+        return _shape(await job_view(request.path_params["number"]))
+
+    async def job_events(request: Request) -> Response:
+        number = request.path_params["number"]
+        await parts.ledger.get(number)
+
+        async def changes() -> AsyncIterator[tuple[str, str]]:
+            async for _ in _looks(parts, ("job", number)):
+                view = await job_view(number)
+                yield "job", view.model_dump_json()
+                if view.status in types.ENDED:
+                    return
+
+        return _stream(changes())
+
+    async def job_log(request: Request) -> Response:
+        return PlainTextResponse(await parts.views.job_log(request.path_params["number"]))
+
+    def deciding(intent: Intent) -> Endpoint:
+        async def decide(request: Request) -> Response:
+            number = request.path_params["number"]
+            digest = (await _body(request, types.ApproveBody)).digest if intent is Intent.approve else ""
+            await parts.requests.carry_out(intent, Args(job=number, target=digest), _asked("en"))
+            return _shape(await job_view(number))
+
+        return decide
+
+    async def releases(request: Request) -> Response:
+        care = parts.requests.care(request.query_params.get("service", ""))
+        return _shapes(await parts.views.releases(care), types.Release)
+
+    async def logs(request: Request) -> Response:
+        care = parts.requests.care(request.query_params.get("service", ""))
+        lines, release = _number(request, "lines", 100, 10_000), request.query_params.get("release", "")
+        text = await parts.views.logs(care, lines, release)
+        if request.query_params.get("follow") != "1":
+            return PlainTextResponse(text)
+
+        async def following() -> AsyncIterator[bytes]:
+            yield (text + "\n").encode() if text and lines else b""
+            async for line in parts.views.follow(care, release, parts.stopping):
+                yield (line + "\n").encode()
+
+        return StreamingResponse(following(), media_type="text/plain; charset=utf-8")
+
+    def hosted(channel: str) -> HostedChannel:
+        if channel not in parts.hosted:
+            raise NotFound(f"cannot find the channel {channel}; there are {', '.join(parts.hosted)}", kind="no_such_channel")
+        return parts.hosted[channel]
+
+    async def say(request: Request) -> Response:
+        body = await _body(request, types.ChatBody)
+        return _shape(await hosted(body.channel).say(body.chat, body.text, body.key, LOCAL.id, LOCAL.name))
+
+    def chat_of(request: Request) -> tuple[HostedChannel, str]:
+        return hosted(request.query_params.get("channel", "web")), request.query_params.get("chat", "main")
+
+    async def messages(request: Request) -> Response:
+        channel, chat = chat_of(request)
+        return _shapes(await channel.after(chat, _number(request, "after", 0, 2**40)), types.Message)
+
+    async def chat_events(request: Request) -> Response:
+        channel, chat = chat_of(request)
+
+        async def changes() -> AsyncIterator[tuple[str, str]]:
+            shown = {message.id: message.revision for message in await channel.after(chat, 0)}
+            async for _ in _looks(parts, ("chat", channel.name, chat), at_least_every_s=15.0):
+                for message in await channel.after(chat, 0):
+                    if shown.get(message.id, -1) < message.revision:
+                        shown[message.id] = message.revision
+                        yield "message", message.model_dump_json()
+                yield "", ""
+
+        return _stream(changes())
+
+    async def actions(request: Request) -> Response:
+        body = await _body(request, types.ActionBody)
+        # A press counts only for a button that this very message shows now (F35).
+        for channel in parts.hosted.values():
+            with contextlib.suppress(NotFound):
+                message = await channel.get(body.message)
+                break
+        else:
+            raise NotFound(f"cannot find message {body.message}", kind="no_such_message")
+        if body.action not in {shown.action for shown in message.buttons}:
+            return _shape(types.ActionResult(ok=False, text="cannot press: this message has changed meanwhile; look again"))
+        intent, args = button(body.action)
+        asked = _asked(_language(request), "", message.channel, message.chat, str(message.id))
+        try:
+            done = await parts.requests.carry_out(intent, args, asked)
+        except RegrowError as error:
+            return _shape(types.ActionResult(ok=False, text=str(error)))
+        return _shape(types.ActionResult(ok=True, text=done.text if isinstance(done, types.Answer) else ""))
+
+    async def doctor(_: Request) -> Response:
+        return _shapes(await parts.findings(), types.Finding)
+
+    async def stop(request: Request) -> Response:
+        body = await _body(request, types.StopBody)
+        parts.stop(body.services)
+        return Response(status_code=202)
+
+    table: list[tuple[str, str, Endpoint]] = [
+        ("GET", "/v1/status", status),
+        ("POST", "/v1/requests", requests),
+        ("GET", "/v1/jobs", jobs),
+        ("GET", "/v1/jobs/{number:int}", job),
+        ("GET", "/v1/jobs/{number:int}/events", job_events),
+        ("GET", "/v1/jobs/{number:int}/log", job_log),
+        ("POST", "/v1/jobs/{number:int}/cancel", deciding(Intent.cancel)),
+        ("POST", "/v1/jobs/{number:int}/approve", deciding(Intent.approve)),
+        ("POST", "/v1/jobs/{number:int}/reject", deciding(Intent.reject)),
+        ("GET", "/v1/releases", releases),
+        ("GET", "/v1/logs", logs),
+        ("POST", "/v1/chat/messages", say),
+        ("GET", "/v1/chat/messages", messages),
+        ("GET", "/v1/chat/events", chat_events),
+        ("POST", "/v1/chat/actions", actions),
+        ("GET", "/v1/doctor", doctor),
+        ("POST", "/v1/daemon/stop", stop),
+    ]
+    return [Route(path, _guarded(endpoint), methods=[method]) for method, path, endpoint in table]
+
+
+def _language(request: Request) -> str:
+    return "zh" if request.headers.get("accept-language", "").lower().startswith("zh") else "en"
+
+
+async def _looks(parts: Parts, topic: tuple[Any, ...], at_least_every_s: float = _STREAM_EVERY_S) -> AsyncIterator[None]:
+    """Yield at once and after changes, not more often than people can see, until the daemon stops."""
+    with parts.events.watch(topic, "stopping") as watch:
+        while not parts.stopping.is_set():
+            yield
+            await watch.changed(at_least_every_s)
+            await asyncio.sleep(_STREAM_PAUSE_S)
+
+
+def _stream(changes: AsyncIterator[tuple[str, str]]) -> Response:
+    """Server-sent events; an empty one is a comment that keeps proxies awake. A repeated value is sent once."""
+
+    async def lines() -> AsyncIterator[bytes]:
+        last = ("", "")
+        yield b": open\n\n"
+        async for name, data in changes:
+            if not name:
+                yield b": here\n\n"
+            elif (name, data) != last:
+                last = (name, data)
+                yield f"event: {name}\ndata: {data}\n\n".encode()
+
+    return StreamingResponse(lines(), media_type="text/event-stream", headers={"cache-control": "no-store"})
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without its own signal handlers: the daemon decides when to stop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def server(app: ASGIApp) -> uvicorn.Server:
+    """An HTTP server for `app`, to be given its sockets."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+    return _Server(config)
+
+
+def application(parts: Parts, pages: list[BaseRoute]) -> Starlette:
+    """The API and the console's pages as one application."""
+    return Starlette(routes=[*routes(parts), *pages])

@@ -1,0 +1,421 @@
+"""The daemon: builds every part, runs them, stops them in reverse. The only place where parts are wired together."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import stat
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import sqlalchemy as sa
+import structlog
+
+from regrow import __version__, doctor, files
+from regrow.agents import agent as make_agent
+from regrow.api import server as api
+from regrow.api import types
+from regrow.approvals import Approvals
+from regrow.audit import Audit
+from regrow.care import Care
+from regrow.channels.base import Address, Channel
+from regrow.channels.hosted import HostedChannel
+from regrow.config import Config, DaemonSection, load
+from regrow.conversations import Conversations
+from regrow.errors import ConfigError, Refused, RegrowError, StoreError
+from regrow.events import Events
+from regrow.gate import Gate, Limits
+from regrow.git import Repository
+from regrow.inbox import Inbox
+from regrow.incidents import Incidents
+from regrow.intents import ROLES, Args, Intent
+from regrow.jobs.estimates import Estimates
+from regrow.jobs.ledger import Ledger
+from regrow.jobs.runner import Runner
+from regrow.jobs.steps import STEPS
+from regrow.outbox import Outbox
+from regrow.permissions import LOCAL, Permissions
+from regrow.places import Places
+from regrow.redact import Redactor
+from regrow.releases import Releases
+from regrow.requests import Asked, Requests
+from regrow.sandboxes import sandbox as make_sandbox
+from regrow.secret import Secret, resolve
+from regrow.services.embedded import EmbeddedService
+from regrow.snapshots import Snapshots
+from regrow.store import STORE_ERROR_EXIT, Store
+from regrow.views import Views
+from regrow.web import console
+from regrow.web.guards import guarded
+from regrow.web.session import Session
+from regrow.workspaces import Workspaces
+
+log = structlog.get_logger("daemon")
+
+EXIT_CONFIG = 78
+EXIT_REFUSED = 5
+_RESTART_PART_S = 1.0
+_STOP_S = 30.0
+
+
+class Daemon:
+    """One daemon and the services it cares for.
+
+    Args:
+        configs: one a service.
+        places: where its state and sockets are.
+        began: `time.monotonic()` of the process's start, for the time it took to be ready.
+    """
+
+    def __init__(self, configs: Sequence[Config], places: Places, began: float | None = None) -> None:
+        self.configs = configs
+        self.places = places
+        self._began = time.monotonic() if began is None else began
+        self._started_at = time.time()
+        self._stop = asyncio.Event()
+        self._stop_services = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self.cares: dict[str, Care] = {}
+
+    # Life
+
+    async def run(self) -> None:
+        """Start, live until told to stop, stop.
+
+        Raises:
+            ConfigError, Refused, StoreError: it could not start; nothing is left running that was not before.
+        """
+        files.private_directory(self.places.state)
+        files.private_directory(self.places.runtime)
+        with files.exclusive_lock(self.places.state / "daemon.lock", "daemon"):
+            async with contextlib.AsyncExitStack() as stack:
+                await self._start(stack)
+                await self._stop.wait()
+                log.info("stopping", action="stop", services=self._stop_services)
+                self.events.touch("stopping")
+
+    def stop(self, services: bool = False) -> None:
+        """Ask the daemon to stop.
+
+        Args:
+            services: stop the services too; otherwise they go on under their supervisors.
+        """
+        self._stop_services = self._stop_services or services
+        self._stop.set()
+
+    async def _start(self, stack: contextlib.AsyncExitStack) -> None:
+        settings = _daemon_section(self.configs)
+        self.events = events = Events()
+        self.store = store = Store(self.places.state / "regrow.db")
+        stack.callback(store.close)
+        token = _console_token(self.places.state / "console.token")
+        listening = self._listen(settings.console, stack)
+
+        for config in self.configs:
+            care = await self._care(config, token)
+            self.cares[care.name] = care
+            stack.push_async_callback(self._let_go, care)
+
+        ledger, approvals, audit = Ledger(store, events), Approvals(store, events), Audit(store)
+        outbox, inbox, incidents = Outbox(store, events), Inbox(store, events), Incidents(store, events)
+        hosted = {name: HostedChannel(name, store, events) for name in ("web", "terminal")}
+        channels: dict[str, Channel] = dict(hosted)
+        permissions = Permissions([], ROLES)
+        self.runner = runner = Runner(
+            store=store,
+            host=settings.host,
+            ledger=ledger,
+            approvals=approvals,
+            audit=audit,
+            events=events,
+            cares=self.cares,
+            steps=STEPS,
+        )
+
+        async def findings() -> list[types.Finding]:
+            return await doctor.findings(self.places, self.cares)
+
+        self.views = views = Views(
+            cares=self.cares,
+            ledger=ledger,
+            approvals=approvals,
+            estimates=Estimates(store),
+            outbox=outbox,
+            channels=channels,
+            progress=runner.progress,
+            findings=findings,
+            started_at=self._started_at,
+        )
+        self.requests = requests = Requests(
+            cares=self.cares,
+            ledger=ledger,
+            runner=runner,
+            approvals=approvals,
+            permissions=permissions,
+            audit=audit,
+            views=views,
+        )
+        conversations = Conversations(
+            cares=self.cares,
+            requests=requests,
+            permissions=permissions,
+            outbox=outbox,
+            ledger=ledger,
+            views=views,
+            events=events,
+        )
+        for care in self.cares.values():
+            await care.service.ensure()
+        await runner.start()
+        stack.push_async_callback(runner.stop)
+
+        parts = api.Parts(
+            requests=requests,
+            ledger=ledger,
+            views=views,
+            events=events,
+            hosted=hosted,
+            findings=findings,
+            stop=self.stop,
+            stopping=self._stop,
+        )
+        pages = _Pages(views, ledger, hosted, token)
+        application = api.application(parts, console.routes(pages))
+        console_app = guarded(application, Session(token))
+        views.console = f"http://{settings.console}/login?token={token}"
+
+        stack.push_async_callback(self._end_tasks)
+        for channel in channels.values():
+            self._keep(f"channel {channel.name}", lambda channel=channel: channel.run(inbox.take))  # type: ignore[misc]
+        self._keep("inbox", lambda: inbox.run(conversations.handle))
+        self._keep("outbox", lambda: outbox.run(channels))
+        self._keep("conversations", conversations.run)
+        for care in self.cares.values():
+            self._keep(f"events of {care.name}", lambda care=care: incidents.follow(care))  # type: ignore[misc]
+        for app, bound in ((application, listening[0]), (console_app, listening[1])):
+            await self._serve(app, bound, stack)
+        for care in self.cares.values():
+            await self._bring_up(care)
+        views.ready_ms = (time.monotonic() - self._began) * 1000
+        _tell_systemd("READY=1")
+        log.info("ready", action="ready", version=__version__, ready_ms=round(views.ready_ms))
+
+    async def _care(self, config: Config, token: str) -> Care:
+        """The parts of one service."""
+        directory = files.private_directory(self.places.service(config.service.name))
+        repository = await Repository.open(config.repository)
+        workspaces = Workspaces(directory / "workspaces", repository)
+        known = [Secret(token)]
+        for reference in config.service.secrets.values():
+            known.append(resolve(reference))
+        repair = config.repair
+        limits = Limits(files=repair.max_files, lines=repair.max_lines, file_bytes=repair.max_file_size)
+        return Care(
+            config=config,
+            directory=directory,
+            service=EmbeddedService(config.service.name, directory, self.places.runtime),
+            repository=repository,
+            releases=Releases(self.store, directory / "releases", config.service.name),
+            workspaces=workspaces,
+            snapshots=Snapshots(self.store, directory / "snapshots", config.service.name),
+            sandbox=make_sandbox(config.sandbox.driver),
+            agents=lambda name: make_agent(
+                name or repair.agent, repository=repository, workspaces=workspaces, command=config.expand(repair.command)
+            ),
+            gate=Gate(repair.allowed, repair.denied, limits),
+            redactor=Redactor(
+                known,
+                home=Path.home(),
+                roots={"<workspace>": directory / "workspaces", "<releases>": directory / "releases", "<state>": directory},
+            ),
+        )
+
+    async def _let_go(self, care: Care) -> None:
+        await care.service.close(keep_service=not self._stop_services)
+
+    async def _bring_up(self, care: Care) -> None:
+        """A service that does not run is started: its last good release, or for the very first time."""
+        if (await care.service.status()).active is not None:
+            return
+        intent = Intent.restart if await care.releases.good() else Intent.deploy
+        asked = Asked(LOCAL, "regrow", Address("api", ""), "en")
+        try:
+            await self.requests.carry_out(intent, Args(target="latest" if intent is Intent.deploy else ""), asked, care.name)
+        except RegrowError as error:
+            log.error("the service could not be brought up", action="bring_up", service=care.name, error=str(error))
+
+    # Parts
+
+    def _keep(self, name: str, part: Callable[[], Awaitable[None]]) -> None:
+        """Run a part in a task of its own; one that breaks is told of and started again, the others go on."""
+
+        async def keep() -> None:
+            while True:
+                try:
+                    await part()
+                    return
+                except Exception:
+                    log.exception("a part of the daemon broke and is started again", action="part_failure", part=name)
+                    await asyncio.sleep(_RESTART_PART_S)
+
+        self._tasks.append(asyncio.create_task(keep(), name=name))
+
+    async def _end_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _listen(self, console_address: str, stack: contextlib.AsyncExitStack) -> tuple[socket.socket, socket.socket]:
+        """The unix socket of this user and the console's port, both bound before anything is started."""
+        path = self.places.socket
+        files.private_directory(path.parent)
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(path.lstat().st_mode):
+                raise ConfigError(f"cannot listen on {path}: something else is there; move it away")
+            path.unlink()  # ours: the lock says that no other daemon of this state directory lives
+        local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        stack.callback(local.close)
+        old = os.umask(0o177)
+        try:
+            local.bind(str(path))
+        finally:
+            os.umask(old)
+        stack.callback(path.unlink, missing_ok=True)
+        host, _, port = console_address.rpartition(":")
+        family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+        remote = socket.socket(family, socket.SOCK_STREAM)
+        stack.callback(remote.close)
+        remote.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            remote.bind((host.strip("[]"), int(port)))
+        except OSError as error:
+            raise ConfigError(
+                f"cannot open the console on {console_address}: {error.strerror}; "
+                "stop what uses it or set [daemon] console to another port",
+                kind="address_in_use",
+            ) from error
+        return local, remote
+
+    async def _serve(self, app: object, bound: socket.socket, stack: contextlib.AsyncExitStack) -> None:
+        server = api.server(app)  # type: ignore[arg-type]
+        task = asyncio.create_task(server.serve(sockets=[bound]), name="http server")
+
+        async def end() -> None:
+            server.should_exit = True
+            await asyncio.wait({task}, timeout=_STOP_S)
+
+        stack.push_async_callback(end)
+        while not server.started:
+            if task.done():
+                await task
+                raise ConfigError("cannot serve HTTP: the server ended at once; see the log")
+            await asyncio.sleep(0.002)
+
+
+class _Pages:
+    """What the console shows."""
+
+    language = "zh"
+
+    def __init__(self, views: Views, ledger: Ledger, hosted: dict[str, HostedChannel], token: str) -> None:
+        self._views = views
+        self._ledger = ledger
+        self._hosted = hosted
+        self.token = token
+
+    async def status(self) -> types.Status:
+        return await self._views.status()
+
+    async def job(self, number: int, /) -> types.Job:
+        return await self._views.job(await self._ledger.get(number))
+
+    async def job_log(self, number: int, /) -> str:
+        return await self._views.job_log(number)
+
+    async def messages(self, channel: str, chat: str, /) -> list[types.Message]:
+        return await self._hosted[channel].after(chat, 0)
+
+
+def _daemon_section(configs: Sequence[Config]) -> DaemonSection:
+    given = [config.daemon for config in configs if config.daemon is not None]
+    if len(given) > 1:
+        raise ConfigError("cannot use two [daemon] sections; keep the one of a single configuration file")
+    names = [config.service.name for config in configs]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"cannot care for two services of one name: {', '.join(sorted(names))}; rename one")
+    return given[0] if given else DaemonSection()
+
+
+def _console_token(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        token = secrets.token_urlsafe(24)
+        files.write_atomic(path, token.encode())
+        return token
+
+
+def _tell_systemd(line: str) -> None:
+    """`sd_notify`, where a service manager asked for it."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as messenger, contextlib.suppress(OSError):
+            messenger.sendto(line.encode(), address.replace("@", "\0", 1))
+
+
+def _set_up_logging() -> None:
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+async def _run(configs: Sequence[Config], places: Places, began: float) -> None:
+    daemon = Daemon(configs, places, began)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, daemon.stop)
+    await daemon.run()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`python -m regrow.daemon --config FILE [...]`: run in the foreground until TERM, INT or HUP.
+
+    Returns:
+        0 after a clean stop, 78 for the configuration, 5 when refused (a second daemon), 75 for the store.
+    """
+    began = time.monotonic()
+    parser = argparse.ArgumentParser(prog="regrow.daemon")
+    parser.add_argument("--config", action="append", type=Path, required=True)
+    options = parser.parse_args(argv)
+    _set_up_logging()
+    places = Places.of()
+    try:
+        asyncio.run(_run([load(path) for path in options.config], places, began))
+    except RegrowError as error:
+        sys.stderr.write(f"{error}\n")
+        if isinstance(error, StoreError):
+            return STORE_ERROR_EXIT
+        return EXIT_REFUSED if isinstance(error, Refused) and error.kind == "locked" else EXIT_CONFIG
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    # The engine's threads may still hang in a wait of theirs; everything that matters is on disk.
+    os._exit(code)

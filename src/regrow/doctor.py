@@ -1,0 +1,98 @@
+"""`regrow doctor`: tries what a job will need, in the daemon that will run it, and says how to mend what is missing (F16)."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from regrow import files
+from regrow.api.types import Finding
+from regrow.care import Care
+from regrow.errors import RegrowError
+from regrow.places import Places
+from regrow.process import run
+
+_LOW_BYTES = 1024**3
+_CALL_S = 15.0
+
+
+async def findings(places: Places, cares: Mapping[str, Care]) -> list[Finding]:
+    """Every check, in the order in which a person would mend them."""
+    found = [_python(), await _git(), _disk(places.state)]
+    for care in cares.values():
+        found += [await _box(care), await _repository(care), await _service(care), _commands(care)]
+    return found
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding(name="python", ok=sys.version_info >= (3, 11), detail=f"{version} at {sys.executable}")
+
+
+async def _git() -> Finding:
+    try:
+        done = (await run(["git", "--version"], timeout_s=_CALL_S)).check("ask git for its version")
+    except RegrowError as error:
+        return Finding(name="git", ok=False, detail=str(error), mend="install git")
+    return Finding(name="git", ok=done.output.startswith("git version"), detail=done.output.strip())
+
+
+def _disk(state: Path) -> Finding:
+    free = files.free_bytes(state)
+    mend = "" if free >= _LOW_BYTES else f"free some space on the file system of {state}"
+    return Finding(name="disk", ok=free >= _LOW_BYTES, detail=f"{free / 1024**3:.1f} GiB free on {state}", mend=mend)
+
+
+async def _box(care: Care) -> Finding:
+    name = f"{care.name}: sandbox"
+    try:
+        await care.sandbox.check()
+    except RegrowError as error:
+        return Finding(name=name, ok=False, detail=str(error), mend="see the text; repairs and builds are refused until then")
+    confined = care.sandbox.name != "unconfined"
+    return Finding(
+        name=name,
+        ok=confined,
+        detail=f"{care.sandbox.name} holds" if confined else "unconfined: agents, tests and builds run without a box",
+        mend="" if confined else 'set [sandbox] driver = "bubblewrap"',
+    )
+
+
+async def _repository(care: Care) -> Finding:
+    name = f"{care.name}: repository"
+    branch = care.config.source.branch
+    try:
+        commit = await care.repository.resolve(branch)
+        short = await care.repository.short(commit)
+    except RegrowError as error:
+        return Finding(name=name, ok=False, detail=str(error), mend="correct [source] repository and branch")
+    return Finding(name=name, ok=True, detail=f"{branch} is at {short}")
+
+
+async def _service(care: Care) -> Finding:
+    name = f"{care.name}: service"
+    try:
+        now = await care.service.status()
+    except (RegrowError, OSError) as error:
+        return Finding(name=name, ok=False, detail=str(error), mend="look at supervisor.log in its state directory")
+    if now.active is None:
+        return Finding(name=name, ok=False, detail=f"no release is running ({now.state})", mend="deploy, or roll back")
+    failing = [probe for probe, state in now.active.probes.items() if state["strikes"]]
+    if failing:
+        return Finding(name=name, ok=False, detail=f"probe {failing[0]} fails", mend="look at its log, or roll back")
+    return Finding(name=name, ok=True, detail=f"{now.active.release} runs as process {now.active.pid}")
+
+
+def _commands(care: Care) -> Finding:
+    """Programs that settings name must exist where the daemon looks."""
+    config = care.config
+    named = [config.service.command, config.build.command, config.test.command, config.repair.command]
+    missing = []
+    for command in filter(None, named):
+        program = command[0]
+        if "{" not in program and "/" not in program and shutil.which(program) is None:
+            missing.append(program)
+    detail = "not found: " + ", ".join(missing) if missing else "all found"
+    return Finding(name=f"{care.name}: commands", ok=not missing, detail=detail, mend="install them" if missing else "")
