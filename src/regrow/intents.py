@@ -9,17 +9,14 @@ decide between silence and asking back (`Request.doubt`). There is no model, no 
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from functools import cache
-from importlib import resources
-from typing import Any, Literal
+from typing import Any
 
+from regrow.catalogue import Language
 from regrow.permissions import Role
-
-Language = Literal["zh", "en"]
+from regrow.phrases import HIDDEN, SERVICE, Phrases, looks_like_log, peel, phrases, trim
 
 
 class Intent(StrEnum):
@@ -152,119 +149,21 @@ class Request:
     service: str = ""
 
 
-_HIDDEN = "\ufffc"  # stands for quoted words: no pattern covers it
-_SERVICE = "\ue000"  # stands for the name of a service: may stand between any words
 _LONGEST = 240  # characters; nobody commands in longer sentences, but they describe bugs in them
-_GAP = rf"[\s,、{_SERVICE}]*+"
-_SLOTS = {
-    "number": r"(?:#|no\.?|第|号)?\s?(?P<number>\d{1,9})\s?(?:号|#)?(?![\w.])",
-    "hashed": r"#(?P<hashed>\d{1,9})(?!\w)",
-    "lines": r"(?P<lines>\d{1,6}|[一二三四五六七八九十百千两]{1,6})",
-    "span": r"(?P<amount>\d{1,5}|半个?|[一二三四五六七八九十百两]{1,5}|an?|half an|few)?\s?个?"
-    r"(?P<unit>秒|分|小时|钟头|天|s|sec|m|min|h|hr|hour|d|day|second|minute)s?(?:钟)?(?![a-z])",
-    "bug": r"(?P<bug>\S(?s:.*))",
-    "mark": r"[:,\n。—-]++",
-}
-_LOG_LINE = re.compile(
-    r"^\s*(?:\[?\d{4}-\d\d-\d\d|\[?\d\d:\d\d:\d\d|\[?(?-i:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL)\b"
-    r"|traceback \(|file \"|[\w.]*(?:error|exception):|at \S+\(|(?:log|logs|system|assistant|user|日志|系统)\s*[:：]|[$%] )",
-    re.IGNORECASE,
-)
 _FENCE = re.compile(r"(`{3,}|~{3,})((?s:.*?))(?:\1|\Z)")
-_INLINE = re.compile(r'"[^"\n]*"|“[^”\n]*”|「[^」\n]*」|『[^』\n]*』|«[^»\n]*»|‘[^’\n]*’|`[^`\n]*`|(?<!\w)\'[^\'\n]*\'(?!\w)')
 _MENTION = re.compile(r"\s*(?:@(?!all\b)[A-Za-z0-9_.-]+|@(?!所有人)\S+(?=\s)|<at\b[^>]*>[^<]*</at>)[\s,:]*")
 _MENTION_LAST = re.compile(r"\s*(?:@(?!all\b)[A-Za-z0-9_.-]+|@(?!所有人)\S+|<at\b[^>]*>[^<]*</at>)\s*\Z")
-_EDGES = re.compile(rf"\A[^\w#?+@{_HIDDEN}{_SERVICE}-]+|[^\w?+{_HIDDEN}{_SERVICE}]+\Z")
-_CLAUSES = re.compile(r"[,;!?\n、~]|\.(?=\s|\Z)|\b(?:and|then|but)\b|但是?")
+_CLAUSES = re.compile(r"[,;!?\n、~]|\.(?=\s|\Z)|\b(?:and|then|but|or)\b|但是?|还是")
 _SECONDS = {"秒": 1, "s": 1, "分": 60, "m": 60, "小": 3600, "钟": 3600, "h": 3600, "天": 86400, "d": 86400}
-
-
-class _Grammar:
-    """phrases.toml, compiled."""
-
-    def __init__(self) -> None:
-        data = tomllib.loads(resources.files("regrow").joinpath("phrases.toml").read_text("utf-8"))
-        self.simplified = {ord(a): b for a, b in data["traditional"].split()}
-        self._words: dict[str, list[str]] = {
-            name: [*lists["zh"], *lists["en"]] for name, lists in data["words"].items()
-        }
-        kinds = (Intent.restart, Intent.build, Intent.deploy, Intent.repair, Intent.rollback)
-        branches, barred = self.either("branch"), self.either("notref")
-        edge = r"(?![\w.+/-])"
-        self._slots = _SLOTS | {
-            "kind": "(?:" + "|".join(f"(?P<kind_{kind}>{self.either(kind)})" for kind in kinds) + ")",
-            "anyref": rf"(?P<anyref>(?!(?:{barred}){edge})[a-z0-9][a-z0-9._/+-]{{0,99}}){edge}",
-            # A release number, a version, a commit, a branch that is known or has the form of one; never just a word.
-            "ref": rf"(?<![\w./-])(?P<ref>(?!(?:{barred}){edge})(?:v?\d+(?:\.\d+)+(?:[-+.][0-9a-z.-]*[0-9a-z])?|[rv]\d{{1,9}}"
-            rf"|[0-9a-f]{{7,40}}|{branches}|head[~^]\d*|(?=[a-z0-9._/-]*[a-z])[a-z0-9]+(?:[-_./][a-z0-9]+)+)){edge}",
-        }
-        repair = data["intents"].pop("repair")
-        self.patterns = [
-            (Intent(name), [self._compile(pattern, _GAP) for pattern in entry["patterns"]])
-            for name, entry in data["intents"].items()
-        ]
-        self.prefixes = [self._compile(pattern, r"[ \t]*+") for pattern in repair["prefixes"]]
-        self.openings = [self._compile(pattern, r"[ \t]*+") for pattern in repair["openings"]]
-        self.reports = [self._compile(pattern, r"[ \t]*+") for pattern in repair["reports"]]
-        self.unclear = {
-            phrase: tuple(Intent(name) for name in entry["candidates"])
-            for entry in data["unclear"]
-            for phrase in entry["phrases"]
-        }
-        self.answers = {phrase: True for phrase in data["answers"]["yes"]} | {
-            phrase: False for phrase in data["answers"]["no"]
-        }
-        self.politeness = self._peeler("before", "complaint"), self._peeler("after", last=True)
-        self.asking = self._peeler("before", "ability"), self._peeler("after", "ability_after", last=True)
-        self.wondering = (
-            self._peeler("before", "ability", "wondering"),
-            self._peeler("after", "ability_after", "wondering_after", last=True),
-        )
-        self.polite, self.blocker, self.buggy, self.retract = (
-            re.compile(self.either(name)) for name in ("polite", "blocker", "buggy", "retract")
-        )
-        self.verbs = [(kind, re.compile(self.either(kind))) for kind in kinds]
-
-    def either(self, name: str) -> str:
-        return "|".join(_literal(word) for word in sorted(self._words[name], key=len, reverse=True))
-
-    def _peeler(self, *names: str, last: bool = False) -> re.Pattern[str]:
-        words = "|".join(self.either(name) for name in names)
-        return re.compile(rf"(?:[\s,.;:!~。]|{words})+\Z" if last else rf"\A(?:{words})[\s,.;:!~。]*")
-
-    def _compile(self, pattern: str, gap: str) -> re.Pattern[str]:
-        parts = [gap]
-        for token in re.findall(r"<\w+>|\{\w+\}|[\[\]()|?]|\s+|[^<>{}\[\]()|?\s]+", pattern):
-            if token[0] == "<":
-                parts.append(f"(?:{self.either(token[1:-1])})")
-            elif token[0] == "{":
-                parts.append(self._slots[token[1:-1]])
-            elif token.isspace():
-                parts.append(gap)
-            else:
-                parts.append({"[": "(?:", "]": ")?", "(": "(?:"}.get(token) or (token if token in ")|?" else _literal(token)))
-        return re.compile("".join(parts) + gap)
-
-
-def _literal(word: str) -> str:
-    """A word as a regular expression: Latin words have edges, Chinese ones have none."""
-    body = r"[\s,]*".join(re.escape(part) for part in re.split(r"[\s,]+", word) if part)
-    first = r"(?<![a-z0-9_])" if re.match(r"[a-z0-9]", word) else ""
-    return first + body + (r"(?![a-z0-9_])" if re.search(r"[a-z0-9]\Z", word) else "")
-
-
-@cache
-def _grammar() -> _Grammar:
-    return _Grammar()
 
 
 def understand(text: str, *, addressed: bool = True, services: Iterable[str] = ()) -> Request:
     """What a message asks for.
 
     Args:
-        text: the message as the channel delivered it, at any length; a leading @mention is ignored.
+        text: the message as the channel delivered it, of any length; a leading @mention is ignored.
         addressed: whether the message is for Regrow (a private chat, or a mention of it in a group).
-        services: names of the services under care, so that they can be named in a sentence.
+        services: names of the services under care, so that a sentence may name one.
 
     Returns:
         The request. Nothing with an effect unless the whole message is an imperative for exactly that; `doubt` holds
@@ -274,43 +173,79 @@ def understand(text: str, *, addressed: bool = True, services: Iterable[str] = (
     nothing = Request(Intent.none, Args(), _language(text), (), text)
     if not addressed:
         return nothing
-    grammar = _grammar()
-    prose, found = _separate(text)
-    plain, named = _name_services(_plain(prose, grammar), services)
-    start, end = _bounds(plain)
-    if start == end:
+    known = phrases()
+    message = _Message.read(text, known, services)
+    clause = message.plain[message.start : message.end]
+    if not clause:
         return nothing
-    nothing = replace(nothing, service=named[0] if len(named) == 1 else "")
-    repair = _repair(prose, plain, start, end, found, grammar)
+    nothing = replace(nothing, service=message.services[0] if len(message.services) == 1 else "")
+    one = len(message.services) < 2  # with two names it is not clear whose: ask
+
+    def settle(intent: Intent, args: Args, *, certain: bool) -> Request:
+        if certain and one:
+            return replace(nothing, intent=intent, args=args)
+        return replace(nothing, args=args, doubt=(intent,))
+
+    repair = _repair(message, known)
     if repair is not None:
-        sure, args = repair
-        sure = sure and len(named) < 2
-        return replace(nothing, intent=Intent.repair if sure else Intent.none, args=args, doubt=() if sure else (Intent.repair,))
-    if end - start > _LONGEST:
+        return settle(Intent.repair, repair[1], certain=repair[0])
+    if len(clause) > _LONGEST:
         return nothing
-    clause = plain[start:end]
-    unclear = grammar.unclear.get(clause.strip()) or grammar.unclear.get(_trim(clause))
-    if unclear is None:
-        match = _command(clause, grammar)
-        if match is not None and len(named) < 2:
-            intent, certain, where = match
-            args = _args(intent, where, prose[start:end])
-            return replace(nothing, intent=intent if certain else Intent.none, args=args, doubt=() if certain else (intent,))
-    return replace(nothing, doubt=unclear or _candidates(clause, grammar))
+    unclear = known.unclear.get(clause) or known.unclear.get(trim(clause))
+    if unclear:
+        return replace(nothing, doubt=tuple(map(Intent, unclear)))
+    command = _command(clause, known)
+    if command is not None:
+        intent, certain, match = command
+        return settle(intent, _args(intent, match, message.prose[message.start : message.end]), certain=certain)
+    doubt = _candidates(clause, known)
+    told = replace(message.shown, bug=message.prose[message.start : message.end].strip())
+    return replace(nothing, doubt=doubt, args=told if doubt == (Intent.repair,) else Args())
 
 
 def yes_or_no(text: str) -> bool | None:
     """Whether a message is a bare yes or no to a question just asked, or None when it is anything else."""
-    prose, _ = _separate(text)
-    plain = _plain(prose, _grammar())
-    start, end = _bounds(plain)
-    clause = plain[start:end].strip()
-    answers = _grammar().answers
-    return answers.get(clause, answers.get(_trim(clause)))
+    known = phrases()
+    message = _Message.read(text, known, ())
+    clause = message.plain[message.start : message.end]
+    return known.answers.get(clause, known.answers.get(trim(clause)))
 
 
 def _language(text: str) -> Language:
     return "en" if re.search(r"[A-Za-z]", text) and not re.search(r"[\u3400-\u9fff]", text) else "zh"
+
+
+@dataclass(frozen=True)
+class _Message:
+    """A message taken apart: the person's own words as written and in the one form (position by position the same),
+    where they begin and end, the services named, and what is shown with them."""
+
+    prose: str
+    plain: str
+    start: int
+    end: int
+    services: tuple[str, ...]
+    shown: Args
+
+    @classmethod
+    def read(cls, text: str, known: Phrases, services: Iterable[str]) -> _Message:
+        prose, shown = _separate(text)
+        plain = known.plain(prose)
+        named = []
+        for service in sorted(services, key=len, reverse=True):
+            name = rf"(?<![a-z0-9_.-]){re.escape(service.lower())}(?![a-z0-9_.-])"
+            hidden = re.sub(name, SERVICE * len(service), plain)
+            if hidden != plain:
+                named.append(service)
+                plain = hidden
+        start, end = 0, len(plain)
+        while match := _MENTION.match(plain, start):
+            start = match.end()
+        while start < end and (match := _MENTION_LAST.search(plain, max(start, end - 80), end)):
+            end = match.start()
+        words = plain[start:end]
+        start += len(words) - len(words.lstrip())
+        return cls(prose, plain, start, max(start, start + len(words.strip())), tuple(named), shown)
 
 
 def _separate(text: str) -> tuple[str, Args]:
@@ -323,9 +258,10 @@ def _separate(text: str) -> tuple[str, Args]:
         if not newline or not re.fullmatch(r"\s*[\w+.-]*\s*", tag):
             tag, body = "", match[2]
         body = body.strip("\n").rstrip()
-        shell = tag.strip().lower() in ("", "sh", "bash", "shell", "console", "zsh")
+        # A block of no language is a script, unless a program has printed it.
+        shell = tag.strip().lower() in ("", "sh", "bash", "shell", "zsh")
         if body.strip():
-            (scripts if shell and not any(map(_LOG_LINE.match, body.splitlines())) else evidence).append(body)
+            (scripts if shell and not any(map(looks_like_log, body.splitlines())) else evidence).append(body)
         return "\n"
 
     lines = []
@@ -337,87 +273,23 @@ def _separate(text: str) -> tuple[str, Args]:
     return "\n".join(lines), Args(reproduction="\n".join(scripts), evidence=tuple(filter(None, evidence)))
 
 
-def _plain(prose: str, grammar: _Grammar) -> str:
-    """The same number of characters in one form: simplified, lower case, half width, quotations and logs hidden."""
-    lines = [" " * len(line) if _LOG_LINE.match(line) else line for line in prose.split("\n")]
-    text = _INLINE.sub(_hide, "\n".join(lines))
-    return "".join(map(_fold, text)).translate(grammar.simplified)
-
-
-def _hide(match: re.Match[str]) -> str:
-    """Quoted words are about something. Only a quoted name stays: deploy `main`."""
-    inner = match[0][1:-1]
-    is_name = re.fullmatch(r"[A-Za-z0-9._/-]*[0-9/._-][A-Za-z0-9._/-]*|main|master|dev|develop", inner)
-    return f" {inner} " if is_name else _HIDDEN * len(match[0])
-
-
-def _fold(character: str) -> str:
-    code = ord(character)
-    if 0xFF01 <= code <= 0xFF5E:
-        character = chr(code - 0xFEE0)
-    elif not character.isprintable() and character != "\n":
-        return " "
-    elif character in "，。．！？；：’\u3000":
-        return {"，": ",", "。": ".", "．": ".", "！": "!", "？": "?", "；": ";", "：": ":", "’": "'"}.get(character, " ")
-    lower = character.lower()
-    return lower if len(lower) == 1 else character
-
-
-def _name_services(plain: str, services: Iterable[str]) -> tuple[str, list[str]]:
-    named = []
-    for service in sorted(services, key=len, reverse=True):
-        hidden = re.sub(rf"(?<![\w.-]){re.escape(service.lower())}(?![a-z0-9_.-])", _SERVICE * len(service), plain)
-        if hidden != plain:
-            named.append(service)
-            plain = hidden
-    return plain, named
-
-
-def _bounds(plain: str) -> tuple[int, int]:
-    """Where the words begin and end, without blanks and mentions at either side."""
-    start, end = 0, len(plain)
-    while match := _MENTION.match(plain, start):
-        start = match.end()
-    while start < end and (match := _MENTION_LAST.search(plain, max(start, end - 80), end)):
-        end = match.start()
-    start += len(plain[start:end]) - len(plain[start:end].lstrip())
-    return start, max(start, start + len(plain[start:end].rstrip()))
-
-
-def _trim(clause: str) -> str:
-    return _EDGES.sub("", clause)
-
-
-def _peel(clause: str, peelers: tuple[re.Pattern[str], re.Pattern[str]]) -> Iterator[str]:
-    """The clause, then with more and more politeness taken off either end."""
-    first, last = peelers
-    clause = _trim(clause)
-    yield clause
-    for _ in range(8):
-        shorter = first.sub("", clause, count=1)
-        if shorter == clause or not shorter:
-            break
-        clause = shorter
-        yield clause
-    # The end comes off last: an object may look like politeness, politeness never looks like a verb.
-    bare = _trim(last.sub("", clause))
-    while bare and bare != clause:
-        clause = bare
-        yield clause
-        bare = _trim(first.sub("", clause, count=1)) or clause
-
-
-def _command(clause: str, grammar: _Grammar) -> tuple[Intent, bool, re.Match[str]] | None:
+def _command(clause: str, known: Phrases) -> tuple[Intent, bool, re.Match[str]] | None:
     """The intent that covers a whole clause, whether that is certain, and the match."""
-    asks = clause.rstrip().endswith("?")
-    bare = clause.rstrip().rstrip("? ")
-    for peelers, certain in ((grammar.politeness, not asks), (grammar.asking, False), (grammar.wondering, None)):
-        for text in _peel(bare, peelers):
-            for intent, patterns in grammar.patterns:
+    bare = clause.rstrip("? ")
+    polite = bool(known.polite.search(clause))
+    # A plain imperative is certain; put as a question it is when it says please; thinking aloud never is.
+    stages = (
+        (known.politeness, polite or not clause.endswith("?")),
+        (known.ability, polite),
+        (known.wondering, False),
+    )
+    for peelers, certain in stages:
+        for text in peel(bare, peelers):
+            for name, patterns in known.patterns.items():
                 for pattern in patterns:
                     if match := pattern.fullmatch(text):
-                        kind = certain or (certain is False and bool(grammar.polite.search(clause)))
-                        return intent, kind or not TABLE[intent].effect, match
+                        intent = Intent(name)
+                        return intent, certain or not TABLE[intent].effect, match
     return None
 
 
@@ -459,48 +331,59 @@ def _number(text: str) -> Any:
     return total + digit
 
 
-def _repair(prose: str, plain: str, start: int, end: int, found: Args, grammar: _Grammar) -> tuple[bool, Args] | None:
-    """Whether a repair is certain, and its text word for word; None when none is meant."""
-    head = plain[start:end]
-    for peelers, asked in ((grammar.politeness, False), (grammar.wondering, True)):
-        first, offset = peelers[0], start
+def _repair(message: _Message, known: Phrases) -> tuple[bool, Args] | None:
+    """Whether a repair is certain, and what it is about word for word; None when none is meant."""
+    shown = message.shown
+    for (front, _), asked in ((known.politeness, False), (known.wondering, True)):
+        at = message.start
         for _ in range(8):
-            rest = plain[offset:end]
-            match = next((m for pattern in grammar.prefixes if (m := pattern.match(rest))), None)
-            if match and (text := prose[offset + match.end() : end].strip(" \t\n,，:：")) or (match and (found.evidence or found.reproduction)):
-                sure = not asked or bool(grammar.polite.search(head[: offset - start]))
-                return sure and not grammar.retract.search(rest, match.end()), replace(found, bug=text)
-            match = next((m for pattern in grammar.openings if (m := pattern.fullmatch(rest))), None)
-            if match and not asked and _trim(rest) not in grammar.unclear and (about := _about(match, grammar, found)) is not None:
-                return about, replace(found, bug=prose[offset + match.start("bug") : offset + match.end("bug")].strip())
-            match = next((m for pattern in grammar.reports if (m := pattern.match(rest))), None)
-            if match and not match.string[: match.end()].endswith("?"):
-                at = offset + match.start("bug") if "bug" in match.groupdict() else end
-                return False, replace(found, bug=prose[at:end].strip())
-            peeled = first.match(rest)
-            if not peeled or not peeled.end():
+            rest = message.plain[at : message.end]
+            if match := _first(known.prefixes, rest, whole=False):
+                text = message.prose[at + match.end() : message.end].strip(" \t\n,，:：")
+                if text or shown.evidence or shown.reproduction:
+                    polite = known.polite.search(message.plain, message.start, at)
+                    sure = (not asked or bool(polite)) and not known.retract.search(rest, match.end())
+                    return sure, replace(shown, bug=text)
+            match = None if asked or trim(rest) in known.unclear else _first(known.openings, rest, whole=True)
+            if match and (sure_about := _about(match["bug"], shown, known)) is not None:
+                text = message.prose[at + match.start("bug") : at + match.end("bug")].strip()
+                return sure_about, replace(shown, bug=text)
+            if not rest.endswith("?") and (match := _first(known.reports, rest, whole=False)):
+                begin = at + match.start("bug") if "bug" in match.groupdict() else message.end
+                return False, replace(shown, bug=message.prose[begin : message.end].strip())
+            peeled = front.match(rest)
+            if peeled is None:
                 break
-            offset += peeled.end()
+            at += peeled.end()
     return None
 
 
-def _about(match: re.Match[str], grammar: _Grammar, found: Args) -> bool | None:
-    """Whether the words after "fix" are surely a fault: None when they are no object of a repair at all."""
-    text = match["bug"]
-    if not re.search(r"\w", text) or text.endswith("?") or grammar.retract.search(text) or re.match(r"[了过完好]|中", text):
+def _first(patterns: Iterable[re.Pattern[str]], text: str, *, whole: bool) -> re.Match[str] | None:
+    matches = (pattern.fullmatch(text) if whole else pattern.match(text) for pattern in patterns)
+    return next((match for match in matches if match), None)
+
+
+def _about(text: str, shown: Args, known: Phrases) -> bool | None:
+    """Whether the words after "fix" are surely a fault; None when they are no object of a repair at all."""
+    report = re.match(r"[了过完好中]", text)
+    if report or text.endswith("?") or not re.search(r"\w", text) or known.retract.search(text):
         return None
-    return bool(grammar.buggy.search(text) or found.evidence or found.reproduction) and _HIDDEN not in text
+    if HIDDEN in text or known.postpone.search(text):
+        return False
+    return bool(known.buggy.search(text) or shown.evidence or shown.reproduction)
 
 
-def _candidates(clause: str, grammar: _Grammar) -> tuple[Intent, ...]:
+def _candidates(clause: str, known: Phrases) -> tuple[Intent, ...]:
     """What a message that is no plain imperative may still have meant."""
-    clauses = [part for part in _CLAUSES.split(clause) if _trim(part)]
-    commands = [_command(part, grammar) for part in clauses[:12]]
+    clauses = [part for part in _CLAUSES.split(clause) if trim(part)][:12]
+    commands = [_command(part, known) for part in clauses]
     hits = dict.fromkeys(command[0] for command in commands if command is not None)
     acting = [intent for intent in hits if TABLE[intent].effect]
     if acting or (hits and None not in commands):
         return tuple(acting or hits)
-    if grammar.blocker.search(clause) or len(clause) > 40:
+    if any(known.unclear.get(text) == [Intent.repair] for part in clauses for text in peel(part, known.politeness)):
+        return (Intent.repair,)
+    if known.blocker.search(clause) or len(clause) > 40:
         return ()
-    start = list(_peel(clause, grammar.wondering))
-    return tuple(kind for kind, verb in grammar.verbs if any(verb.match(text) for text in start))
+    starts = list(peel(clause, known.wondering))
+    return tuple(Intent(kind) for kind, verb in known.verbs.items() if any(verb.match(text) for text in starts))

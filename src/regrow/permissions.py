@@ -119,8 +119,14 @@ class Permissions:
             return
         needed = self.required(intent)
         if needed is None:
-            raise Refused(f"cannot {intent}: no role allows it; see `regrow doctor` for the permissions", kind="forbidden")
-        who = "you are not on the list of people" if person is None or self.person(person.id) is None else "yours is lower"
+            raise Refused(
+                f"cannot {intent}: no role allows it; see `regrow doctor` for the permissions", kind="forbidden"
+            )
+        who = (
+            "you are not on the list of people"
+            if person is None or self.person(person.id) is None
+            else "yours is lower"
+        )
         raise Refused(f"cannot {intent}: it needs the role {needed.name} and {who}; ask an owner", kind="forbidden")
 
     def by_role(self, intent: str) -> tuple[Person, ...]:

@@ -37,17 +37,19 @@ _TOKENS = (
 )
 # A line without any of these holds nothing that a rule would find; `in` is much faster than a pattern.
 _TRIGGERS = (
-    "pass", "pwd", "pswd", "secret", "token", "key", "credential", "authorization", "bearer ", "basic ", "cookie", "://",
-    "-----", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "glrt-", "glptt-", "gldt-", "xox", "xapp-",
-    "sk-", "_live_", "_test_", "whsec_", "akia", "asia", "aiza", "ya29.", "npm_", "pypi-", "hf_", "gsk_", "sg.", "shpat_",
-    "shpss_", "shpca_", "_v1_", ":aa", "eyj",
+    "pass", "pwd", "pswd", "secret", "token", "key", "credential", "authorization", "bearer ", "basic ", "cookie",
+    "://", "-----", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "glrt-", "glptt-", "gldt-",
+    "xox", "xapp-", "sk-", "_live_", "_test_", "whsec_", "akia", "asia", "aiza", "ya29.", "npm_", "pypi-", "hf_",
+    "gsk_", "sg.", "shpat_", "shpss_", "shpca_", "_v1_", ":aa", "eyj",
 )  # fmt: skip
-_PROSE = frozenset(
-    "none null nil true false required missing invalid expired undefined unset empty unknown string str bytes int bool"
-    " object optional hidden masked redacted changeme default not the is was has and or for from in of a an no yes"
-    " incorrect wrong mismatch denied rejected accepted refused failed error found loaded unauthorized identifier"
-    " unexpected expected must cannot bearer basic digest negotiate env file stdin prompt".split()
-)
+_PROSE = frozenset({
+    "none", "null", "nil", "true", "false", "required", "missing", "invalid", "expired", "undefined", "unset",
+    "empty", "unknown", "string", "str", "bytes", "int", "bool", "object", "optional", "hidden", "masked",
+    "redacted", "changeme", "default", "not", "the", "is", "was", "has", "and", "or", "for", "from", "in", "of",
+    "a", "an", "no", "yes", "incorrect", "wrong", "mismatch", "denied", "rejected", "accepted", "refused", "failed",
+    "error", "found", "loaded", "unauthorized", "identifier", "unexpected", "expected", "must", "cannot", "bearer",
+    "basic", "digest", "negotiate", "env", "file", "stdin", "prompt",
+})  # fmt: skip
 
 _PEM_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----")
 _PEM_END = re.compile(r"-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----")
@@ -131,7 +133,11 @@ class Redactor:
             if path == root or path.startswith(root + "/"):
                 return f"<{name}>{path[len(root) :]}{end}{stop}"
         parts = path.split("/")[1:]
-        return (f"…/{'/'.join(parts[-2:])}" if len(parts) > 3 else f"…/{parts[-1]}" if len(parts) == 3 else "~") + end + stop
+        return (
+            (f"…/{'/'.join(parts[-2:])}" if len(parts) > 3 else f"…/{parts[-1]}" if len(parts) == 3 else "~")
+            + end
+            + stop
+        )
 
     def _known(self, text: str) -> str:
         """Cover every place of every form at once, so that values that overlap go as one."""
@@ -263,23 +269,30 @@ def _assigned(match: re.Match[str]) -> str:
 def _is_value(name: str, between: str, value: str, *, quoted: bool, after: str) -> bool:
     """Whether an assigned word is a secret, and not the prose, type or expression that stands there as often."""
     plain = value.strip("'\"").lower()
-    if REDACTED in value or len(value) < 4 or plain.rstrip(".:!") in _PROSE or re.fullmatch(r"[*x.•]+|\$\{?\w+\}?|%\w|<.*>", plain):
+    if (
+        REDACTED in value
+        or len(value) < 4
+        or plain.rstrip(".:!") in _PROSE
+        or re.fullmatch(r"[*x.•]+|\$\{?\w+\}?|%\w|<.*>", plain)
+    ):
         return False
     if re.match(r"(?:env|file|credential):", plain) or (name.endswith("pwd") and value.startswith(("/", "~"))):
         return False
-    if after in ("(", "[") and not quoted or (not quoted and re.fullmatch(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+", value)):
+    if (after in ("(", "[") and not quoted) or (not quoted and re.fullmatch(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+", value)):
         return False  # get_token(), settings.token
     password = bool(re.search(r"pass|pwd|pswd", name))
     digits = bool(re.search(r"\d", value))
     if value.isdecimal() and not password:
         return len(value) >= 20
     if quoted:
-        return " " not in value and (digits or password or len(value) >= 20) and len(value) >= 6 or (password and len(value) >= 6)
+        return (" " not in value and (digits or password or len(value) >= 20) and len(value) >= 6) or (
+            password and len(value) >= 6
+        )
     if between.strip() == "=" and between == between.strip():
         return len(value) >= 6 and (digits or password or len(value) >= 16)
     if password:
         return len(value) >= 6 and (digits or after in ("", "\n", "\r"))
-    return digits and len(value) >= 8 or len(value) >= 24
+    return (digits and len(value) >= 8) or len(value) >= 24
 
 
 def known_values(dotenv: str) -> list[str]:
@@ -293,7 +306,8 @@ def known_values(dotenv: str) -> list[str]:
     """
     values: list[str] = []
     assignment = re.compile(
-        r"^[ \t]*(?:export[ \t]+)?([A-Za-z_][\w.]*)[ \t]*=[ \t]*(?:\"((?:[^\"\\]|\\.)*)\"|'([^']*)'|([^\n]*))", re.MULTILINE
+        r"^[ \t]*(?:export[ \t]+)?([A-Za-z_][\w.]*)[ \t]*=[ \t]*(?:\"((?:[^\"\\]|\\.)*)\"|'([^']*)'|([^\n]*))",
+        re.MULTILINE,
     )
     for match in assignment.finditer(dotenv):
         name, double, single, bare = match.groups()

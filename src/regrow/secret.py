@@ -76,7 +76,8 @@ class Secret:
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.is_instance_schema(
-            cls, serialization=core_schema.plain_serializer_function_ser_schema(str, return_schema=core_schema.str_schema())
+            cls,
+            serialization=core_schema.plain_serializer_function_ser_schema(str, return_schema=core_schema.str_schema()),
         )
 
 
@@ -106,7 +107,9 @@ def resolve(reference: str, *, environ: Mapping[str, str] | None = None) -> Secr
         value = environ.get(name)
         if not value:
             state = "is not set" if value is None else "is empty"
-            raise ConfigError(f"cannot read the secret env:{name}: the variable {state}; set it where the daemon starts")
+            raise ConfigError(
+                f"cannot read the secret env:{name}: the variable {state}; set it where the daemon starts"
+            )
         return Secret(value)
     if form in ("file", "credential"):
         return Secret(_read(_path(form, name, environ), form))
@@ -143,10 +146,13 @@ def _path(form: str, name: str, environ: Mapping[str, str]) -> Path:
     directory = environ.get("CREDENTIALS_DIRECTORY")
     if not directory:
         raise ConfigError(
-            "cannot read a systemd credential: CREDENTIALS_DIRECTORY is not set; add LoadCredential= to the unit, or use env: or file:"
+            "cannot read a systemd credential: CREDENTIALS_DIRECTORY is not set; "
+            "add LoadCredential= to the unit, or use env: or file:"
         )
     if not re.fullmatch(r"[A-Za-z0-9_.@-]{1,128}", name) or name in (".", ".."):
-        raise ConfigError("cannot read a systemd credential by this name; use letters, digits, dot, dash and underscore")
+        raise ConfigError(
+            "cannot read a systemd credential by this name; use letters, digits, dot, dash and underscore"
+        )
     return Path(directory, name)
 
 
@@ -156,10 +162,14 @@ def _read(path: Path, form: str) -> str:
             reason = "it is no file" if path.exists() else "there is no such file"
             raise ConfigError(f"cannot read the secret {form}:{path}: {reason}; create it with mode 600")
         if path.stat().st_size > _LARGEST:
-            raise ConfigError(f"cannot read the secret {form}:{path}: it is larger than 1 MiB; name the file of one secret")
+            raise ConfigError(
+                f"cannot read the secret {form}:{path}: it is larger than 1 MiB; name the file of one secret"
+            )
         value = path.read_text("utf-8").removesuffix("\n").removesuffix("\r")
     except OSError as error:
-        raise ConfigError(f"cannot read the secret {form}:{path}: {error.strerror}; let the daemon's user read it") from None
+        raise ConfigError(
+            f"cannot read the secret {form}:{path}: {error.strerror}; let the daemon's user read it"
+        ) from None
     except UnicodeDecodeError:
         # Not chained: the original error carries the bytes.
         raise ConfigError(f"cannot read the secret {form}:{path}: it is not UTF-8 text; encode it as base64") from None
