@@ -1,0 +1,159 @@
+"""What Regrow says, in the language of the person it says it to, and how it writes figures.
+
+The texts are in catalogues/zh.toml and en.toml. Both have the same keys and the same fields (a test compares them);
+a person asked in Chinese is answered in the words of the seed document's section five.
+"""
+
+from __future__ import annotations
+
+import string
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, tzinfo
+from functools import cache
+from importlib import resources
+from typing import Any, Literal
+
+Language = Literal["zh", "en"]
+LANGUAGES: tuple[Language, ...] = ("zh", "en")
+
+
+class _Plain(string.Formatter):
+    """str.format with names only: a text cannot reach into the values it is given."""
+
+    def get_field(self, field_name: str, args: Any, kwargs: Any) -> tuple[Any, str]:
+        return kwargs[field_name], field_name
+
+
+_FORMATTER = _Plain()
+
+
+@cache
+def texts(language: Language) -> Mapping[str, str]:
+    """All texts of a language by dotted key."""
+    content = resources.files("regrow.catalogues").joinpath(f"{language}.toml").read_text("utf-8")
+    return dict(_flatten(tomllib.loads(content), ""))
+
+
+def _flatten(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, str(value)
+
+
+def fields(text: str) -> frozenset[str]:
+    """The names of the fields of a text."""
+    return frozenset(name for _, name, _, _ in string.Formatter().parse(text) if name is not None)
+
+
+def say(language: Language, key: str, /, **values: object) -> str:
+    """A text of the catalogue with its fields filled in.
+
+    Args:
+        language: "zh" or "en".
+        key: dotted key, e.g. "restart.started".
+        values: one value for every field of the text, and no other; values are text already, braces in them stay.
+
+    Raises:
+        KeyError: no such key, or a field without its value. A fault of the program, found by tests, never a person's.
+        TypeError: a value the text has no field for.
+    """
+    text = texts(language)[key]
+    unused = values.keys() - fields(text)
+    if unused:
+        raise TypeError(f"cannot say {key}: it has no field {', '.join(sorted(unused))}")
+    return _FORMATTER.vformat(text, (), values)
+
+
+def help_text(language: Language, intents: Iterable[str]) -> str:
+    """What can be asked for, one line an intent, with an example sentence.
+
+    Args:
+        language: "zh" or "en".
+        intents: the intents the reader may ask for, by name.
+    """
+    lines = [say(language, "help.heading")]
+    for intent in intents:
+        title, example = (say(language, f"intents.{intent}.{part}") for part in ("title", "example"))
+        lines.append(say(language, "help.line", title=title, example=example))
+    return "\n".join(lines)
+
+
+def doubt_text(language: Language, intents: Iterable[str]) -> str:
+    """The question asked back when it is unclear what a message asks for.
+
+    Args:
+        language: "zh" or "en".
+        intents: the candidates by name, at least one.
+    """
+    titles = [say(language, f"intents.{intent}.title") for intent in intents]
+    if len(titles) == 1:
+        return say(language, "doubt.one", option=titles[0])
+    options = (say(language, "doubt.option", number=number, title=title) for number, title in enumerate(titles, 1))
+    return say(language, "doubt.many", options="\n".join(options))
+
+
+def bytes_text(size: int) -> str:
+    """A size as people read it, in decimal units: 38_000_000 is "38MB".
+
+    Args:
+        size: bytes, 0 or more.
+    """
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        # 999.5 would print as 1000 of this unit.
+        if value < 999.5 or unit == "TB":
+            digits = 1 if value < 9.95 and unit != "B" and round(value, 1) != round(value) else 0
+            return f"{value:.{digits}f}{unit}"
+        value /= 1000
+    raise AssertionError("unreachable")
+
+
+def seconds_text(seconds: float) -> str:
+    """A short duration in seconds, the same in every language: 72.3 is "72s", 0.84 is "0.8s".
+
+    Args:
+        seconds: 0 or more.
+    """
+    return f"{seconds:.1f}s" if 0 < seconds < 9.95 and round(seconds, 1) != round(seconds) else f"{seconds:.0f}s"
+
+
+def duration_text(language: Language, seconds: float) -> str:
+    """A duration in the two largest units that say something: 72 is "1分12秒" or "1m 12s".
+
+    Args:
+        language: "zh" or "en".
+        seconds: 0 or more.
+    """
+    whole = round(seconds)
+    minutes, second = divmod(whole, 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return say(language, "time.days", days=days, hours=hour)
+    if hours:
+        return say(language, "time.hours", hours=hours, minutes=minute)
+    if minutes:
+        return say(language, "time.minutes", minutes=minutes, seconds=second)
+    return say(language, "time.seconds", seconds=whole)
+
+
+def ago_text(language: Language, seconds: float) -> str:
+    """How long ago something was, e.g. "1分12秒前" or "1m 12s ago"."""
+    return say(language, "time.ago", duration=duration_text(language, max(0.0, seconds)))
+
+
+def time_text(when: float, zone: tzinfo | None = None, *, now: float | None = None) -> str:
+    """A moment as people read it: "07:00:00" today, "2025-02-21 07:00" otherwise; the same in every language.
+
+    Args:
+        when: seconds since 1970.
+        zone: the reader's time zone; the machine's own unless given.
+        now: the present in seconds since 1970; without it the date is always told.
+    """
+    moment = datetime.fromtimestamp(when, zone).astimezone(zone)
+    if now is not None and datetime.fromtimestamp(now, zone).astimezone(zone).date() == moment.date():
+        return f"{moment:%H:%M:%S}"
+    return f"{moment:%Y-%m-%d %H:%M}"
