@@ -1,0 +1,104 @@
+"""Run one supervisor: `python -I -S PATH/supervisor/__main__.py --dir DIR --socket PATH --name NAME`.
+
+By path and not with -m, so that the packages of the daemon are neither found nor needed: the folder's parent goes to
+the end of the search path, where it can shadow nothing, and this file makes itself part of the package `supervisor`.
+"""
+
+import fcntl
+import gc
+import os
+import signal
+import sys
+import tempfile
+
+if not __package__:
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
+    __package__ = "supervisor"
+    __import__("supervisor")
+
+from .loop import Loop
+from .record import RecordError
+from .sockets import LONGEST_PATH
+from .supervisor import Supervisor
+
+_USAGE = "cannot start: use --dir DIR --socket PATH --name NAME [--listen-fd NAME=FD]... [--ready-fd FD] [--detach]"
+EXIT_USAGE, EXIT_LOCKED, EXIT_RECORD = 2, 3, 4
+
+
+def _arguments(words: list[str]) -> tuple[dict[str, str], list[int], bool]:
+    options: dict[str, str] = {}
+    escrow, detach = [], False
+    rest = iter(words)
+    for word in rest:
+        if word == "--detach":
+            detach = True
+        elif word == "--listen-fd":
+            escrow.append(int(next(rest, "").rpartition("=")[2]))
+        elif word in ("--dir", "--socket", "--name", "--ready-fd"):
+            options[word[2:]] = next(rest, "")
+        else:
+            raise ValueError(word)
+    if not all(options.get(key) for key in ("dir", "socket", "name")):
+        raise ValueError("missing")
+    return options, escrow, detach
+
+
+def _say(ready: int | None, text: str) -> None:
+    """Tell whoever started us, once, how it went."""
+    if ready is not None:
+        os.write(ready, text.encode())
+        os.close(ready)
+
+
+def _runtime(control_path: str) -> str:
+    """A directory whose paths are short enough for notify sockets, which a service opens by name."""
+    directory = os.path.dirname(os.path.abspath(control_path))  # noqa: PTH100, PTH120
+    if len(os.fsencode(directory)) + 16 <= LONGEST_PATH:
+        return directory
+    return tempfile.mkdtemp(prefix="regrow-")
+
+
+def main(words: list[str]) -> int:
+    try:
+        options, escrow, detach = _arguments(words)
+    except ValueError:
+        sys.stderr.write(_USAGE + "\n")
+        return EXIT_USAGE
+    ready = int(options["ready-fd"]) if "ready-fd" in options else None
+    for fd in [*escrow, *([ready] if ready is not None else [])]:
+        os.set_inheritable(fd, False)
+    if detach:
+        # The parent ends at once: the supervisor is nobody's child and outlives whoever asked for it.
+        if os.fork():
+            os._exit(0)
+        os.setsid()
+    directory, control_path = os.path.abspath(options["dir"]), os.path.abspath(options["socket"])  # noqa: PTH100
+    os.makedirs(directory, mode=0o700, exist_ok=True)  # noqa: PTH103
+    os.makedirs(os.path.dirname(control_path), mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120
+    lock = os.open(os.path.join(directory, "supervisor.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)  # noqa: PTH118
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when we die (F42)
+    except BlockingIOError:
+        text = f"cannot start: another supervisor holds {directory}/supervisor.lock; talk to that one\n"
+        sys.stderr.write(text)
+        _say(ready, text)
+        return EXIT_LOCKED
+    loop = Loop()
+    try:
+        supervisor = Supervisor(loop, options["name"], directory, control_path, _runtime(control_path))
+    except (RecordError, OSError) as error:
+        text = str(error) if str(error).startswith("cannot") else f"cannot start: {error}"
+        sys.stderr.write(text + "\n")
+        _say(ready, text + "\n")
+        return EXIT_RECORD
+    loop.on_signals((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), supervisor.quit)
+    supervisor.adopt(escrow)
+    _say(ready, "ok\n")
+    gc.freeze()  # the modules are never collected; forks share their pages
+    loop.run()
+    supervisor.control.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

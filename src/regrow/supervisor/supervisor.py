@@ -1,0 +1,627 @@
+"""The verbs and the rule: an unproven release that dies, fails its probes or is not promoted in time is replaced
+by the last good one, by the supervisor alone."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from . import spec as specs
+from .control import Client, Control, Refused
+from .instance import Instance
+from .loop import Loop, Timer
+from .processes import Process
+from .record import Journal, Record, boot_id, boottime
+from .sockets import Sockets
+
+Json = dict[str, Any]
+
+
+class Supervisor:
+    def __init__(self, loop: Loop, name: str, directory: str, control_path: str, runtime: str) -> None:
+        self.loop, self.name, self.runtime = loop, name, runtime
+        self.sockets = Sockets()
+        self._file = Record(directory)
+        self.record, displaced = self._file.load()
+        self._journal = Journal(directory, self.record["seq"])
+        self.instances: dict[str, Instance] = {}
+        self._restart: Timer | None = None
+        self._trial_timers: list[Timer] = []
+        self._quitting = False
+        self._began = time.time()
+        self._displaced = displaced
+        self._verbs: dict[str, Callable[[Json], Json]] = {
+            "status": self._status,
+            "start": self._start,
+            "switch": self._switch,
+            "promote": self._promote,
+            "fall_back": self._fall_back_asked,
+            "stop": self._stop,
+            "signal": self._signal,
+            "discard": self._discard,
+            "unpin": self._unpin,
+            "shutdown": self._shutdown,
+        }
+        self.control = Control(loop, control_path, self._handle)
+
+    # The record
+
+    def save(self, must: bool) -> None:
+        """Write the record. With must=False a full disk is no reason to leave the service down (F14)."""
+        self.record["boot"] = boot_id()
+        self.record["seq"] = self._journal.seq
+        self.record["instances"] = {token: instance.to_json() for token, instance in self.instances.items()}
+        self.record["sockets"] = self.sockets.describe()
+        try:
+            self._file.save(self.record)
+        except OSError:
+            if must:
+                raise
+
+    def tell(self, event: str, instance: Instance | None = None, **fields: Any) -> None:
+        if instance is not None:
+            fields = {"token": instance.token, "release": instance.spec["id"]} | fields
+        self.control.publish(self._journal.append(event, fields))
+
+    def _instance(self, role: str) -> Instance | None:
+        return self.instances.get(self.record[role] or "")
+
+    # Start of the supervisor itself: adoption
+
+    def adopt(self, escrow: list[int]) -> None:
+        """Go on from the record: adopt what lives, judge what died, start what should run. Never a second copy."""
+        record = self.record
+        same_boot = record["boot"] in ("", boot_id())
+        dead = []
+        living: list[Process] = []
+        if not same_boot:
+            record["crashes"] = []
+            record["down_since"] = boottime() if record["down_since"] else None
+        for token, data in record["instances"].items():
+            instance = Instance.from_json(self, data)
+            self.instances[token] = instance
+            if same_boot and instance.adopt() and instance.process is not None:
+                living.append(instance.process)
+            elif instance.state != "held" or not same_boot:
+                dead.append(instance)
+        lost = self.sockets.take_back(record["sockets"], escrow, living)
+        self.tell("supervisor_started", pid=os.getpid(), adopted=len(living), same_boot=same_boot, sockets_lost=lost)
+        if self._displaced:
+            self.tell("record_unreadable", kept_as=self._displaced)
+        cause = "it died while no supervisor ran" if same_boot else "the machine was started anew"
+        for instance in dead:
+            instance.lost(cause)
+        for instance in list(self.instances.values()):
+            self._go_on(instance)
+        trial = self._trial_instance()
+        if trial is not None and trial.state == "active":
+            self._arm_trial()
+        elif trial is not None and trial.state == "held" and self._instance("active") is None:
+            self._start_held(trial)
+        if record["desired"] == "running" and not record["active"] and not self._restart and trial is None:
+            ending = next((i for i in self.instances.values() if i.state == "stopping"), None)
+            if ending is not None and "exclusive" in (ending.spec["handover"], (record["good"] or {}).get("handover")):
+                ending.after_end.append(self._run_good)
+            else:
+                self._run_good()
+        self.save(must=False)
+
+    def _go_on(self, instance: Instance) -> None:
+        """Signals between record and act may not have been sent: sending them twice does no harm."""
+        settled = self.record["trial"] or self.record["falling"]
+        if instance.state == "stopping":
+            self._continue_switch_after(instance)
+            instance.end(instance.spec["stop_timeout_s"])
+        elif instance.state == "active":
+            if settled and instance.alive:
+                instance.resume()
+            instance.watch_health()
+            self._announce(instance)
+        elif instance.state == "standby":
+            trial = self._trial_instance()
+            if trial is not None and specs.pauses(trial.spec):
+                instance.pause()
+
+    # The verbs
+
+    def _handle(self, verb: str, request: Json, client: Client) -> Json | None:
+        if verb == "subscribe":
+            client.send({"id": request.get("id"), "ok": True, "seq": self._journal.seq})
+            for event in self._journal.after(int(request.get("after", 0))):
+                client.send({"event": event})
+            client.subscribed = True
+            return None
+        if verb == "sockets":
+            held = list(self.sockets.held.items())
+            names = [self.sockets.names[address] for address, _ in held]
+            answer = {"id": request.get("id"), "ok": True, "names": names, "addresses": [a for a, _ in held]}
+            client.send(answer, [listening.fileno() for _, listening in held])
+            return None
+        if verb not in self._verbs:
+            known = ", ".join([*self._verbs, "subscribe", "sockets"])
+            raise Refused("unknown_verb", f"cannot do {verb!r}: the verbs are {known}")
+        if self._quitting and verb != "status":
+            raise Refused("quitting", f"cannot {verb}: the supervisor is stopping; start it again first")
+        return self._verbs[verb](request)
+
+    def _status(self, request: Json) -> Json:
+        record, active, trial = self.record, self._instance("active"), self.record["trial"]
+        if active is not None and active.state == "active":
+            state = "running"
+        elif active is not None or trial:
+            state = "starting" if not trial else "switching"
+        else:
+            state = "down" if record["desired"] == "running" else "stopped"
+        roles = {role: self._instance(role) for role in ("active", "standby", "candidate")}
+        return {
+            "name": self.name,
+            "state": state,
+            **{role: instance and instance.describe() for role, instance in roles.items()},
+            "trial": trial and {**trial, "remaining_s": self._remaining()},
+            "good": specs.brief(record["good"]),
+            "previous": specs.brief(record["previous"]),
+            "pins": list(record["pins"].values()),
+            "sockets": [{"name": self.sockets.names[a], "address": a} for a in self.sockets.held],
+            "stopping": [i.token for i in self.instances.values() if i.state == "stopping"],
+            "seq": self._journal.seq,
+            "supervisor": {"pid": os.getpid(), "started_at": self._began},
+        }
+
+    def _start(self, request: Json) -> Json:
+        token, role = str(request["token"]), request.get("role", "candidate")
+        seq = self._journal.seq
+        known = self.instances.get(token)
+        if known is not None and known.state != "stopping":
+            return {"instance": known.describe(), "seq": seq, "adopted": True}
+        release = specs.check(request["release"])
+        name = release["id"]
+        pin = self.record["pins"].get(release["digest"])
+        if pin and not request.get("force"):
+            why = f"{pin['reason']}: {pin['cause']}"
+            raise Refused("pinned", f"cannot start {name}: it is pinned bad ({why}); use force")
+        if known is not None or (role == "active" and self.instances):
+            text = f"cannot start {name} as {role}: {self._whats_there()}; start it as candidate or wait"
+            raise Refused("busy", text)
+        if role == "candidate" and (self.record["trial"] or self.record["candidate"]):
+            text = f"cannot start {name}: {self._whats_there()}; promote, fall back or discard it first"
+            raise Refused("busy", text)
+        if role not in ("active", "candidate"):
+            raise Refused("bad_request", f"cannot start {name}: role must be active or candidate")
+        instance = Instance(self, token, release, asked=True)
+        self.instances[token] = instance
+        self.record[role] = token
+        if role == "active":
+            self._cancel_restart()
+            self.record["desired"] = "running"
+        elif release["handover"] == "exclusive":
+            instance.state = "held"
+        self.tell("starting" if instance.state != "held" else "held", instance, role=role)
+        if instance.state == "held":
+            self.save(must=True)
+        else:
+            paused = role == "candidate" and release["handover"] == "socket" and release["standby"] == "paused"
+            instance.launch(paused)
+        return {"instance": instance.describe(), "seq": seq, "adopted": False}
+
+    def _whats_there(self) -> str:
+        return ", ".join(f"{instance.spec['id']} is {instance.state}" for instance in self.instances.values())
+
+    def _switch(self, request: Json) -> Json:
+        token = str(request["token"])
+        trial = self.record["trial"]
+        if (trial and trial["token"] == token) or self.record["active"] == token:
+            return {"state": "switched", "seq": self._journal.seq, "again": True}
+        candidate = self._instance("candidate")
+        if candidate is None or candidate.token != token or candidate.state not in ("proved", "held"):
+            raise Refused("not_proved", f"cannot switch to {token}: it is not a proved candidate; start it first")
+        held = candidate.state == "held"
+        if not held and not candidate.alive:
+            raise Refused("not_proved", f"cannot switch to {token}: it has just died")
+        seq, began = self._journal.seq, time.monotonic()
+        before = dict(self.record)
+        old = self._instance("active")
+        self._cancel_restart()
+        serving = old is not None and old.state == "active"
+        # An old one that cannot be paused goes on serving beside the new one, unless no standby is wanted.
+        keeps = serving and not held and candidate.spec["standby"] != "none"
+        self.record |= {
+            "candidate": None,
+            "desired": "running",
+            "active": self.record["active"] if held else token,
+            "standby": old.token if old is not None and keeps else None,
+            "trial": {
+                "token": token,
+                "release": candidate.spec["id"],
+                "from": specs.brief(old.spec if old is not None else self.record["good"]),
+                "bake_s": float(request["bake_s"]),
+                "confirm_within_s": float(request["confirm_within_s"]),
+                "switched": None if held else boottime(),
+                "switched_at": None if held else round(time.time(), 3),
+            },
+        }
+        states = {instance: instance.state for instance in (candidate, old) if instance is not None}
+        if not held:
+            candidate.move("active")
+        if old is not None:
+            old.move("standby" if keeps else "stopping")
+        try:
+            self.save(must=True)  # the rule is on disk before anything is done
+        except OSError as error:
+            self.record = before
+            for instance, state in states.items():
+                instance.state = state
+            raise Refused("disk", f"cannot switch: the record cannot be written ({error}); free some space") from error
+        if held:
+            if old is None:
+                self._start_held(candidate)
+            else:
+                self.record["down_since"] = boottime()
+                self._continue_switch_after(old)
+                old.end(old.spec["drain_timeout_s"] + old.spec["stop_timeout_s"])
+            return {"state": "switching", "seq": seq, "again": False}
+        candidate.resume()
+        if old is not None and keeps:
+            old.stop_watching()
+            if specs.pauses(candidate.spec):
+                old.pause()
+        elif old is not None:
+            old.end(old.spec["drain_timeout_s"] + old.spec["stop_timeout_s"])
+        self._switched(candidate, old, switch_ms=_ms(time.monotonic() - began))
+        return {"state": "switched", "seq": seq, "again": False}
+
+    def _switched(self, new: Instance, old: Instance | None, **fields: float) -> None:
+        source = old.spec["id"] if old is not None else (self.record["trial"]["from"] or {}).get("id")
+        self.tell("switched", new, **{"from": source, "to": new.spec["id"], "version": new.version}, **fields)
+        new.watch_health()
+        self._arm_trial()
+        self.save(must=False)
+
+    def _continue_switch_after(self, old: Instance) -> None:
+        trial = self._trial_instance()
+        if trial is not None and trial.state == "held":
+            old.after_end.append(lambda: self._start_held(trial))
+
+    def _start_held(self, instance: Instance) -> None:
+        if instance.state == "held" and self.record["trial"]:
+            self.record["active"] = instance.token
+            self.record["down_since"] = self.record["down_since"] or boottime()
+            instance.launch()
+
+    def _promote(self, request: Json) -> Json:
+        token, trial, active = request["token"], self.record["trial"], self._instance("active")
+        if active is None or active.token != token or active.state != "active":
+            raise Refused("not_on_trial", f"cannot promote {token}: it is not the active release")
+        if trial:
+            before = dict(self.record)
+            good = self.record["good"]
+            standby = self._instance("standby")
+            other = good is not None and good["digest"] != active.spec["digest"]
+            self.record |= {
+                "previous": good if other else self.record["previous"],
+                "good": active.spec,
+                "trial": None,
+                "standby": None,
+                "crashes": [],
+                "pins": {d: pin for d, pin in self.record["pins"].items() if d != active.spec["digest"]},
+            }
+            if standby is not None:
+                standby.move("stopping")
+            try:
+                self.save(must=True)
+            except OSError as error:
+                self.record = before
+                if standby is not None:
+                    standby.state = "standby"
+                raise Refused("disk", f"cannot promote: the record cannot be written ({error})") from error
+            self._disarm_trial()
+            if standby is not None:
+                standby.end(standby.spec["drain_timeout_s"] + standby.spec["stop_timeout_s"])
+            self.tell("promoted", active, version=active.version)
+        return {"seq": self._journal.seq, "again": not trial}
+
+    def _fall_back_asked(self, request: Json) -> Json:
+        active, trial = self._trial_instance() or self._instance("active"), self.record["trial"]
+        seq, reason = self._journal.seq, str(request.get("reason", "asked"))
+        if request.get("token") not in (None, active and active.token):  # a repeated request: it is done already
+            return {"seq": seq, "again": True}
+        target = self.record["good"] if trial else self.record["previous"]
+        if active is None or target is None or active.state in ("held", "stopping"):
+            raise Refused("no_fallback", "cannot fall back: there is no earlier good release; deploy one")
+        self._fall_back(active, target, "asked", reason, boottime())
+        return {"to": specs.brief(target), "seq": seq, "again": False}
+
+    def _stop(self, request: Json) -> Json:
+        seq = self._journal.seq
+        self.record["desired"] = "stopped"
+        self._end_all(lambda release: float(release["drain_timeout_s"] + release["stop_timeout_s"]))
+        return {"state": "stopping", "seq": seq}
+
+    def _end_all(self, timeout: Callable[[Json], float]) -> None:
+        self._cancel_restart()
+        self._disarm_trial()
+        self.record |= {"trial": None, "falling": None, "down_since": None, "crashes": []}
+        self.record |= {"active": None, "standby": None, "candidate": None}
+        for instance in list(self.instances.values()):
+            instance.after_end.clear()
+            if instance.state == "held":
+                del self.instances[instance.token]
+            elif instance.state != "stopping":
+                instance.end(timeout(instance.spec))
+        self.save(must=False)
+        if not self.instances:
+            self._all_gone()
+
+    def _all_gone(self) -> None:
+        self.tell("stopped", quitting=self._quitting)
+        self.save(must=False)
+        if self._quitting:
+            self.loop.stop()
+
+    def _signal(self, request: Json) -> Json:
+        instance = self.instances.get(str(request["token"]))
+        if instance is None or instance.process is None:
+            raise Refused("unknown_token", f"cannot signal {request['token']}: no such instance runs")
+        return {"sent": instance.process.send(specs.signal_number(request["signal"]))}
+
+    def _discard(self, request: Json) -> Json:
+        candidate = self._instance("candidate")
+        if candidate is None or candidate.token != request["token"]:
+            return {"seq": self._journal.seq, "again": True}
+        self.record["candidate"] = None
+        self.tell("discarded", candidate)
+        if candidate.state == "held":
+            del self.instances[candidate.token]
+        else:
+            candidate.end(candidate.spec["stop_timeout_s"])
+        self.save(must=False)
+        return {"seq": self._journal.seq, "again": False}
+
+    def _unpin(self, request: Json) -> Json:
+        gone = self.record["pins"].pop(request["digest"], None)
+        self.save(must=True)
+        return {"was_pinned": gone is not None}
+
+    def _shutdown(self, request: Json) -> Json:
+        if request.get("keep_service"):
+            self.save(must=False)
+            self.loop.after(0, self.loop.stop)
+        else:
+            self.loop.after(0, lambda: self.quit(signal.SIGTERM))
+        return {"keeps_service": bool(request.get("keep_service"))}
+
+    def quit(self, number: int) -> None:
+        """SIGTERM, SIGINT, SIGHUP: stop the service cleanly and exit; the next supervisor starts the last good one."""
+        if self._quitting:
+            for instance in self.instances.values():
+                instance.abort("killed: the supervisor was told twice to stop")
+            return
+        self._quitting = True
+        self.tell("supervisor_stopping", signal=signal.Signals(number).name)
+        self._end_all(lambda release: float(release["stop_timeout_s"]))
+
+    # What instances tell
+
+    def proved(self, instance: Instance) -> None:
+        record, token = self.record, instance.token
+        took = _ms(boottime() - instance.began)
+        facts = {"version": instance.version, "pid": instance.pid, "start_time": instance.start_time}
+        if token == record["active"]:
+            instance.move("active")
+            if record["trial"]:  # exclusive: the switch ends here
+                record["trial"] |= {"switched": boottime(), "switched_at": round(time.time(), 3)}
+            elif record["good"] is None or record["good"]["digest"] != instance.spec["digest"]:
+                record["previous"], record["good"] = record["good"] or record["previous"], instance.spec
+        self.save(must=False)
+        self.tell("proved", instance, ms=took, **facts)
+        if token == record["active"] and record["trial"]:
+            down, record["down_since"] = record["down_since"], None
+            self._switched(instance, None, down_ms=_ms(boottime() - (down or boottime())))
+        elif token == record["active"]:
+            instance.watch_health()
+            self._announce(instance)
+
+    def _announce(self, instance: Instance) -> None:
+        """The active release serves: say how it came back, once."""
+        record = self.record
+        falling, down = record["falling"], record["down_since"]
+        if not falling and not down:
+            return
+        record["falling"] = record["down_since"] = None
+        if falling:
+            since = falling.pop("noticed")
+            self.tell("fell_back", instance, **falling, down_ms=_ms(boottime() - since))
+        else:
+            self.tell("up", instance, down_ms=_ms(boottime() - down))
+        self.save(must=False)
+
+    def ended(self, instance: Instance, cause: str, tail: str, noticed: float) -> None:
+        """A process is gone, for whatever reason; the record says what that means."""
+        was, record, token = instance.state, self.record, instance.token
+        instance.state = "gone"
+        self.instances.pop(token, None)
+        trial = record["trial"]
+        if was == "stopping":
+            for role in ("active", "standby", "candidate"):
+                record[role] = None if record[role] == token else record[role]
+            for call in instance.after_end:
+                call()
+            self.tell("ended", instance, cause=cause)
+            if not self.instances and (record["desired"] == "stopped" or self._quitting):
+                self._all_gone()
+        elif token == record["candidate"]:
+            record["candidate"] = None
+            self.tell("candidate_failed", instance, cause=cause, log_tail=tail)
+        elif trial and trial["token"] == token:
+            if was == "starting":
+                self.tell("candidate_failed", instance, cause=cause, log_tail=tail)
+            self._rule(instance, "start failed" if was == "starting" else "died", cause, noticed)
+        elif token == record["standby"]:
+            record["standby"] = None
+            self.tell("standby_died", instance, cause=cause)
+        elif token == record["active"]:
+            self._active_lost(instance, was, cause, tail, noticed)
+        self.save(must=False)
+
+    def unhealthy(self, instance: Instance, probe: str, cause: str) -> None:
+        """Strikes in a row. On trial that is the end of it; a promoted release is not killed for a probe (F24)."""
+        self.tell("unhealthy", instance, probe=probe, cause=cause)
+        trial = self.record["trial"]
+        if trial and trial["token"] == instance.token:
+            self._rule(instance, "probe failed", f"probe {probe}: {cause}", boottime())
+
+    def healthy(self, instance: Instance, probe: str) -> None:
+        self.tell("healthy", instance, probe=probe)
+
+    # The rule
+
+    def _trial_instance(self) -> Instance | None:
+        trial = self.record["trial"]
+        return self.instances.get(trial["token"]) if trial else None
+
+    def _remaining(self) -> float | None:
+        trial = self.record["trial"]
+        if not trial or trial["switched"] is None:
+            return None
+        return float(trial["confirm_within_s"] - (boottime() - trial["switched"]))
+
+    def _arm_trial(self) -> None:
+        self._disarm_trial()
+        trial, remaining = self.record["trial"], self._remaining()
+        if remaining is None:
+            return
+        baked = trial["bake_s"] - (boottime() - trial["switched"])
+        if baked > 0:
+            self._trial_timers.append(self.loop.after(baked, self._baked))
+        self._trial_timers.append(self.loop.after(remaining, self._unconfirmed))
+
+    def _disarm_trial(self) -> None:
+        for timer in self._trial_timers:
+            timer.cancel()
+        self._trial_timers.clear()
+
+    def _baked(self) -> None:
+        instance = self._trial_instance()
+        if instance is not None:
+            self.tell("baked", instance)
+
+    def _unconfirmed(self) -> None:
+        instance = self._trial_instance()
+        if instance is not None:
+            within = self.record["trial"]["confirm_within_s"]
+            self._rule(instance, "not promoted in time", f"not promoted within {within:g} s", boottime())
+
+    def _rule(self, bad: Instance, reason: str, cause: str, noticed: float) -> None:
+        if self.record["good"] is not None:
+            self._fall_back(bad, self.record["good"], reason, cause, noticed)
+        elif bad.state == "gone":  # nothing is known to be good: what was on trial is all there is
+            self.record["trial"] = None
+            self._disarm_trial()
+            self._active_lost(bad, "starting", cause, "", noticed)
+
+    def _fall_back(self, bad: Instance, target: Json, reason: str, cause: str, noticed: float) -> None:
+        """Pin first, then the way back, then the end of the bad one."""
+        record, standby = self.record, self._instance("standby")
+        warm = standby is not None and standby.alive
+        # A fresh process of the good release itself (a restart) must not pin that release.
+        if bad.spec["digest"] != target["digest"]:
+            record["pins"][bad.spec["digest"]] = {
+                **(specs.brief(bad.spec) or {}),
+                "reason": reason,
+                "cause": cause,
+                "at": round(time.time(), 3),
+            }
+            if record["previous"] is not None and record["previous"]["digest"] == target["digest"]:
+                record["previous"] = None
+        self._cancel_restart()
+        self._disarm_trial()
+        record |= {
+            "trial": None,
+            "standby": None,
+            "good": target,
+            "crashes": [],
+            "active": standby.token if standby is not None and warm else None,
+            "falling": {
+                "from": bad.spec["id"],
+                "to": target["id"],
+                "reason": reason,
+                "cause": cause,
+                "noticed": noticed,
+            },
+        }
+        bad_runs = bad.state != "gone"
+        if bad_runs:
+            bad.move("stopping")
+        if standby is not None:
+            standby.move("active" if warm else "stopping")
+        self.save(must=False)
+        if standby is not None and standby.resume():
+            standby.watch_health()
+            self._announce(standby)
+        else:
+            record["active"] = None
+            if standby is not None and standby.state == "active":
+                standby.move("stopping")  # it died between two instructions; its end is on its way
+            if bad_runs and "exclusive" in (bad.spec["handover"], target["handover"]):
+                bad.after_end.append(self._run_good)
+            else:
+                self._run_good()
+        if bad_runs:
+            bad.end(bad.spec["stop_timeout_s"])
+
+    # A proven release that dies
+
+    def _run_good(self) -> None:
+        self._restart = None
+        good = self.record["good"]
+        if good is None or self._quitting or self.record["desired"] != "running" or self.record["active"]:
+            return
+        instance = Instance(self, f"own-{self._journal.seq}-{os.urandom(4).hex()}", good, asked=False)
+        self.instances[instance.token] = instance
+        self.record["active"] = instance.token
+        self.tell("starting", instance, role="active")
+        instance.launch()
+
+    def _cancel_restart(self) -> None:
+        if self._restart is not None:
+            self._restart.cancel()
+            self._restart = None
+
+    def _active_lost(self, instance: Instance, was: str, cause: str, tail: str, noticed: float) -> None:
+        record = self.record
+        record["active"] = None
+        if was == "active":
+            self.tell("crashed", instance, cause=cause, log_tail=tail)
+        else:
+            self.tell("candidate_failed" if instance.asked else "start_failed", instance, cause=cause, log_tail=tail)
+        good = record["good"]
+        if good is None:
+            record["desired"] = "stopped"
+            self.tell("stopped", quitting=False)
+            return
+        if instance.spec["digest"] != good["digest"]:
+            self._fall_back(instance, good, "start failed", cause, noticed)
+            return
+        if record["down_since"] is None:
+            record["down_since"] = noticed
+            self.tell("down", instance, cause=cause)
+        limits = good["restart"]
+        stood = boottime() - instance.began if was == "active" else 0.0
+        latched = len(record["crashes"]) >= limits["limit"] and stood < limits["window_s"]
+        recent = [at for at in record["crashes"] if noticed - at < limits["window_s"]]
+        record["crashes"] = [*(record["crashes"] if latched else recent), noticed][-int(limits["limit"]) :]
+        count = len(record["crashes"])
+        previous = record["previous"]
+        if count >= limits["limit"] and previous is not None and previous["digest"] not in record["pins"]:
+            self._fall_back(instance, previous, "crash loop", f"{count} crashes: {cause}", record["down_since"])
+            return
+        # Once the limit is reached the pace stays the slowest until the release has stood for a whole window.
+        slow = count >= limits["limit"]
+        growing = min(limits["backoff_s"] * 2 ** (count - 1), limits["backoff_max_s"])
+        delay = limits["backoff_max_s"] if slow else growing
+        self._cancel_restart()
+        self._restart = self.loop.after(delay, self._run_good)
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)

@@ -1,0 +1,1 @@
+"""Shipped fakes and helpers for tests of Regrow and of drivers."""

@@ -1,0 +1,149 @@
+"""A real HTTP service of one file, run as a script, that misbehaves on request. Standard library only.
+
+It speaks the whole contract: LISTEN_FDS (sockets "http" and "probe"), READY=1 on NOTIFY_SOCKET, REGROW_START=paused,
+SIGUSR1 to pause, SIGUSR2 to resume, SIGTERM to finish what it has and end. Its environment says what goes wrong:
+
+    TINY_VERSION        what it reports, by notify and as JSON
+    TINY_DIE_AT_START   raise before READY
+    TINY_HANG           never say READY
+    TINY_DIE_AFTER      seconds of taking traffic after which it raises
+    TINY_FAIL_FILE      /health answers 500 while this file exists
+    TINY_IGNORE_TERM    go on through SIGTERM
+    TINY_PORT           bind this port itself (an exclusive service)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import socket
+import time
+from pathlib import Path
+
+
+class TinyService:
+    """The listening sockets, the open connections and the clock of its death."""
+
+    def __init__(self) -> None:
+        self.version = os.environ.get("TINY_VERSION", "1")
+        self.selector = selectors.DefaultSelector()
+        self.listening = passed_sockets()
+        if port := os.environ.get("TINY_PORT"):
+            self.listening["http"] = socket.create_server(("127.0.0.1", int(port)), backlog=2048)
+        for entry in self.listening.values():
+            entry.setblocking(False)
+        self.paused = True
+        self.ending = False
+        self.open: set[socket.socket] = set()
+        self.dies_at: float | None = None
+
+    def run(self) -> None:
+        """Serve until SIGTERM and the last open connection."""
+        wake, wake_writing = os.pipe2(os.O_NONBLOCK)
+        signal.set_wakeup_fd(wake_writing)
+        for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        self.selector.register(wake, selectors.EVENT_READ)
+        if "probe" in self.listening:
+            self.selector.register(self.listening["probe"], selectors.EVENT_READ)
+        if os.environ.get("REGROW_START") != "paused":
+            self.resume()
+        notify(f"X_VERSION={self.version}\nSTATUS=serving {self.version}\nREADY=1")
+        while not (self.ending and not self.open):
+            timeout = None if self.dies_at is None else max(0.0, self.dies_at - time.monotonic())
+            for key, _ in self.selector.select(timeout):
+                if key.fd == wake:
+                    for byte in os.read(wake, 64):
+                        self.signalled(byte)
+                elif key.fileobj in self.open:
+                    self.answer(key.fileobj)
+                else:
+                    self.accept(key.fileobj)
+            if self.dies_at is not None and time.monotonic() >= self.dies_at:
+                raise RuntimeError(f"version {self.version} was told to die")
+
+    def signalled(self, number: int) -> None:
+        """Pause, resume or end."""
+        if number == signal.SIGUSR1:
+            self.pause()
+        elif number == signal.SIGUSR2:
+            self.resume()
+        elif number == signal.SIGTERM and "TINY_IGNORE_TERM" not in os.environ:
+            notify("STOPPING=1")
+            self.pause()
+            self.ending = True
+
+    def resume(self) -> None:
+        """Take traffic."""
+        if self.paused and "http" in self.listening:
+            self.selector.register(self.listening["http"], selectors.EVENT_READ)
+        self.paused = False
+        if after := os.environ.get("TINY_DIE_AFTER"):
+            self.dies_at = time.monotonic() + float(after)
+
+    def pause(self) -> None:
+        """Leave new connections to the other release; go on with those already taken."""
+        if not self.paused and "http" in self.listening:
+            self.selector.unregister(self.listening["http"])
+        self.paused = True
+
+    def accept(self, listening: object) -> None:
+        """Take one connection, unless the other release was faster."""
+        assert isinstance(listening, socket.socket)
+        try:
+            connection, _ = listening.accept()
+        except BlockingIOError:
+            return
+        connection.setblocking(False)
+        self.open.add(connection)
+        self.selector.register(connection, selectors.EVENT_READ)
+
+    def answer(self, connection: object) -> None:
+        """One small request, one answer, and goodbye."""
+        assert isinstance(connection, socket.socket)
+        try:
+            request = connection.recv(65536)
+            if request:
+                bad = request.startswith(b"GET /health") and Path(os.environ.get("TINY_FAIL_FILE", "/-")).exists()
+                body = json.dumps({"version": self.version, "pid": os.getpid()}).encode()
+                head = f"HTTP/1.1 {500 if bad else 200} -\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+                connection.sendall(head.encode() + body)
+        except OSError:
+            pass
+        self.selector.unregister(connection)
+        self.open.discard(connection)
+        connection.close()
+
+
+def passed_sockets() -> dict[str, socket.socket]:
+    """Listening sockets by the name that the supervisor gave them."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return {}
+    names = os.environ["LISTEN_FDNAMES"].split(":")
+    return {name: socket.socket(fileno=3 + number) for number, name in enumerate(names)}
+
+
+def notify(text: str) -> None:
+    """One datagram to the supervisor; nobody there is no error."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if path:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            try:
+                sender.sendto(text.encode(), path)
+            except OSError:
+                return
+
+
+def main() -> None:
+    """Run it, with the faults that come before READY."""
+    if "TINY_DIE_AT_START" in os.environ:
+        raise RuntimeError("no such table: users")
+    if "TINY_HANG" in os.environ:
+        signal.pause()
+    TinyService().run()
+
+
+if __name__ == "__main__":
+    main()
