@@ -1,7 +1,7 @@
 """The API's client over the daemon's unix socket.
 
-Not the shapes: those are in `types` and are loaded when first needed, because `regrow status` must answer before a person
-notices, and the models alone cost a third of that.
+Not the shapes: those are in `types` and are loaded when first needed, because `regrow status` must answer before a
+person notices, and the models alone cost a third of that.
 """
 
 from __future__ import annotations
