@@ -1,0 +1,139 @@
+"""`regrow up --live`: services, probes, the job and the last messages on one screen, until Ctrl-C stops everything."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from regrow.cli import daemon_process, exits, terminal, views
+from regrow.cli.down import stop
+from regrow.cli.options import Session
+from regrow.cli.status import service_lines
+from regrow.cli.words import say
+from regrow.errors import RegrowError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from regrow.api.client import Client
+    from regrow.api.types import Job, Message
+
+REFRESH_S = 0.5
+MESSAGES = 6
+CHANNELS = ("terminal", "web")
+STOP_S = 30.0
+AWAY = frozenset({"no_daemon", "no_answer", "lost", "starting", "stopping"})
+
+
+def watch(session: Session, process: subprocess.Popen[bytes]) -> int:
+    """Show everything until the daemon ends or Ctrl-C stops it.
+
+    Args:
+        session: the daemon's.
+        process: the daemon, a child of this process.
+
+    Returns:
+        0 when all was stopped from here, else the daemon's exit code.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # all three end it the same way
+    with session.client(patience_s=0) as client:
+        try:
+            _show(Glance(client), process)
+        except KeyboardInterrupt:
+            terminal.write("\n")
+            _stop(client, process)
+            terminal.line(say("stopped"))
+            return exits.DONE
+    return daemon_process.exit_status(process.wait(STOP_S))
+
+
+def _stop(client: Client, process: subprocess.Popen[bytes]) -> None:
+    try:
+        stop(client, services=True)
+    except RegrowError as error:
+        if error.kind not in AWAY:
+            raise
+        process.terminate()  # it does not listen yet, or no more
+    process.wait(STOP_S)
+
+
+def _show(glance: Glance, process: subprocess.Popen[bytes]) -> None:
+    from rich.live import Live
+
+    plain = terminal.plain()
+    with nullcontext() if plain else Live(refresh_per_second=8) as live:
+        while process.poll() is None:
+            try:
+                glance.look()
+            except RegrowError as error:
+                if error.kind not in AWAY:
+                    raise
+            else:
+                if live is None:
+                    glance.tell()
+                else:
+                    live.update(screen(glance.document, glance.job, glance.said))
+            time.sleep(REFRESH_S)
+
+
+class Glance:
+    """What the screen shows, fetched again and again."""
+
+    def __init__(self, client: Client) -> None:
+        self.document: dict[str, Any] = {}
+        self.job: Job | None = None
+        self._client = client
+        self._told = ""
+        self._plain = views.PlainView()
+        self._messages: dict[str, dict[int, Message]] = {channel: {} for channel in CHANNELS}
+
+    def look(self) -> None:
+        """Fetch what is now: the running job, or the last one; the last messages, in case they were edited."""
+        self.document = self._client.document("GET", "/v1/status")
+        number = next((one["job"] for one in self.document["services"] if one.get("job")), None)
+        self.job = self._client.job(number) if number else next(iter(self._client.jobs(1)), None)
+        for channel, known in self._messages.items():
+            fresh = self._client.messages(channel, after=min(known, default=1) - 1)
+            last = (known | {one.id: one for one in fresh}).items()
+            self._messages[channel] = dict(sorted(last)[-MESSAGES:])
+
+    @property
+    def said(self) -> list[Message]:
+        """The last messages of all chats that Regrow hosts, oldest first."""
+        everything = [one for known in self._messages.values() for one in known.values()]
+        return sorted(everything, key=lambda one: one.at)[-MESSAGES:]
+
+    def tell(self) -> None:
+        """Print what has changed, one line each."""
+        states = ", ".join(f"{one['name']} {one['state']}" for one in self.document["services"])
+        if states != self._told:
+            self._told = states
+            terminal.line(states)
+        if self.job and self.document["services"]:
+            self._plain.show(self.job)
+
+
+def screen(document: dict[str, Any], job: Job | None, said: list[Message]) -> RenderableType:
+    """Everything on one screen."""
+    from rich.console import Group
+    from rich.text import Text
+
+    now = time.time()
+    parts: list[RenderableType] = []
+    for one in document["services"]:
+        parts += [Text.from_ansi(line) for line in service_lines(one, now)]
+    daemon = document["daemon"]
+    parts.append(
+        Text(terminal.clean(f"daemon {daemon['version']} · pid {daemon['pid']} {daemon.get('console', '')}"), "dim")
+    )
+    if job:
+        parts += [Text(""), views.job_table(job)]
+        if job.story:
+            parts.append(Text(terminal.clean(job.story)))
+    if said:
+        parts += [Text(""), *(Text(terminal.clean(f"{one.author}: {one.text}")) for one in said)]
+    return Group(*parts)

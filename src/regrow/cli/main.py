@@ -1,0 +1,116 @@
+"""`regrow`: the table of verbs, and the one place where an error becomes a line and an exit code."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Sequence
+
+import typer
+
+from regrow.cli import exits, terminal
+from regrow.cli.approve import approve
+from regrow.cli.build import build
+from regrow.cli.cancel import cancel
+from regrow.cli.chat import chat
+from regrow.cli.deploy import deploy
+from regrow.cli.doctor import doctor
+from regrow.cli.down import down
+from regrow.cli.job import job
+from regrow.cli.jobs import jobs
+from regrow.cli.logs import logs
+from regrow.cli.reject import reject
+from regrow.cli.releases import releases
+from regrow.cli.repair import repair
+from regrow.cli.restart import restart
+from regrow.cli.rollback import rollback
+from regrow.cli.status import status
+from regrow.cli.up import up
+from regrow.cli.version import version
+from regrow.cli.words import say
+from regrow.errors import RegrowError
+from regrow.files import private_directory, write_atomic
+from regrow.places import Places
+
+VERBS = {
+    "The daemon": (up, down, status, doctor, version),
+    "The service": (restart, build, deploy, repair, rollback, releases, logs),
+    "Jobs": (jobs, job, approve, reject, cancel),
+    "Talk": (chat,),
+}
+
+
+def application() -> typer.Typer:
+    """The command with all its verbs."""
+    app = typer.Typer(
+        name="regrow",
+        help="Repair, rebuild, redeploy and roll back a long-running service.",
+        epilog="Exit codes: docs/reference/exit-codes.md",
+        pretty_exceptions_enable=False,
+        no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for panel, verbs in VERBS.items():
+        for verb in verbs:
+            app.command(rich_help_panel=panel)(verb)
+    return app
+
+
+def main() -> None:
+    """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a locale without ✓ must not end a verb
+    arguments = sys.argv[1:]
+    sys.exit(run(["version"] if arguments == ["--version"] else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; expected errors are one line on standard error."""
+    try:
+        code = application()(args=list(arguments), prog_name="regrow", standalone_mode=False)
+        return code if isinstance(code, int) else exits.DONE
+    except RegrowError as error:
+        return _expected(error, "--json" in arguments)
+    except (KeyboardInterrupt, typer.Abort):
+        return exits.INTERRUPTED
+    except BrokenPipeError:
+        sys.stdout = None  # nobody reads: nothing to flush at exit either
+        return exits.DONE
+    except Exception as error:
+        # Typer has moved its copy of click between releases; what its usage errors can do has stayed.
+        if hasattr(error, "format_message") and hasattr(error, "show"):
+            error.show()
+            return exits.USAGE
+        return _bug(error, arguments)
+
+
+def _expected(error: RegrowError, as_json: bool) -> int:
+    if as_json:
+        import json
+
+        terminal.note(json.dumps({"kind": error.kind, "error": str(error)}, ensure_ascii=False))
+    else:
+        terminal.note(f"regrow: {error}")
+    return exits.error_code(error)
+
+
+def _bug(error: Exception, arguments: Sequence[str]) -> int:
+    import platform
+    import traceback
+
+    from regrow import __version__
+
+    # Only the verb: what follows it may hold anything a person typed.
+    verb = next((one for one in arguments if not one.startswith("-")), "")
+    head = f"regrow {__version__} {verb}\nPython {platform.python_version()} on {platform.platform()}\n\n"
+    report = head + "".join(traceback.format_exception(error))
+    path = Places.of().reports / f"bug-{time.strftime('%Y%m%d-%H%M%S')}.txt"
+    try:
+        private_directory(path.parent)
+        write_atomic(path, report.encode())
+    except OSError:
+        terminal.note(report)
+    terminal.note(f"regrow: {type(error).__name__}: {error}\n" + say("bug", path=path))
+    return exits.BUG

@@ -1,0 +1,26 @@
+"""`regrow rollback`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from regrow.cli.follow import ask
+from regrow.cli.options import AsJson, NoWait, Service, Session, Socket
+
+Target = Annotated[
+    str,
+    typer.Argument(metavar="[TARGET]", help="A release or version; the last good one if none."),
+]
+
+
+def rollback(
+    target: Target = "",
+    service: Service = "",
+    socket: Socket = None,
+    as_json: AsJson = False,
+    no_wait: NoWait = False,
+) -> int:
+    """Go back to an older release."""
+    return ask(Session(socket, as_json, service), "rollback", {"target": target}, no_wait)
