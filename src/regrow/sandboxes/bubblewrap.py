@@ -96,9 +96,7 @@ class BubblewrapSandbox:
             writer.close()
 
         with tempfile.TemporaryDirectory(prefix="regrow-check-") as name:
-            outside = Path(os.path.realpath(name))
-            workspace = outside / "workspace"
-            workspace.mkdir()
+            outside, workspace = await asyncio.to_thread(_trial, Path(name))
             listener = await asyncio.start_server(greet, "127.0.0.1", 0)
             async with listener:
                 port = listener.sockets[0].getsockname()[1]
@@ -119,10 +117,7 @@ class BubblewrapSandbox:
             leaks = [line.removeprefix("leak: ") for line in completed.output.splitlines() if line.startswith("leak: ")]
             if connected.is_set():
                 leaks.append("the network of this machine was reached")
-            if any(path != workspace for path in outside.rglob("*")):
-                leaks.append("a file outside was written")
-            if f"net {_OWN_NETWORK.readlink()}" in completed.output:
-                leaks.append("it shares the network of this machine")
+            leaks += await asyncio.to_thread(_leaks_outside, outside, workspace, completed.output)
             if leaks or not held:
                 why = "; ".join(leaks) or f"a trial command ended with {process.exit_words(completed.code)}"
                 raise Refused(
@@ -318,6 +313,22 @@ bash -c "exec 3<>/dev/tcp/127.0.0.1/$1" 2>/dev/null && leak "the network of this
 unshare --user true 2>/dev/null && leak "a new user namespace can be made"
 echo box-held
 """
+
+
+def _trial(directory: Path) -> tuple[Path, Path]:
+    outside = directory.resolve()
+    workspace = outside / "workspace"
+    workspace.mkdir()
+    return outside, workspace
+
+
+def _leaks_outside(outside: Path, workspace: Path, output: str) -> list[str]:
+    leaks = []
+    if any(path != workspace for path in outside.rglob("*")):
+        leaks.append("a file outside was written")
+    if f"net {_OWN_NETWORK.readlink()}" in output:
+        leaks.append("it shares the network of this machine")
+    return leaks
 
 
 def _accounts() -> dict[str, bytes]:
