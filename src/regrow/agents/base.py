@@ -28,7 +28,8 @@ class Task:
         workspace: the job's worktree; the only place the agent may edit, and there only `allowed`.
         git_directory: the repository's git directory, seen read-only.
         allowed: patterns (gitignore syntax) of the paths that may change.
-        reproduction: a shell script that ends with a code other than 0 while the bug is there; empty if none.
+        reproduction: a shell script that ends with a code other than 0 while the bug is there; empty when none is
+            known.
         spans: the ranges of commits to search, the nearest first; empty when there is no earlier good release.
         readable: toolchains seen read-only in the box.
         env: environment of commands in the box.

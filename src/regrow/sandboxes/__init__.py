@@ -1,1 +1,33 @@
 """Boxes by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+from regrow.errors import ConfigError
+from regrow.sandboxes.base import Sandbox
+
+SANDBOXES = {
+    "bubblewrap": "regrow.sandboxes.bubblewrap:BubblewrapSandbox",
+    "unconfined": "regrow.sandboxes.unconfined:UnconfinedSandbox",
+}
+
+
+def sandbox(name: str, protected: Sequence[Path] = ()) -> Sandbox:
+    """A sandbox driver.
+
+    Args:
+        name: a key of `SANDBOXES`.
+        protected: directories with secrets or Regrow's own state, which no box may hold.
+
+    Raises:
+        ConfigError: there is no such driver.
+    """
+    if name not in SANDBOXES:
+        raise ConfigError(f"cannot use the sandbox {name!r}: it is not one of {', '.join(sorted(SANDBOXES))}")
+    module, _, driver = SANDBOXES[name].partition(":")
+    made = getattr(import_module(module), driver)
+    return cast(Sandbox, made(protected) if name == "bubblewrap" else made())
