@@ -79,12 +79,7 @@ class Care:
             digest=release.digest,
             commit=release.commit,
             version=release.version,
-            argv=config.expand(
-                service.command,
-                release=str(release.directory),
-                state=str(self.state),
-                repository=str(config.repository),
-            ),
+            argv=tuple(config.expand(service.command, release=str(release.directory), state=str(self.state))),
             cwd=str(release.directory),
             # A release is immutable, also for what runs from it.
             env={"PYTHONDONTWRITEBYTECODE": "1"} | service.env | {"REGROW_STATE": str(self.state)},

@@ -215,7 +215,8 @@ class DaemonSection(Section):
     """The daemon itself; in one of several configuration files at the most."""
 
     console: str = "127.0.0.1:8710"
-    jobs: Annotated[int, Field(ge=1, le=64)] = 16
+    language: Literal["zh", "en"] = "zh"
+    host: Name = "local"
 
     @field_validator("console")
     @classmethod

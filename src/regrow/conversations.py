@@ -15,8 +15,8 @@ import structlog
 from regrow import story
 from regrow.api import types
 from regrow.care import Care
-from regrow.catalogue import say
-from regrow.channels.base import Address, Choice, Content, Incoming
+from regrow.catalogue import Language, doubt_text, fields, say, texts
+from regrow.channels.base import Address, Content, Incoming
 from regrow.clock import Clock, SystemClock
 from regrow.errors import RegrowError
 from regrow.events import Events
@@ -107,9 +107,7 @@ class Conversations:
         candidates = [intent for intent in request.doubt if intent not in waiting or something_waits]
         if not candidates:
             return
-        options = [say(asked.language, TABLE[intent].example) for intent in candidates]
-        text = say(asked.language, "chat.which", options="\n".join(f"· {option}" for option in options))
-        await self._answer(asked, Content(text))
+        await self._answer(asked, Content(doubt_text(asked.language, candidates)))
 
     async def _ask_again(self, request: Request, asked: Asked, age: float) -> None:
         text = say(asked.language, "chat.late", seconds=round(age), said=" ".join(request.text.split())[:80])
@@ -121,12 +119,11 @@ class Conversations:
         await self._outbox.put(f"answer:{asked.key}", asked.address, clean)
 
     @staticmethod
-    def refusal(error: RegrowError, language: str) -> str:
+    def refusal(error: RegrowError, language: Language) -> str:
         """A refusal in the person's language, where there are words for it."""
-        try:
-            return say(language, f"refusal.{error.kind}", text=str(error))
-        except KeyError:
-            return say(language, "refusal.other", text=str(error))
+        known = texts(language)
+        key = f"refusal.{error.kind}" if f"refusal.{error.kind}" in known else "refusal.other"
+        return say(language, key, **({"text": str(error)} if "text" in fields(known[key]) else {}))
 
     # Telling of jobs
 
@@ -149,11 +146,11 @@ class Conversations:
     async def run(self) -> None:
         """Keep the live messages of all jobs up to date until cancelled; a job that ended unseen is told of too."""
         async with asyncio.TaskGroup() as group, aclosing(self._events.ticks("jobs", at_least_every_s=30.0)) as ticks:
-          async for _ in ticks:
-            for record in await self._ledger.last(50):
-                if record.id not in self._told:
-                    self._told.add(record.id)
-                    group.create_task(self._follow(record.id), name=f"tell-{record.id}")
+            async for _ in ticks:
+                for record in await self._ledger.last(50):
+                    if record.id not in self._told:
+                        self._told.add(record.id)
+                        group.create_task(self._follow(record.id), name=f"tell-{record.id}")
 
     async def _follow(self, job: int) -> None:
         try:
@@ -169,4 +166,3 @@ class Conversations:
         except Exception:
             self._told.discard(job)
             log.exception("a job could not be told of", action="tell_failure", job=job)
-

@@ -15,7 +15,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-import sqlalchemy as sa
 import structlog
 
 from regrow import __version__, doctor, files
@@ -25,6 +24,7 @@ from regrow.api import types
 from regrow.approvals import Approvals
 from regrow.audit import Audit
 from regrow.care import Care
+from regrow.catalogue import Language
 from regrow.channels.base import Address, Channel
 from regrow.channels.hosted import HostedChannel
 from regrow.config import Config, DaemonSection, load
@@ -186,7 +186,7 @@ class Daemon:
             stop=self.stop,
             stopping=self._stop,
         )
-        pages = _Pages(views, ledger, hosted, token)
+        pages = _Pages(views, ledger, hosted, token, settings.language)
         application = api.application(parts, console.routes(pages))
         console_app = guarded(application, Session(token))
         views.console = f"http://{settings.console}/login?token={token}"
@@ -212,10 +212,12 @@ class Daemon:
         directory = files.private_directory(self.places.service(config.service.name))
         repository = await Repository.open(config.repository)
         workspaces = Workspaces(directory / "workspaces", repository)
-        known = [Secret(token)]
-        for reference in config.service.secrets.values():
-            known.append(resolve(reference))
+        known = [Secret(token), *(resolve(reference) for reference in config.service.secrets.values())]
         repair = config.repair
+        settings: dict[str, dict[str, object]] = {
+            "revert": {"repository": repository, "workspaces": workspaces},
+            "command": {"command": config.expand(repair.command)},
+        }
         limits = Limits(files=repair.max_files, lines=repair.max_lines, file_bytes=repair.max_file_size)
         return Care(
             config=config,
@@ -226,14 +228,16 @@ class Daemon:
             workspaces=workspaces,
             snapshots=Snapshots(self.store, directory / "snapshots", config.service.name),
             sandbox=make_sandbox(config.sandbox.driver),
-            agents=lambda name: make_agent(
-                name or repair.agent, repository=repository, workspaces=workspaces, command=config.expand(repair.command)
-            ),
+            agents=lambda name: make_agent(name or repair.agent, settings.get(name or repair.agent)),
             gate=Gate(repair.allowed, repair.denied, limits),
             redactor=Redactor(
                 known,
                 home=Path.home(),
-                roots={"<workspace>": directory / "workspaces", "<releases>": directory / "releases", "<state>": directory},
+                roots={
+                    "<workspace>": directory / "workspaces",
+                    "<releases>": directory / "releases",
+                    "<state>": directory,
+                },
             ),
         )
 
@@ -247,7 +251,9 @@ class Daemon:
         intent = Intent.restart if await care.releases.good() else Intent.deploy
         asked = Asked(LOCAL, "regrow", Address("api", ""), "en")
         try:
-            await self.requests.carry_out(intent, Args(target="latest" if intent is Intent.deploy else ""), asked, care.name)
+            await self.requests.carry_out(
+                intent, Args(target="latest" if intent is Intent.deploy else ""), asked, care.name
+            )
         except RegrowError as error:
             log.error("the service could not be brought up", action="bring_up", service=care.name, error=str(error))
 
@@ -322,9 +328,10 @@ class Daemon:
 class _Pages:
     """What the console shows."""
 
-    language = "zh"
-
-    def __init__(self, views: Views, ledger: Ledger, hosted: dict[str, HostedChannel], token: str) -> None:
+    def __init__(
+        self, views: Views, ledger: Ledger, hosted: dict[str, HostedChannel], token: str, language: Language
+    ) -> None:
+        self.language: Language = language
         self._views = views
         self._ledger = ledger
         self._hosted = hosted

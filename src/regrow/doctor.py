@@ -1,4 +1,5 @@
-"""`regrow doctor`: tries what a job will need, in the daemon that will run it, and says how to mend what is missing (F16)."""
+"""`regrow doctor`: tries what a job will need, in the daemon that will run it, and says how to mend what is missing
+(F16)."""
 
 from __future__ import annotations
 
@@ -50,7 +51,9 @@ async def _box(care: Care) -> Finding:
     try:
         await care.sandbox.check()
     except RegrowError as error:
-        return Finding(name=name, ok=False, detail=str(error), mend="see the text; repairs and builds are refused until then")
+        return Finding(
+            name=name, ok=False, detail=str(error), mend="see the text; repairs and builds are refused until then"
+        )
     confined = care.sandbox.name != "unconfined"
     return Finding(
         name=name,

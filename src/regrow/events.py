@@ -6,7 +6,7 @@ Nothing here is durable: a watcher that was not there reads the store.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable, Iterator
+from collections.abc import AsyncGenerator, Hashable, Iterator
 from contextlib import contextmanager
 
 
@@ -64,7 +64,7 @@ class Events:
                 if not self._watches[topic]:
                     del self._watches[topic]
 
-    async def ticks(self, *topics: Hashable, at_least_every_s: float) -> AsyncIterator[None]:
+    async def ticks(self, *topics: Hashable, at_least_every_s: float) -> AsyncGenerator[None, None]:
         """Yield at once, then after each change of `topics`, and at least every so often."""
         with self.watch(*topics) as watch:
             while True:

@@ -22,7 +22,7 @@ class Incidents:
         self._events = events
 
     async def follow(self, care: Care) -> None:
-        """Read a service's journal from where the last daemon stopped, until cancelled; wake who watches the service."""
+        """Read a service's journal from where the last daemon stopped, until cancelled, and wake who watches it."""
         name = f"events:{care.name}"
         row = await self._store.row(sa.select(cursors).where(cursors.c.name == name))
         async for event in care.service.events(int(row["value"]) if row else 0):
@@ -37,7 +37,9 @@ class Incidents:
             "kind": event.event,
             "release": str(event.data.get("release") or event.data.get("from") or ""),
             "cause": care.redactor.redact(str(event.data.get("cause") or "")),
-            "detail": {k: v for k, v in event.data.items() if isinstance(v, int | float | bool) or k in {"to", "reason"}},
+            "detail": {
+                k: v for k, v in event.data.items() if isinstance(v, int | float | bool) or k in {"to", "reason"}
+            },
         }
 
         def write(connection: sa.Connection) -> None:

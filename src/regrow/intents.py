@@ -71,7 +71,7 @@ class Row:
         return f"intents.{self.intent}.example"
 
 
-# Operators keep it running, maintainers change what runs. A rollback may concern data (F21), so it is confirmed.
+# Operators keep it running, maintainers change what runs.
 TABLE: Mapping[Intent, Row] = {
     row.intent: row
     for row in (
@@ -79,7 +79,7 @@ TABLE: Mapping[Intent, Row] = {
         Row(Intent.build, Role.maintainer, effect=True),
         Row(Intent.deploy, Role.maintainer, effect=True, changes_service=True),
         Row(Intent.repair, Role.maintainer, effect=True, changes_service=True),
-        Row(Intent.rollback, Role.operator, effect=True, changes_service=True, confirm=True),
+        Row(Intent.rollback, Role.operator, effect=True, changes_service=True),
         Row(Intent.status, Role.viewer),
         Row(Intent.logs, Role.operator),
         Row(Intent.releases, Role.viewer),

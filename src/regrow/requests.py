@@ -14,7 +14,7 @@ from regrow.api import types
 from regrow.approvals import Approvals
 from regrow.audit import Audit
 from regrow.care import Care
-from regrow.catalogue import say
+from regrow.catalogue import Language, say
 from regrow.channels.base import Address
 from regrow.errors import NotFound, Refused
 from regrow.intents import Args, Intent
@@ -43,7 +43,7 @@ class Asked:
     person: Person | None
     name: str
     address: Address
-    language: str
+    language: Language
     key: str = ""
 
 
@@ -150,7 +150,10 @@ class Requests:
             address=asked.address,
         )
         if new:
-            detail = {"intent": str(intent), "args": {k: v for k, v in what.items() if k not in {"bug", "reproduction"}}}
+            detail = {
+                "intent": str(intent),
+                "args": {k: v for k, v in what.items() if k not in {"bug", "reproduction"}},
+            }
             await self._audit.write(asked.name, asked.address.channel, "asked", record.id, **detail)
         await self._runner.submit(record)
         return types.Accepted(job=record.id, joined=not new)
@@ -162,7 +165,9 @@ class Requests:
             good = await care.releases.good()
             if doing == "restart" and good:
                 return good[0]
-            raise Refused(f"cannot {doing}: no release of {care.name} is running; deploy one first", kind="nothing_runs")
+            raise Refused(
+                f"cannot {doing}: no release of {care.name} is running; deploy one first", kind="nothing_runs"
+            )
         return serving
 
     async def _to_build(self, care: Care, target: str) -> dict[str, str]:
@@ -191,7 +196,9 @@ class Requests:
             older = serving is None or (release.number < serving.number and release.digest != serving.digest)
             if older and release.digest not in pinned:
                 return release
-        raise Refused("cannot roll back: there is no earlier good release; `regrow releases` lists them", kind="no_earlier")
+        raise Refused(
+            "cannot roll back: there is no earlier good release; `regrow releases` lists them", kind="no_earlier"
+        )
 
     # Answers to questions of jobs
 
@@ -276,12 +283,14 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
         bug=body.args.get("bug", ""),
         reproduction=body.args.get("reproduction", ""),
     )
-    for name in ("job", "lines"):
-        if text := body.args.get(name, ""):
-            if not re.fullmatch(r"\d{1,9}", text):
-                raise Refused(f"cannot use {name}={text}: it is a number", kind="bad_request")
-            args = replace(args, **{name: int(text)})
-    return intent, args
+
+    def number(name: str) -> int | None:
+        text = body.args.get(name, "")
+        if text and not re.fullmatch(r"\d{1,9}", text):
+            raise Refused(f"cannot use {name}={text}: it is a number", kind="bad_request")
+        return int(text) if text else None
+
+    return intent, replace(args, job=number("job"), lines=number("lines"))
 
 
 def button(action: str) -> tuple[Intent, Args]:
@@ -295,5 +304,3 @@ def button(action: str) -> tuple[Intent, Args]:
     if word in {"approve", "reject", "cancel"} and number.isdigit():
         return Intent(word), Args(job=int(number), target=digest)
     raise Refused("cannot use this button: it is not one of mine", kind="bad_request")
-
-

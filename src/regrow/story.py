@@ -8,17 +8,19 @@ from __future__ import annotations
 from typing import Any
 
 from regrow.api import types
-from regrow.catalogue import bytes_text, say, seconds_text
+from regrow.catalogue import Language, bytes_text, fields, say, seconds_text, texts
 from regrow.channels.base import Choice, Content
 from regrow.jobs.plans import SWITCHED
 
 _MARKS = {"done": "✓", "doing": "…", "waiting": "⏸", "failed": "✗", "undoing": "↺", "undone": "↺"}
 _WORTH_SECONDS = 0.1
-_QUIET_STEPS = frozenset({"check", "workspace", "turn", "gate", "commit", "release", "promote", "merge", "tidy", "approve"})
+_QUIET_STEPS = frozenset(
+    {"check", "workspace", "turn", "gate", "commit", "release", "promote", "merge", "tidy", "approve"}
+)
 _DIFF_LINES = 60
 
 
-def title(kind: str, language: str, args: dict[str, str], result: dict[str, Any]) -> str:
+def title(kind: str, language: Language, args: dict[str, str], result: dict[str, Any]) -> str:
     """What the job does, in a few words."""
     bug = " ".join(args.get("bug", "").split())
     return say(
@@ -116,8 +118,8 @@ def _question(job: types.Job) -> list[str]:
     assert job.approval is not None
     diff = job.approval.diff.splitlines()
     shown = diff[:_DIFF_LINES] + ([f"... (+{len(diff) - _DIFF_LINES})"] if len(diff) > _DIFF_LINES else [])
-    fields = {"added": job.result.get("added", 0), "removed": job.result.get("removed", 0)}
-    return ["```diff", *shown, "```", say(job.language, "live.approve", **fields)]
+    size = {"added": job.result.get("added", 0), "removed": job.result.get("removed", 0)}
+    return ["```diff", *shown, "```", say(job.language, "live.approve", **size)]
 
 
 def result(job: types.Job) -> Content:
@@ -137,8 +139,8 @@ def _success(job: types.Job) -> list[str]:
     language, found = job.language, job.result
     size, seconds = bytes_text(found.get("build_bytes", 0)), seconds_text(found.get("build_seconds", 0.0))
     if job.kind == "build":
-        fields = {"size": size, "seconds": seconds, "version": found["version"], "release": found["release"]}
-        return [say(language, "result.build", **fields)]
+        made = {"version": found["version"], "release": found["release"]}
+        return [say(language, "result.build", size=size, seconds=seconds, **made)]
     if found.get("first"):
         lines = [say(language, "result.first", version=found["version"])]
     elif job.kind in {"restart", "repair"}:
@@ -146,7 +148,9 @@ def _success(job: types.Job) -> list[str]:
     else:
         lines = [say(language, f"result.{job.kind}", version=found["version"])]
     if job.kind == "repair":
-        proof = "proof" if found.get("reproduced") else "proof_tests" if found.get("tests") == "passed" else "proof_none"
+        proof = (
+            "proof" if found.get("reproduced") else "proof_tests" if found.get("tests") == "passed" else "proof_none"
+        )
         lines += [
             say(language, "result.files", files=", ".join(found["files"])),
             say(language, "result.summary", summary=found["summary"]),
@@ -162,9 +166,10 @@ def _success(job: types.Job) -> list[str]:
         down = seconds_text(found["down_ms"] / 1000)
         lines.append(say(language, "result.process", pid=found["pid"], down=down))
     if job.kind == "repair":
-        key = "merged" if found.get("merged") else "left_branch"
-        fields = {"branch": found.get("merged_into", found["branch"]), "note": found.get("merge_note", "")}
-        lines.append(say(language, f"result.{key}", **{k: fields[k] for k in (("branch",) if key == "merged" else fields)}))
+        if found.get("merged"):
+            lines.append(say(language, "result.merged", branch=found["merged_into"]))
+        else:
+            lines.append(say(language, "result.left_branch", branch=found["branch"], note=found.get("merge_note", "")))
     return lines
 
 
@@ -178,20 +183,19 @@ def _cancelled(job: types.Job) -> str:
 def cause(job: types.Job) -> str:
     """Why it failed, in plain words."""
     assert job.error is not None
-    fields = {"text": job.error.text, "cause": job.result.get("cause", job.error.text)}
-    for key in (job.error.kind, "other"):
-        try:
-            return say(job.language, f"cause.{key}", **fields)
-        except KeyError:
-            continue
-    return job.error.text
+    known = texts(job.language)
+    key = f"cause.{job.error.kind}" if f"cause.{job.error.kind}" in known else "cause.other"
+    values = {"text": job.error.text, "cause": job.result.get("cause", job.error.text)}
+    return say(job.language, key, **{name: values[name] for name in fields(known[key])})
 
 
 def _undone(job: types.Job) -> list[str]:
     language, found = job.language, job.result
     serving = found.get("serving", "")
     key = "undone" if serving else "undone_plain"
-    lines = [say(language, f"result.{key}", version=found.get("version", ""), **({"serving": serving} if serving else {}))]
+    lines = [
+        say(language, f"result.{key}", version=found.get("version", ""), **({"serving": serving} if serving else {}))
+    ]
     lines.append(say(language, "result.cause", cause=cause(job)))
     lines += _decisive_lines(job)
     if found.get("fell_back"):

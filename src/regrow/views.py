@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 from regrow import __version__, story
 from regrow.api import types
 from regrow.approvals import Approvals
 from regrow.care import Care
-from regrow.catalogue import age_text, say
+from regrow.catalogue import Language, ago_text, duration_text, help_text, say
 from regrow.channels.base import Channel
 from regrow.errors import RegrowError
 from regrow.intents import TABLE
@@ -24,6 +26,7 @@ from regrow.services.base import Instance
 
 _LOG_BYTES = 256 * 1024
 _LIST = 10
+_FOLLOW_S = 0.25
 
 
 class Views:
@@ -72,7 +75,7 @@ class Views:
             kind=record.kind,
             status=record.status,
             title=story.title(record.kind, record.language, record.args, record.result),
-            language="zh" if record.language == "zh" else "en",
+            language=record.language,
             asked_by=record.asked_by,
             channel=record.address.channel,
             chat=record.address.chat,
@@ -88,7 +91,7 @@ class Views:
                 summary=question.summary,
                 files=question.files,
                 diff=question.diff,
-                state=question.state,  # type: ignore[arg-type]
+                state=question.state,
                 decided_by=question.decided_by,
             ),
             result=result,
@@ -112,8 +115,8 @@ class Views:
         return types.Step(
             name=str(step["name"]),
             title=say(record.language, f"step.{step['name']}"),
-            status=step["status"],  # type: ignore[arg-type]
-            started_at=step.get("started_at"),  # type: ignore[arg-type]
+            status=step["status"],
+            started_at=step.get("started_at"),
             seconds=None if seconds is None else float(str(seconds)),
             detail=detail,
             progress=part,
@@ -176,7 +179,7 @@ class Views:
         trial = now.trial
         return types.ServiceStatus(
             name=care.name,
-            state=states.get(now.state, "down"),  # type: ignore[arg-type]
+            state=states.get(now.state, "down"),
             active=running(now.active),
             standby=running(now.standby),
             candidate=running(now.candidate),
@@ -219,7 +222,7 @@ class Views:
                 built_at=release.built_at,
                 build_seconds=release.build_seconds,
                 job=release.job,
-                state=state(release.id, release.digest),  # type: ignore[arg-type]
+                state=state(release.id, release.digest),
                 pinned_reason=care.redactor.redact(pins.get(release.digest, "")),
             )
             for release in await care.releases.all()
@@ -238,9 +241,25 @@ class Views:
         text = await in_thread(_end_of, care.release_log(chosen))
         return care.redactor.redact("\n".join(text.splitlines()[-lines:]))
 
+    async def follow(self, care: Care, stopping: asyncio.Event) -> AsyncGenerator[str, None]:
+        """Each new line of the release that serves, redacted, until `stopping`; a switch is followed too."""
+        path, at = None, 0
+        while not stopping.is_set():
+            serving = await care.serving()
+            now = None if serving is None else care.release_log(serving.id)
+            if now is not None and now != path:
+                path, at = now, (0 if path is not None else await in_thread(_size, now))
+            if path is not None:
+                text, at = await in_thread(_from, path, at)
+                for line in text.splitlines():
+                    yield care.redactor.redact(line)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FOLLOW_S):
+                    await stopping.wait()
+
     # The same as texts for a chat
 
-    async def status_text(self, language: str) -> str:
+    async def status_text(self, language: Language) -> str:
         """The answer to "status?"."""
         status = await self.status()
         lines = []
@@ -256,19 +275,18 @@ class Views:
                         name=service.name,
                         version=active.version,
                         release=active.release,
-                        age=age_text(time.time() - active.since, language),
+                        age=duration_text(language, time.time() - active.since),
                         pid=active.pid,
                     )
                 )
-            for probe in service.probes:
-                lines.append(f"  {'✓' if probe.ok else '✗'} {probe.name}" + (f": {probe.detail}" if probe.detail else ""))
+            lines += [f"  {'✓' if p.ok else '✗'} {p.name}" + (f": {p.detail}" if p.detail else "") for p in service.probes]
             if service.job is not None:
                 record = await self._ledger.get(service.job)
                 title = story.title(record.kind, language, record.args, record.result)
                 lines.append(say(language, "view.job_now", job=service.job, title=title))
         return "\n".join(lines)
 
-    async def releases_text(self, care: Care, language: str) -> str:
+    async def releases_text(self, care: Care, language: Language) -> str:
         """The answer to "which releases are there?"."""
         found = await self.releases(care)
         if not found:
@@ -277,7 +295,7 @@ class Views:
             f"{r.id}  {r.version}  {say(language, f'release_state.{r.state}')}  {r.subject}" for r in found[:_LIST]
         )
 
-    async def history_text(self, language: str) -> str:
+    async def history_text(self, language: Language) -> str:
         """The answer to "what happened?"."""
         records = await self._ledger.last(_LIST)
         if not records:
@@ -285,7 +303,7 @@ class Views:
         now = time.time()
         return "\n".join(
             f"#{r.id}  {say(language, f'job_state.{r.status}')}  {story.title(r.kind, language, r.args, r.result)}"
-            f"  ({r.asked_by}, {say(language, 'view.ago', age=age_text(now - r.created_at, language))})"
+            f"  ({r.asked_by}, {ago_text(language, now - r.created_at)})"
             for r in records
         )
 
@@ -296,22 +314,21 @@ class Views:
             return view.story
         return story.live(view, "").text
 
-    async def logs_text(self, care: Care, lines: int, language: str) -> str:
+    async def logs_text(self, care: Care, lines: int, language: Language) -> str:
         """The last lines of the service's log, in a fence."""
         text = care.redactor.shorten_paths(await self.logs(care, lines))
         return f"```\n{text}\n```" if text.strip() else say(language, "view.no_logs")
 
-    async def doctor_text(self, language: str) -> str:
+    async def doctor_text(self, language: Language) -> str:
         """What is fit to work and what is not."""
         findings = await self._findings()
         lines = [f"{'✓' if f.ok else '✗'} {f.name}: {f.detail}" + (f" → {f.mend}" if f.mend else "") for f in findings]
         return "\n".join(lines)
 
     @staticmethod
-    def help_text(language: str) -> str:
+    def help_text(language: Language) -> str:
         """What can be said, one example each."""
-        rows = [f"· {say(language, row.title)}: {say(language, row.example)}" for row in TABLE.values()]
-        return "\n".join([say(language, "view.help"), *rows])
+        return help_text(language, [row.intent for row in TABLE.values()])
 
 
 def _roles(*copies: Instance | None) -> list[tuple[str, Instance]]:
@@ -330,8 +347,27 @@ def _end_of(path: Path) -> str:
         return ""
 
 
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _from(path: Path, at: int) -> tuple[str, int]:
+    """The whole lines after byte `at`, and where to go on; a file that was rotated is read from its start."""
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size < at:
+                at = 0
+            file.seek(at)
+            chunk = file.read(_LOG_BYTES)
+    except FileNotFoundError:
+        return "", at
+    whole = chunk[: chunk.rfind(b"\n") + 1] or (chunk if len(chunk) == _LOG_BYTES else b"")
+    return whole.decode(errors="replace"), at + len(whole)
+
+
 def _rss_bytes() -> int:
     with Path("/proc/self/statm").open() as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-

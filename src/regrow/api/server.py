@@ -1,7 +1,7 @@
 """The HTTP API: the intents, the state, the chats. The same routes serve the unix socket and the console's port.
 
-Who may call is decided before a request gets here: the unix socket is this user's alone, the console's port asks for its
-token. Both are the local person; what the person may do is decided by `requests`.
+Who may call is decided before a request gets here: the unix socket is this user's alone, the console's port asks for
+its token. Both are the local person; what the person may do is decided by `requests`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from regrow.api import types
+from regrow.catalogue import Language
 from regrow.channels.base import Address
 from regrow.channels.hosted import HostedChannel
 from regrow.errors import NotFound, Refused, RegrowError
@@ -106,7 +107,7 @@ def _number(request: Request, name: str, default: int, most: int = _LIST_LIMIT) 
     return min(int(text), most)
 
 
-def _asked(language: str, key: str = "", channel: str = "api", chat: str = "", message: str = "") -> Asked:
+def _asked(language: Language, key: str = "", channel: str = "api", chat: str = "", message: str = "") -> Asked:
     return Asked(LOCAL, LOCAL.name, Address(channel, chat, message), language, key)
 
 
@@ -173,14 +174,16 @@ def routes(parts: Parts) -> list[BaseRoute]:
 
         async def following() -> AsyncIterator[bytes]:
             yield (text + "\n").encode() if text and lines else b""
-            async for line in parts.views.follow(care, release, parts.stopping):
+            async for line in parts.views.follow(care, parts.stopping):
                 yield (line + "\n").encode()
 
         return StreamingResponse(following(), media_type="text/plain; charset=utf-8")
 
     def hosted(channel: str) -> HostedChannel:
         if channel not in parts.hosted:
-            raise NotFound(f"cannot find the channel {channel}; there are {', '.join(parts.hosted)}", kind="no_such_channel")
+            raise NotFound(
+                f"cannot find the channel {channel}; there are {', '.join(parts.hosted)}", kind="no_such_channel"
+            )
         return parts.hosted[channel]
 
     async def say(request: Request) -> Response:
@@ -218,7 +221,9 @@ def routes(parts: Parts) -> list[BaseRoute]:
         else:
             raise NotFound(f"cannot find message {body.message}", kind="no_such_message")
         if body.action not in {shown.action for shown in message.buttons}:
-            return _shape(types.ActionResult(ok=False, text="cannot press: this message has changed meanwhile; look again"))
+            return _shape(
+                types.ActionResult(ok=False, text="cannot press: this message has changed meanwhile; look again")
+            )
         intent, args = button(body.action)
         asked = _asked(_language(request), "", message.channel, message.chat, str(message.id))
         try:
@@ -257,11 +262,13 @@ def routes(parts: Parts) -> list[BaseRoute]:
     return [Route(path, _guarded(endpoint), methods=[method]) for method, path, endpoint in table]
 
 
-def _language(request: Request) -> str:
+def _language(request: Request) -> Language:
     return "zh" if request.headers.get("accept-language", "").lower().startswith("zh") else "en"
 
 
-async def _looks(parts: Parts, topic: tuple[Any, ...], at_least_every_s: float = _STREAM_EVERY_S) -> AsyncIterator[None]:
+async def _looks(
+    parts: Parts, topic: tuple[Any, ...], at_least_every_s: float = _STREAM_EVERY_S
+) -> AsyncIterator[None]:
     """Yield at once and after changes, not more often than people can see, until the daemon stops."""
     with parts.events.watch(topic, "stopping") as watch:
         while not parts.stopping.is_set():

@@ -61,7 +61,9 @@ class HostedChannel:
         async with asyncio.timeout(10):
             await self._open.wait()
         assert self._receive is not None
-        stored = await self._insert(chat, author=name, mine=True, text=text, key=f"{self.name}:{chat}:said:{key}" if key else "")
+        stored = await self._insert(
+            chat, author=name, mine=True, text=text, key=f"{self.name}:{chat}:said:{key}" if key else ""
+        )
         # After a crash between the two the sender's retry comes by here again, and the inbox knows the id.
         await self._receive(
             Incoming(
@@ -77,7 +79,13 @@ class HostedChannel:
     async def send(self, message: Outgoing) -> str:
         """Show a message; repeating it changes nothing."""
         stored = await self._insert(
-            message.address.chat, author=AUTHOR, mine=False, text="", key=message.key, content=message.content, job=message.job
+            message.address.chat,
+            author=AUTHOR,
+            mine=False,
+            text="",
+            key=message.key,
+            content=message.content,
+            job=message.job,
         )
         return str(stored.id)
 
@@ -104,9 +112,7 @@ class HostedChannel:
         Raises:
             NotFound: kind "no_such_message".
         """
-        row = await self._store.row(
-            sa.select(messages).where(messages.c.channel == self.name, messages.c.id == number)
-        )
+        row = await self._store.row(sa.select(messages).where(messages.c.channel == self.name, messages.c.id == number))
         if row is None:
             raise NotFound(f"cannot find message {number}", kind="no_such_message")
         return _message(row)

@@ -1,7 +1,7 @@
 """What a step is: it has `do` and `undo`, may run twice, and says how it ended with a value.
 
-A step writes what it is about to do before it does it, or finds what it did the last time and adopts it. What later steps
-need it returns as facts; they are stored with the step, so a new daemon goes on with the same ones.
+A step writes what it is about to do before it does it, or finds what it did the last time and adopts it. What later
+steps need it returns as facts; they are stored with the step, so a new daemon goes on with the same ones.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from regrow.api import types
+from regrow.catalogue import Language
 from regrow.channels.base import Address
 from regrow.clock import Clock, SystemClock
 from regrow.errors import NotFound
@@ -42,7 +43,7 @@ class Record:
     service: str
     kind: types.Kind
     status: types.JobStatus
-    language: str
+    language: Language
     args: dict[str, str]
     plan: list[str]
     steps: list[dict[str, Any]]
@@ -84,7 +85,7 @@ class Ledger:
         plan: Sequence[str],
         args: Mapping[str, str],
         key: str,
-        language: str,
+        language: Language,
         asked_by: str,
         person: str,
         address: Address,

@@ -1,9 +1,9 @@
 """The runner: one DBOS workflow that walks a plan, step by step, and back when it fails.
 
-The rules it keeps, each paid for in the field: the plan is an argument and so stored with the job; cancelling is a flag of
-our own seen between steps, because after DBOS's own cancel no undo step would run; the application version is pinned, one
-executor id a daemon; every job is enqueued on the host's own queue; the serializer is JSON; a failed step is a value, so that
-the engine never ends a job by itself; no job ends with the service down (F4).
+The rules it keeps, each paid for in the field: the plan is an argument and so stored with the job; cancelling is a flag
+of our own seen between steps, because after DBOS's own cancel no undo step would run; the application version is
+pinned, one executor id a daemon; every job is enqueued on the host's own queue; the serializer is JSON; a failed step
+is a value, so that the engine never ends a job by itself; no job ends with the service down (F4).
 """
 
 from __future__ import annotations
@@ -147,7 +147,8 @@ class Runner:
         DBOS.launch()
         await DBOS.register_queue_async(self._queue, polling_interval_sec=_QUEUE_POLL_S)
         for record in await self._ledger.live():
-            # Killed between writing the job down and handing it to the engine: the id makes a second hand-over harmless.
+            # Killed between writing the job down and handing it to the engine: the id makes a second hand-over
+            # harmless.
             await self._enqueue(record)
 
     async def submit(self, record: Record) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import re
 import statistics
 from collections.abc import Mapping
@@ -18,10 +17,11 @@ from regrow.jobs.work import Work
 from regrow.pool import in_thread
 from regrow.process import Completed, exit_words
 from regrow.sandboxes.base import Box
-from regrow.verification import verify
+from regrow.verification import Conditions, verify
 
 _SPARE_BYTES = 64 * 1024**2
 _BAKE_LOOK_S = 1.0
+AUTHOR = ("Regrow", "regrow@localhost")
 _COUNTED = re.compile(r"^\s*\[\s*(\d+)\s*/\s*(\d+)\s*\]\s*(.*)")
 
 
@@ -284,21 +284,37 @@ async def check_fix(work: Work) -> Outcome:
         care.sandbox,
         care.workspaces,
         work.job.id,
-        base=work.facts["base"],
-        change=work.facts["tree"],
-        test_command=config.expand(config.test.command) if config.test.command else [],
+        work.facts["base"],
+        work.facts["tree"],
+        test_command=config.expand(config.test.command) if config.test.command else (),
         reproduction=work.job.args.get("reproduction", ""),
-        readable=config.readable(),
-        env=dict(config.test.env),
-        timeout_s=config.test.timeout,
-        on_line=work.log,
+        conditions=Conditions(
+            readable=config.readable(),
+            env=config.test.env,
+            timeout_s=config.test.timeout,
+            memory_bytes=config.sandbox.memory,
+            file_bytes=config.sandbox.file_size,
+            processes=config.sandbox.processes,
+            nice=config.test.nice,
+        ),
+        tell=lambda text: work.tell(detail=care.redactor.shorten_paths(care.redactor.redact(text))[:100]),
     )
     work.log(f"verification: {result.verdict}\n{result.log}")
-    if result.verdict != "proved":
+    if not result.passed:
         raise StepFailed(
-            f"cannot accept the change: {result.reason}", kind=f"verification_{result.verdict}", log=result.log
+            f"cannot accept the change: {_VERDICTS[result.verdict]}", kind=f"verify_{result.verdict}", log=result.log
         )
-    return Done({"tests": "passed" if config.test.command else "none", "reproduced": bool(result.reproduced_before)})
+    tests = "passed" if config.test.command else "none"
+    return Done({"tests": tests, "reproduced": result.verdict == "verified"})
+
+
+_VERDICTS = {
+    "not_reproduced": "the reproduction passes without it",
+    "still_failing": "the reproduction still fails with it",
+    "tests_failed": "the tests fail with it",
+    "timeout": "a test or the reproduction hangs with it",
+    "unproven": "there is neither a reproduction nor a test that could prove it",
+}
 
 
 async def approve(work: Work) -> Outcome:
@@ -349,8 +365,11 @@ async def commit(work: Work) -> Outcome:
     body = "\n".join(f"{key}: {value}" for key, value in trailers.items())
     message = care.redactor.redact(f"Fix: {title}\n\n{facts['summary']}\n\n{body}\n")
     branch = f"regrow/job-{job.id}"
-    made = await care.repository.commit_tree(facts["tree"], [facts["base"]], message, at=int(facts["started_wall"]))
-    await care.repository.update_ref(f"refs/heads/{branch}", made)
+    # The same tree, message and time give the same id: a repeated step makes no second commit.
+    made = await care.repository.commit_tree(facts["tree"], [facts["base"]], message, AUTHOR, at=facts["started_wall"])
+    head = await care.repository.branch_head(branch)
+    if head != made:
+        await care.repository.update_ref(f"refs/heads/{branch}", made, head)
     return Done(
         {
             "commit": made,
@@ -365,10 +384,16 @@ async def merge(work: Work) -> Outcome:
     """Give the promoted change to the service's branch, if nothing else has happened there."""
     care = work.care
     branch = care.config.source.branch
-    merged, reason = await care.repository.fast_forward(branch, work.facts["base"], work.facts["commit"])
-    if not merged:
-        work.log(f"merge: left on {work.facts['branch']}: {reason}")
-    return Done({"merged": merged, "merge_note": reason})
+    moved = await care.repository.fast_forward(branch, work.facts["commit"])
+    if moved in {"moved", "already"}:
+        return Done({"merged": True, "merged_into": branch})
+    note = {
+        "diverged": f"{branch} has other commits by now",
+        "checked_out": f"{branch} is checked out, and a checkout is never touched",
+        "raced": f"{branch} moved at the same moment",
+    }[moved]
+    work.log(f"merge: left on {work.facts['branch']}: {note}")
+    return Done({"merged": False, "merge_note": note})
 
 
 # Changing what runs

@@ -245,6 +245,9 @@ class ServiceEvent:
 class Service(Protocol):
     """A driver. Every method may be called again with the same token after a crash of the caller."""
 
+    async def ensure(self) -> None:
+        """Make the driver able to work, starting what it needs. Raises ServiceError."""
+
     async def status(self) -> ServiceStatus:
         """The service now. Raises ServiceError."""
 

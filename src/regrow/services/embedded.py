@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import regrow.supervisor
+from regrow.pool import in_thread
 from regrow.services.base import CandidateFailed, Instance, ReleaseSpec, ServiceError, ServiceEvent, ServiceStatus
 
 Json = dict[str, Any]
@@ -109,7 +110,7 @@ class EmbeddedService:
                     f"cannot reach the supervisor of {self.name}: {said}; see {self.directory / 'supervisor.log'}",
                     kind="supervisor",
                 )
-            said = await asyncio.to_thread(self._spawn)
+            said = await in_thread(self._spawn)
             if said != "ok":
                 if "another supervisor" not in said:
                     raise ServiceError(f"{said or 'cannot start the supervisor'}", kind="supervisor")
@@ -159,7 +160,7 @@ class EmbeddedService:
         status = await self._ask("status")
         active = status["active"]
         if active and active["pid"]:
-            await asyncio.to_thread(self._check_cgroup, active["pid"])
+            await in_thread(self._check_cgroup, active["pid"])
 
     def _check_cgroup(self, pid: int) -> None:
         with contextlib.suppress(OSError):
@@ -201,7 +202,7 @@ class EmbeddedService:
 
     async def escrow(self) -> dict[str, socket.socket]:
         """Hold a copy of each listening socket, so that a killed supervisor loses none."""
-        fresh = await asyncio.to_thread(self._fetch_sockets)
+        fresh = await in_thread(self._fetch_sockets)
         old, self._escrow = self._escrow, fresh
         for listening in old.values():
             listening.close()
