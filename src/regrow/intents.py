@@ -16,7 +16,7 @@ from typing import Any
 
 from regrow.catalogue import Language
 from regrow.permissions import Role
-from regrow.phrases import HIDDEN, SERVICE, Phrases, looks_like_log, peel, phrases, trim
+from regrow.phrases import HIDDEN, Phrases, looks_like_log, peel, phrases, trim
 
 
 class Intent(StrEnum):
@@ -175,8 +175,7 @@ def understand(text: str, *, addressed: bool = True, services: Iterable[str] = (
         return nothing
     known = phrases()
     message = _Message.read(text, known, services)
-    clause = message.plain[message.start : message.end]
-    if not clause:
+    if not message.written:
         return nothing
     nothing = replace(nothing, service=message.services[0] if len(message.services) == 1 else "")
     one = len(message.services) < 2  # with two names it is not clear whose: ask
@@ -189,17 +188,17 @@ def understand(text: str, *, addressed: bool = True, services: Iterable[str] = (
     repair = _repair(message, known)
     if repair is not None:
         return settle(Intent.repair, repair[1], certain=repair[0])
-    if len(clause) > _LONGEST:
+    if message.end - message.start > _LONGEST:
         return nothing
-    unclear = known.unclear.get(clause) or known.unclear.get(trim(clause))
+    unclear = known.unclear.get(message.clause.strip()) or known.unclear.get(trim(message.clause))
     if unclear:
         return replace(nothing, doubt=tuple(map(Intent, unclear)))
-    command = _command(clause, known)
-    if command is not None:
-        intent, certain, match = command
-        return settle(intent, _args(intent, match, message.prose[message.start : message.end]), certain=certain)
-    doubt = _candidates(clause, known)
-    told = replace(message.shown, bug=message.prose[message.start : message.end].strip())
+    for clause in dict.fromkeys((message.clause, message.pronoun[message.start : message.end])):
+        if command := _command(clause, known):
+            intent, certain, match = command
+            return settle(intent, _args(intent, match, message.written), certain=certain)
+    doubt = _candidates(message.clause, known)
+    told = replace(message.shown, bug=message.written.strip())
     return replace(nothing, doubt=doubt, args=told if doubt == (Intent.repair,) else Args())
 
 
@@ -207,8 +206,7 @@ def yes_or_no(text: str) -> bool | None:
     """Whether a message is a bare yes or no to a question just asked, or None when it is anything else."""
     known = phrases()
     message = _Message.read(text, known, ())
-    clause = message.plain[message.start : message.end]
-    return known.answers.get(clause, known.answers.get(trim(clause)))
+    return known.answers.get(message.clause, known.answers.get(trim(message.clause)))
 
 
 def _language(text: str) -> Language:
@@ -217,11 +215,20 @@ def _language(text: str) -> Language:
 
 @dataclass(frozen=True)
 class _Message:
-    """A message taken apart: the person's own words as written and in the one form (position by position the same),
-    where they begin and end, the services named, and what is shown with them."""
+    """A message taken apart.
+
+    Attributes:
+        prose: the person's own words as written.
+        plain: the same in the one form, position by position; names of services are blanks.
+        pronoun: `plain` with a pronoun in the place of the services; the same when none is named.
+        start, end: where the words begin and end, without blanks and mentions at either side.
+        services: the services named.
+        shown: the script and the evidence shown with the words.
+    """
 
     prose: str
     plain: str
+    pronoun: str
     start: int
     end: int
     services: tuple[str, ...]
@@ -230,22 +237,31 @@ class _Message:
     @classmethod
     def read(cls, text: str, known: Phrases, services: Iterable[str]) -> _Message:
         prose, shown = _separate(text)
-        plain = known.plain(prose)
+        plain = pronoun = known.plain(prose)
         named = []
         for service in sorted(services, key=len, reverse=True):
-            name = rf"(?<![a-z0-9_.-]){re.escape(service.lower())}(?![a-z0-9_.-])"
-            hidden = re.sub(name, SERVICE * len(service), plain)
-            if hidden != plain:
+            name = rf"(?<![a-z0-9_./-]){re.escape(service.lower())}(?![a-z0-9_/-]|\.\w)"
+            blank = re.sub(rf"(?:\b(?:on|for|of|in)\s+)?(?:\bthe\s+)?{name}", lambda match: " " * len(match[0]), plain)
+            if blank != plain:
                 named.append(service)
-                plain = hidden
+                plain = blank
+                pronoun = re.sub(rf"{name}(?: ?(?:service\b|服务))?", lambda match: "它".ljust(len(match[0])), pronoun)
         start, end = 0, len(plain)
         while match := _MENTION.match(plain, start):
             start = match.end()
         while start < end and (match := _MENTION_LAST.search(plain, max(start, end - 80), end)):
             end = match.start()
-        words = plain[start:end]
+        words = pronoun[start:end]
         start += len(words) - len(words.lstrip())
-        return cls(prose, plain, start, max(start, start + len(words.strip())), tuple(named), shown)
+        return cls(prose, plain, pronoun, start, max(start, start + len(words.strip())), tuple(named), shown)
+
+    @property
+    def clause(self) -> str:
+        return self.plain[self.start : self.end]
+
+    @property
+    def written(self) -> str:
+        return self.prose[self.start : self.end]
 
 
 def _separate(text: str) -> tuple[str, Args]:

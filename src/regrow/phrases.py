@@ -13,13 +13,11 @@ from importlib import resources
 
 HIDDEN = "\ufffc"
 """Stands for quoted words: no pattern covers it."""
-SERVICE = "\ue000"
-"""Stands for a character of a service's name: it may stand between any words."""
 
 Peelers = tuple[re.Pattern[str], re.Pattern[str]]
 
 # Gaps and marks never give back what they took: a message of ten thousand blanks costs no more than one of ten.
-_GAP = rf"[\s,、{SERVICE}]*+"
+_GAP = r"[\s,、]*+"
 _BLANKS = r"[ \t]*+"
 _EDGE = r"(?![a-z0-9_.+/-])"
 _SLOTS = {
@@ -43,7 +41,7 @@ _LOG_LINE = re.compile(
     re.IGNORECASE,
 )
 _FULL_WIDTH = str.maketrans("，。．！？；：’\u3000", ",..!?;:' ")
-_TRIMMED = re.compile(rf"\A[^\w#?+@{HIDDEN}{SERVICE}-]+|[^\w?+{HIDDEN}{SERVICE}]+\Z")
+_TRIMMED = re.compile(rf"\A[^\w#?+@{HIDDEN}-]+|[^\w?+{HIDDEN}]+\Z")
 
 
 def literal(word: str) -> str:

@@ -53,7 +53,10 @@ _PROSE = frozenset({
 
 _PEM_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----")
 _PEM_END = re.compile(r"-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----")
-_PEM_LINE = re.compile(r"((?:\S*\s+){0,12}?)(?:[A-Za-z0-9+/=]{40,}\S*|\"?[A-Za-z0-9+/]{1,76}={0,2}(?:\\n)?\"?,?)\s*\Z")
+# A line of a key: long base64, also behind the prefix of a log; or nothing but base64, as the last line may be short.
+_PEM_LINE = re.compile(
+    r"(?:\S+\s+){0,12}?\"?(?:[A-Za-z0-9+/]{40,}\S*|[A-Za-z0-9+/]{2,}={1,2}\S*)\s*\Z|\s*[A-Za-z0-9+/]{1,76}\s*\Z"
+)
 _PEM_HEAD = re.compile(r"\s*(?:(?:Proc-Type|DEK-Info|Version|Comment|Hash): .*)?\s*\Z")
 
 _HEADER = re.compile(
@@ -100,7 +103,9 @@ class Redactor:
         starts = [re.escape(root) for root, _ in self._roots]
         starts += [re.escape(str(home).rstrip("/"))] if home is not None and len(home.parts) > 1 else []
         starts += [r"/home/[^\s/:\"']+", r"/Users/[^\s/:\"']+", "/root"]
-        self._paths = re.compile(rf"(?<![\w./~>-])(?:{'|'.join(starts)})(?![\w.-])(?:/[^\s\"'`:;,()\[\]{{}}<>|*?]*)?")
+        self._paths = re.compile(
+            rf"(?<![\w./~>-])(?:{'|'.join(starts)})(?![\w-]|\.\w)(?:/[^\s\"'`:;,()\[\]{{}}<>|*?]*)?"
+        )
 
     def redact(self, text: str) -> str:
         """The text without secrets; a text without any comes back as it is.
@@ -236,7 +241,7 @@ def _rules(line: str) -> str:
         line = _URL.sub(keep, line)
         line = _URL_TOKEN.sub(keep, line)
     if "authorization" in lower:
-        line = _HEADER.sub(keep, line)
+        line = _HEADER.sub(_header, line)
     if "bearer" in lower or "basic" in lower:
         line = _SCHEME.sub(keep, line)
     if "cookie" in lower:
@@ -245,6 +250,10 @@ def _rules(line: str) -> str:
     if "--" in lower:
         line = _OPTION.sub(_option, line)
     return _ASSIGNED.sub(_assigned, line)
+
+
+def _header(match: re.Match[str]) -> str:
+    return match[0] if match[2].lower().rstrip(".:") in _PROSE else match[1] + REDACTED
 
 
 def _crumb(match: re.Match[str]) -> str:
