@@ -152,7 +152,7 @@ class Request:
 _LONGEST = 240  # characters; nobody commands in longer sentences, but they describe bugs in them
 _FENCE = re.compile(r"(`{3,}|~{3,})((?s:.*?))(?:\1|\Z)")
 _MENTION = re.compile(r"\s*(?:@(?!all\b)[A-Za-z0-9_.-]+|@(?!所有人)\S+(?=\s)|<at\b[^>]*>[^<]*</at>)[\s,:]*")
-_MENTION_LAST = re.compile(r"\s*(?:@(?!all\b)[A-Za-z0-9_.-]+|@(?!所有人)\S+|<at\b[^>]*>[^<]*</at>)\s*\Z")
+_MENTION_LAST = re.compile(r"\s+(?:@(?!all\b)[A-Za-z0-9_.-]+|@(?!所有人)\S+|<at\b[^>]*>[^<]*</at>)\s*\Z")
 _CLAUSES = re.compile(r"[,;!?\n、~]|\.(?=\s|\Z)|\b(?:and|then|but|or)\b|但是?|还是")
 _SECONDS = {"秒": 1, "s": 1, "分": 60, "m": 60, "小": 3600, "钟": 3600, "h": 3600, "天": 86400, "d": 86400}
 
@@ -222,6 +222,7 @@ class _Message:
         plain: the same in the one form, position by position; names of services are blanks.
         pronoun: `plain` with a pronoun in the place of the services; the same when none is named.
         start, end: where the words begin and end, without blanks and mentions at either side.
+        stop: where they end with a mention, which may belong to the words about a bug.
         services: the services named.
         shown: the script and the evidence shown with the words.
     """
@@ -231,6 +232,7 @@ class _Message:
     pronoun: str
     start: int
     end: int
+    stop: int
     services: tuple[str, ...]
     shown: Args
 
@@ -251,9 +253,9 @@ class _Message:
             start = match.end()
         while start < end and (match := _MENTION_LAST.search(plain, max(start, end - 80), end)):
             end = match.start()
-        words = pronoun[start:end]
-        start += len(words) - len(words.lstrip())
-        return cls(prose, plain, pronoun, start, max(start, start + len(words.strip())), tuple(named), shown)
+        start += len(pronoun[start:end]) - len(pronoun[start:end].lstrip())
+        end, stop = (start + len(pronoun[start:at].strip()) for at in (end, len(pronoun)))
+        return cls(prose, plain, pronoun, start, end, stop, tuple(named), shown)
 
     @property
     def clause(self) -> str:
@@ -353,9 +355,9 @@ def _repair(message: _Message, known: Phrases) -> tuple[bool, Args] | None:
     for (front, _), asked in ((known.politeness, False), (known.wondering, True)):
         at = message.start
         for _ in range(8):
-            rest = message.plain[at : message.end]
+            rest = message.plain[at : message.stop]
             if match := _first(known.prefixes, rest, whole=False):
-                text = message.prose[at + match.end() : message.end].strip(" \t\n,，:：")
+                text = message.prose[at + match.end() : message.stop].strip(" \t\n,，:：")
                 if text or shown.evidence or shown.reproduction:
                     polite = known.polite.search(message.plain, message.start, at)
                     sure = (not asked or bool(polite)) and not known.retract.search(rest, match.end())
@@ -365,8 +367,8 @@ def _repair(message: _Message, known: Phrases) -> tuple[bool, Args] | None:
                 text = message.prose[at + match.start("bug") : at + match.end("bug")].strip()
                 return sure_about, replace(shown, bug=text)
             if not rest.endswith("?") and (match := _first(known.reports, rest, whole=False)):
-                begin = at + match.start("bug") if "bug" in match.groupdict() else message.end
-                return False, replace(shown, bug=message.prose[begin : message.end].strip())
+                begin = at + match.start("bug") if "bug" in match.groupdict() else message.stop
+                return False, replace(shown, bug=message.prose[begin : message.stop].strip())
             peeled = front.match(rest)
             if peeled is None:
                 break
@@ -384,7 +386,8 @@ def _about(text: str, shown: Args, known: Phrases) -> bool | None:
     report = re.match(r"[了过完好中]", text)
     if report or text.endswith("?") or not re.search(r"\w", text) or known.retract.search(text):
         return None
-    if HIDDEN in text or known.postpone.search(text):
+    # "修 bug 好累" speaks of mending; "修 bug: 好累" would be one.
+    if HIDDEN in text or known.postpone.search(text) or re.match(r"(?:bug|问题|错误|故障) *[\u3400-\u9fff]", text):
         return False
     return bool(known.buggy.search(text) or shown.evidence or shown.reproduction)
 

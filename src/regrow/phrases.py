@@ -41,7 +41,9 @@ _LOG_LINE = re.compile(
     re.IGNORECASE,
 )
 _FULL_WIDTH = str.maketrans("，。．！？；：’\u3000", ",..!?;:' ")
-_TRIMMED = re.compile(rf"\A[^\w#?+@{HIDDEN}-]+|[^\w?+{HIDDEN}]+\Z")
+# Sentence marks and emoji, and the slash of "/restart"; not what begins an item of a list, a heading or a comment.
+_MARKS = r"[\s,.;:!~…、\ufe0f\u200d\U0001f000-\U0001faff]"
+_TRIMMED = re.compile(rf"\A{_MARKS}*+(?:/(?=\w))?|{_MARKS}+\Z")
 
 
 def literal(word: str) -> str:

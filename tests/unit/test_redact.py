@@ -246,6 +246,14 @@ def test_a_stream_is_the_whole(text: str, size: int) -> None:
     assert out == redactor.redact(text)
 
 
+@pytest.mark.parametrize(
+    "unit", ["a.", "-eyJaaaaaaaa", "--a-", "http", "a+.", "x=", 'token="', "cookie:a.", "SG.aaaaaaaaaaaaaaaa-"]
+)
+def test_a_hostile_line_is_survived(unit: str) -> None:
+    line = "token cookie: :// SG. eyJ -- " + unit * (100_000 // len(unit)) + "\n"
+    assert Redactor(home=Path("/home/x")).redact(line).endswith("\n")
+
+
 def test_an_endless_line_is_let_go_without_its_secret() -> None:
     value = letters(30)
     stream = Redactor([value]).lines()
