@@ -191,6 +191,8 @@ def understand(text: str, *, addressed: bool = True, services: Iterable[str] = (
     if message.end - message.start > _LONGEST:
         return nothing
     unclear = known.unclear.get(message.clause.strip()) or known.unclear.get(trim(message.clause))
+    if unclear == [Intent.repair]:
+        return settle(Intent.repair, message.shown, certain=bool(message.shown.evidence or message.shown.reproduction))
     if unclear:
         return replace(nothing, doubt=tuple(map(Intent, unclear)))
     for clause in dict.fromkeys((message.clause, message.pronoun[message.start : message.end])):
@@ -362,10 +364,13 @@ def _repair(message: _Message, known: Phrases) -> tuple[bool, Args] | None:
                     polite = known.polite.search(message.plain, message.start, at)
                     sure = (not asked or bool(polite)) and not known.retract.search(rest, match.end())
                     return sure, replace(shown, bug=text)
-            match = None if asked or trim(rest) in known.unclear else _first(known.openings, rest, whole=True)
-            if match and (sure_about := _about(match["bug"], shown, known)) is not None:
-                text = message.prose[at + match.start("bug") : at + match.end("bug")].strip()
-                return sure_about, replace(shown, bug=text)
+            if not asked and trim(rest) not in known.unclear and _is_object(rest, known):
+                match = _first(known.openings, rest, whole=True)
+                sure = match is not None and bool(known.buggy.search(match["bug"])) and _is_plain(match["bug"], known)
+                match = match or _first(known.loose, rest, whole=True)
+                if match:
+                    text = message.prose[at + match.start("bug") : at + match.end("bug")].strip()
+                    return sure or bool(shown.evidence or shown.reproduction), replace(shown, bug=text)
             if not rest.endswith("?") and (match := _first(known.reports, rest, whole=False)):
                 begin = at + match.start("bug") if "bug" in match.groupdict() else message.stop
                 return False, replace(shown, bug=message.prose[begin : message.stop].strip())
@@ -381,15 +386,23 @@ def _first(patterns: Iterable[re.Pattern[str]], text: str, *, whole: bool) -> re
     return next((match for match in matches if match), None)
 
 
-def _about(text: str, shown: Args, known: Phrases) -> bool | None:
-    """Whether the words after "fix" are surely a fault; None when they are no object of a repair at all."""
-    report = re.match(r"[了过完好中]", text)
-    if report or text.endswith("?") or not re.search(r"\w", text) or known.retract.search(text):
-        return None
+def _is_object(text: str, known: Phrases) -> bool:
+    """Whether words after "fix" can be its object, and are no question, no report and not taken back."""
+    return not ("?" in text or known.retract.search(text) or re.match(r"\w{1,2}[了过完好中]", text))
+
+
+def _is_plain(text: str, known: Phrases) -> bool:
+    """Whether the words about a fault are nothing but that: no time, no quotation, no second thought, no statement."""
     # "修 bug 好累" speaks of mending; "修 bug: 好累" would be one.
-    if HIDDEN in text or known.postpone.search(text) or re.match(r"(?:bug|问题|错误|故障) *[\u3400-\u9fff]", text):
+    if (
+        HIDDEN in text
+        or "," in text
+        or known.postpone.search(text)
+        or re.match(r"(?:bug|问题|错误|故障) *[\u3400-\u9fff]", text)
+    ):
         return False
-    return bool(known.buggy.search(text) or shown.evidence or shown.reproduction)
+    head = known.relative.split(text, maxsplit=1)[0]
+    return not re.search(r"\b(?:is|was|are|were|has|have|had|will|would|should)\b|[了过]", head)
 
 
 def _candidates(clause: str, known: Phrases) -> tuple[Intent, ...]:
@@ -404,5 +417,10 @@ def _candidates(clause: str, known: Phrases) -> tuple[Intent, ...]:
         return (Intent.repair,)
     if known.blocker.search(clause) or len(clause) > 40:
         return ()
+    # Half of what people say begins with "build" or 打包; the other verbs are rare enough to ask about.
     starts = list(peel(clause, known.wondering))
-    return tuple(Intent(kind) for kind, verb in known.verbs.items() if any(verb.match(text) for text in starts))
+    return tuple(
+        Intent(kind)
+        for kind, verb in known.verbs.items()
+        if kind != "build" and any(verb.match(text) for text in starts)
+    )
