@@ -16,7 +16,7 @@ from typing import Any
 
 from regrow.catalogue import Language
 from regrow.permissions import Role
-from regrow.phrases import HIDDEN, SERVICE, Phrases, looks_like_log, peel, phrases, trim
+from regrow.phrases import HIDDEN, Phrases, looks_like_log, peel, phrases, trim
 
 
 class Intent(StrEnum):
@@ -152,7 +152,7 @@ class Request:
 _LONGEST = 240  # characters; nobody commands in longer sentences, but they describe bugs in them
 _FENCE = re.compile(r"(`{3,}|~{3,})((?s:.*?))(?:\1|\Z)")
 _MENTION = re.compile(r"\s*(?:@(?!all\b)[A-Za-z0-9_.-]+|@(?!所有人)\S+(?=\s)|<at\b[^>]*>[^<]*</at>)[\s,:]*")
-_MENTION_LAST = re.compile(r"\s*(?:@(?!all\b)[A-Za-z0-9_.-]+|@(?!所有人)\S+|<at\b[^>]*>[^<]*</at>)\s*\Z")
+_MENTION_LAST = re.compile(r"\s+(?:@(?!all\b)[A-Za-z0-9_.-]+|@(?!所有人)\S+|<at\b[^>]*>[^<]*</at>)\s*\Z")
 _CLAUSES = re.compile(r"[,;!?\n、~]|\.(?=\s|\Z)|\b(?:and|then|but|or)\b|但是?|还是")
 _SECONDS = {"秒": 1, "s": 1, "分": 60, "m": 60, "小": 3600, "钟": 3600, "h": 3600, "天": 86400, "d": 86400}
 
@@ -175,8 +175,7 @@ def understand(text: str, *, addressed: bool = True, services: Iterable[str] = (
         return nothing
     known = phrases()
     message = _Message.read(text, known, services)
-    clause = message.plain[message.start : message.end]
-    if not clause:
+    if not message.written:
         return nothing
     nothing = replace(nothing, service=message.services[0] if len(message.services) == 1 else "")
     one = len(message.services) < 2  # with two names it is not clear whose: ask
@@ -189,17 +188,19 @@ def understand(text: str, *, addressed: bool = True, services: Iterable[str] = (
     repair = _repair(message, known)
     if repair is not None:
         return settle(Intent.repair, repair[1], certain=repair[0])
-    if len(clause) > _LONGEST:
+    if message.end - message.start > _LONGEST:
         return nothing
-    unclear = known.unclear.get(clause) or known.unclear.get(trim(clause))
+    unclear = known.unclear.get(message.clause.strip()) or known.unclear.get(trim(message.clause))
+    if unclear == [Intent.repair]:
+        return settle(Intent.repair, message.shown, certain=bool(message.shown.evidence or message.shown.reproduction))
     if unclear:
         return replace(nothing, doubt=tuple(map(Intent, unclear)))
-    command = _command(clause, known)
-    if command is not None:
-        intent, certain, match = command
-        return settle(intent, _args(intent, match, message.prose[message.start : message.end]), certain=certain)
-    doubt = _candidates(clause, known)
-    told = replace(message.shown, bug=message.prose[message.start : message.end].strip())
+    for clause in dict.fromkeys((message.clause, message.pronoun[message.start : message.end])):
+        if command := _command(clause, known):
+            intent, certain, match = command
+            return settle(intent, _args(intent, match, message.written), certain=certain)
+    doubt = _candidates(message.clause, known)
+    told = replace(message.shown, bug=message.written.strip())
     return replace(nothing, doubt=doubt, args=told if doubt == (Intent.repair,) else Args())
 
 
@@ -207,8 +208,7 @@ def yes_or_no(text: str) -> bool | None:
     """Whether a message is a bare yes or no to a question just asked, or None when it is anything else."""
     known = phrases()
     message = _Message.read(text, known, ())
-    clause = message.plain[message.start : message.end]
-    return known.answers.get(clause, known.answers.get(trim(clause)))
+    return known.answers.get(message.clause, known.answers.get(trim(message.clause)))
 
 
 def _language(text: str) -> Language:
@@ -217,35 +217,55 @@ def _language(text: str) -> Language:
 
 @dataclass(frozen=True)
 class _Message:
-    """A message taken apart: the person's own words as written and in the one form (position by position the same),
-    where they begin and end, the services named, and what is shown with them."""
+    """A message taken apart.
+
+    Attributes:
+        prose: the person's own words as written.
+        plain: the same in the one form, position by position; names of services are blanks.
+        pronoun: `plain` with a pronoun in the place of the services; the same when none is named.
+        start, end: where the words begin and end, without blanks and mentions at either side.
+        stop: where they end with a mention, which may belong to the words about a bug.
+        services: the services named.
+        shown: the script and the evidence shown with the words.
+    """
 
     prose: str
     plain: str
+    pronoun: str
     start: int
     end: int
+    stop: int
     services: tuple[str, ...]
     shown: Args
 
     @classmethod
     def read(cls, text: str, known: Phrases, services: Iterable[str]) -> _Message:
         prose, shown = _separate(text)
-        plain = known.plain(prose)
+        plain = pronoun = known.plain(prose)
         named = []
         for service in sorted(services, key=len, reverse=True):
-            name = rf"(?<![a-z0-9_.-]){re.escape(service.lower())}(?![a-z0-9_.-])"
-            hidden = re.sub(name, SERVICE * len(service), plain)
-            if hidden != plain:
+            name = rf"(?<![a-z0-9_./-]){re.escape(service.lower())}(?![a-z0-9_/-]|\.\w)"
+            blank = re.sub(rf"(?:\b(?:on|for|of|in)\s+)?(?:\bthe\s+)?{name}", lambda match: " " * len(match[0]), plain)
+            if blank != plain:
                 named.append(service)
-                plain = hidden
+                plain = blank
+                pronoun = re.sub(rf"{name}(?: ?(?:service\b|服务))?", lambda match: "它".ljust(len(match[0])), pronoun)
         start, end = 0, len(plain)
         while match := _MENTION.match(plain, start):
             start = match.end()
         while start < end and (match := _MENTION_LAST.search(plain, max(start, end - 80), end)):
             end = match.start()
-        words = plain[start:end]
-        start += len(words) - len(words.lstrip())
-        return cls(prose, plain, start, max(start, start + len(words.strip())), tuple(named), shown)
+        start += len(pronoun[start:end]) - len(pronoun[start:end].lstrip())
+        end, stop = (start + len(pronoun[start:at].strip()) for at in (end, len(pronoun)))
+        return cls(prose, plain, pronoun, start, end, stop, tuple(named), shown)
+
+    @property
+    def clause(self) -> str:
+        return self.plain[self.start : self.end]
+
+    @property
+    def written(self) -> str:
+        return self.prose[self.start : self.end]
 
 
 def _separate(text: str) -> tuple[str, Args]:
@@ -337,20 +357,23 @@ def _repair(message: _Message, known: Phrases) -> tuple[bool, Args] | None:
     for (front, _), asked in ((known.politeness, False), (known.wondering, True)):
         at = message.start
         for _ in range(8):
-            rest = message.plain[at : message.end]
+            rest = message.plain[at : message.stop]
             if match := _first(known.prefixes, rest, whole=False):
-                text = message.prose[at + match.end() : message.end].strip(" \t\n,，:：")
+                text = message.prose[at + match.end() : message.stop].strip(" \t\n,，:：")
                 if text or shown.evidence or shown.reproduction:
                     polite = known.polite.search(message.plain, message.start, at)
                     sure = (not asked or bool(polite)) and not known.retract.search(rest, match.end())
                     return sure, replace(shown, bug=text)
-            match = None if asked or trim(rest) in known.unclear else _first(known.openings, rest, whole=True)
-            if match and (sure_about := _about(match["bug"], shown, known)) is not None:
-                text = message.prose[at + match.start("bug") : at + match.end("bug")].strip()
-                return sure_about, replace(shown, bug=text)
+            if not asked and trim(rest) not in known.unclear and _is_object(rest, known):
+                match = _first(known.openings, rest, whole=True)
+                sure = match is not None and bool(known.buggy.search(match["bug"])) and _is_plain(match["bug"], known)
+                match = match or _first(known.loose, rest, whole=True)
+                if match:
+                    text = message.prose[at + match.start("bug") : at + match.end("bug")].strip()
+                    return sure or bool(shown.evidence or shown.reproduction), replace(shown, bug=text)
             if not rest.endswith("?") and (match := _first(known.reports, rest, whole=False)):
-                begin = at + match.start("bug") if "bug" in match.groupdict() else message.end
-                return False, replace(shown, bug=message.prose[begin : message.end].strip())
+                begin = at + match.start("bug") if "bug" in match.groupdict() else message.stop
+                return False, replace(shown, bug=message.prose[begin : message.stop].strip())
             peeled = front.match(rest)
             if peeled is None:
                 break
@@ -363,14 +386,23 @@ def _first(patterns: Iterable[re.Pattern[str]], text: str, *, whole: bool) -> re
     return next((match for match in matches if match), None)
 
 
-def _about(text: str, shown: Args, known: Phrases) -> bool | None:
-    """Whether the words after "fix" are surely a fault; None when they are no object of a repair at all."""
-    report = re.match(r"[了过完好中]", text)
-    if report or text.endswith("?") or not re.search(r"\w", text) or known.retract.search(text):
-        return None
-    if HIDDEN in text or known.postpone.search(text):
+def _is_object(text: str, known: Phrases) -> bool:
+    """Whether words after "fix" can be its object, and are no question, no report and not taken back."""
+    return not ("?" in text or known.retract.search(text) or re.match(r"\w{1,2}[了过完好中]", text))
+
+
+def _is_plain(text: str, known: Phrases) -> bool:
+    """Whether the words about a fault are nothing but that: no time, no quotation, no second thought, no statement."""
+    # "修 bug 好累" speaks of mending; "修 bug: 好累" would be one.
+    if (
+        HIDDEN in text
+        or "," in text
+        or known.postpone.search(text)
+        or re.match(r"(?:bug|问题|错误|故障) *[\u3400-\u9fff]", text)
+    ):
         return False
-    return bool(known.buggy.search(text) or shown.evidence or shown.reproduction)
+    head = known.relative.split(text, maxsplit=1)[0]
+    return not re.search(r"\b(?:is|was|are|were|has|have|had|will|would|should)\b|[了过]", head)
 
 
 def _candidates(clause: str, known: Phrases) -> tuple[Intent, ...]:
@@ -385,5 +417,10 @@ def _candidates(clause: str, known: Phrases) -> tuple[Intent, ...]:
         return (Intent.repair,)
     if known.blocker.search(clause) or len(clause) > 40:
         return ()
+    # Half of what people say begins with "build" or 打包; the other verbs are rare enough to ask about.
     starts = list(peel(clause, known.wondering))
-    return tuple(Intent(kind) for kind, verb in known.verbs.items() if any(verb.match(text) for text in starts))
+    return tuple(
+        Intent(kind)
+        for kind, verb in known.verbs.items()
+        if kind != "build" and any(verb.match(text) for text in starts)
+    )

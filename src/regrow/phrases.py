@@ -13,13 +13,11 @@ from importlib import resources
 
 HIDDEN = "\ufffc"
 """Stands for quoted words: no pattern covers it."""
-SERVICE = "\ue000"
-"""Stands for a character of a service's name: it may stand between any words."""
 
 Peelers = tuple[re.Pattern[str], re.Pattern[str]]
 
 # Gaps and marks never give back what they took: a message of ten thousand blanks costs no more than one of ten.
-_GAP = rf"[\s,、{SERVICE}]*+"
+_GAP = r"[\s,、]*+"
 _BLANKS = r"[ \t]*+"
 _EDGE = r"(?![a-z0-9_.+/-])"
 _SLOTS = {
@@ -43,7 +41,9 @@ _LOG_LINE = re.compile(
     re.IGNORECASE,
 )
 _FULL_WIDTH = str.maketrans("，。．！？；：’\u3000", ",..!?;:' ")
-_TRIMMED = re.compile(rf"\A[^\w#?+@{HIDDEN}{SERVICE}-]+|[^\w?+{HIDDEN}{SERVICE}]+\Z")
+# Sentence marks and emoji, and the slash of "/restart"; not what begins an item of a list, a heading or a comment.
+_MARKS = r"[\s,.;:!~…、\ufe0f\u200d\U0001f000-\U0001faff]"
+_TRIMMED = re.compile(rf"\A{_MARKS}*+(?:/(?=\w))?|{_MARKS}+\Z")
 
 
 def literal(word: str) -> str:
@@ -82,7 +82,7 @@ class Phrases:
     Attributes:
         patterns: for each intent's name the patterns of which one must cover a whole clause.
         prefixes: what stands before the text of a bug, with a separator.
-        openings: whole messages that hold the text of a bug.
+        openings: whole messages that hold the text of a bug; `loose` ones only perhaps.
         reports: how a fault is told of without asking for a repair.
         unclear: phrases with several meanings, and the names of the intents they may mean.
         answers: bare answers to a question, and whether each is a yes.
@@ -97,6 +97,7 @@ class Phrases:
         barred, branches = self._either("notref"), self._either("branch")
         self._slots = _SLOTS | {
             "kind": "(?:" + "|".join(f"(?P<kind_{kind}>{self._either(kind)})" for kind in kinds) + ")",
+            "fault": rf"(?P<bug>\S(?s:.*)(?:{self._either('bug')}))",
             "anyref": rf"(?P<anyref>(?!(?:{barred}){_EDGE})[a-z0-9][a-z0-9._/+-]{{0,99}}){_EDGE}",
             # A version, a release, a commit, a branch that is known or has the form of one: never just a word, for
             # "deploy failed" and "deploy later" are no requests.
@@ -109,9 +110,9 @@ class Phrases:
             name: [self._compile(pattern, _GAP) for pattern in entry["patterns"]]
             for name, entry in data["intents"].items()
         }
-        self.prefixes, self.openings, self.reports = (
+        self.prefixes, self.openings, self.loose, self.reports = (
             [self._compile(pattern, _BLANKS) for pattern in repair[part]]
-            for part in ("prefixes", "openings", "reports")
+            for part in ("prefixes", "openings", "loose", "reports")
         )
         self.unclear: dict[str, list[str]] = {
             phrase: entry["candidates"] for entry in data["unclear"] for phrase in entry["phrases"]
@@ -123,8 +124,8 @@ class Phrases:
             self._front("before", "ability", "wondering"),
             self._end("after", "ability_after", "wondering_after"),
         )
-        self.polite, self.blocker, self.buggy, self.retract, self.postpone = (
-            re.compile(self._either(name)) for name in ("polite", "blocker", "buggy", "retract", "postpone")
+        self.polite, self.blocker, self.buggy, self.retract, self.postpone, self.relative = (
+            re.compile(self._either(name)) for name in ("polite", "blocker", "buggy", "retract", "postpone", "relative")
         )
         self.verbs = {kind: re.compile(self._either(kind)) for kind in kinds}
 

@@ -31,9 +31,9 @@ _TOKENS = (
     r"|xox[a-z]-[A-Za-z0-9-]{10,}|xapp-\d-[A-Za-z0-9-]{20,}|sk-(?:ant-|proj-|or-|svcacct-)?[A-Za-z0-9_-]{20,}"
     r"|[srp]k_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9+/=]{20,}|(?:AKIA|ASIA)[0-9A-Z]{16}|AIza[0-9A-Za-z_-]{35}"
     r"|ya29\.[0-9A-Za-z_-]{20,}|npm_[A-Za-z0-9]{36}|pypi-[A-Za-z0-9_-]{40,}|hf_[A-Za-z0-9]{30,}|gsk_[A-Za-z0-9]{30,}"
-    r"|SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}|shp(?:at|ss|ca)_[a-fA-F0-9]{32}|do[opr]_v1_[a-f0-9]{40,}"
+    r"|SG\.[A-Za-z0-9_-]{16,64}\.[A-Za-z0-9_-]{16,}|shp(?:at|ss|ca)_[a-fA-F0-9]{32}|do[opr]_v1_[a-f0-9]{40,}"
     r"|AGE-SECRET-KEY-1[0-9A-Z]{40,}|\d{8,10}:AA[A-Za-z0-9_-]{33}"
-    r"|eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
+    r"|eyJ[A-Za-z0-9_-]{8,999}\.eyJ[A-Za-z0-9_-]{8,9999}\.[A-Za-z0-9_-]*"
 )
 # A line without any of these holds nothing that a rule would find; `in` is much faster than a pattern.
 _TRIGGERS = (
@@ -51,9 +51,13 @@ _PROSE = frozenset({
     "basic", "digest", "negotiate", "env", "file", "stdin", "prompt",
 })  # fmt: skip
 
+# Every repetition below has a bound, or cannot begin inside itself: a hostile line costs no more than its length.
 _PEM_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----")
 _PEM_END = re.compile(r"-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----")
-_PEM_LINE = re.compile(r"((?:\S*\s+){0,12}?)(?:[A-Za-z0-9+/=]{40,}\S*|\"?[A-Za-z0-9+/]{1,76}={0,2}(?:\\n)?\"?,?)\s*\Z")
+# A line of a key: long base64, also behind the prefix of a log; or nothing but base64, as the last line may be short.
+_PEM_LINE = re.compile(
+    r"(?:\S+\s+){0,12}?\"?(?:[A-Za-z0-9+/]{40,}\S*|[A-Za-z0-9+/]{2,}={1,2}\S*)\s*\Z|\s*[A-Za-z0-9+/]{1,76}\s*\Z"
+)
 _PEM_HEAD = re.compile(r"\s*(?:(?:Proc-Type|DEK-Info|Version|Comment|Hash): .*)?\s*\Z")
 
 _HEADER = re.compile(
@@ -61,14 +65,16 @@ _HEADER = re.compile(
     r"(?!(?:bearer|basic|token|digest)\b)([^\s\"',;]{4,}(?:,\s?\w+=\"[^\"]*\")*)"
 )
 _SCHEME = re.compile(r"(?i)(\b(?:bearer|basic)\s+)(?=[^\s\"']*\d)([A-Za-z0-9._~+/=-]{16,})")
-_URL = re.compile(r"(\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/@\"'<>?#]*:)([^\s/\"'<>?#]+)(?=@)")
-_URL_TOKEN = re.compile(r"(\b[a-zA-Z][a-zA-Z0-9+.-]*://)([A-Za-z0-9_.~%-]{20,})(?=@)")
+_URL = re.compile(r"(\b[a-zA-Z][a-zA-Z0-9+.-]{0,30}://[^\s:/@\"'<>?#]*:)([^\s/\"'<>?#]+)(?=@)")
+_URL_TOKEN = re.compile(r"(\b[a-zA-Z][a-zA-Z0-9+.-]{0,30}://)([A-Za-z0-9_.~%-]{20,})(?=@)")
 _COOKIE = re.compile(r"(?i)(\b(?:set-)?cookie[\"']?\s*[:=]\s*[\"']?)([^\r\n\"']+)")
-_CRUMB = re.compile(r"(\b[^\s=;,]+=)([^\s;,]+)")
+_CRUMB = re.compile(r"(\b[^\s=;,]{1,99}=)([^\s;,]+)")
 _CRUMB_NAMES = ("path=", "expires=", "max-age=", "domain=", "samesite=")
-_OPTION = re.compile(rf"(?i)(--(?:[\w-]*-)?(?:{_NAME})(?:\s+|=))((?!-)[^\s\"']{{4,}}|\"[^\"]{{4,}}\"|'[^']{{4,}}')")
+_OPTION = re.compile(
+    rf"(?i)(--(?:[\w-]{{0,40}}-)?(?:{_NAME})(?:\s+|=))((?!-)[^\s\"']{{4,}}|\"[^\"]{{4,}}\"|'[^']{{4,}}')"
+)
 _ASSIGNED = re.compile(
-    rf"(?i)(?<![\w])([\w.-]*?(?:{_NAME}))(\\?[\"']?\s{{0,4}}(?::=|=>|[:=])\s{{0,4}})"
+    rf"(?i)(?<![\w])([\w.-]{{0,64}}?(?:{_NAME}))(\\?[\"']?\s{{0,4}}(?::=|=>|[:=])\s{{0,4}})"
     r"(\\?\"(?:[^\"\\]|\\[^\"])*\\?\"|'(?:[^'\\]|\\.)*'|[^\s\"'`,;&<>(){}\[\]]+)"
 )
 _TOKEN = re.compile(rf"(?<![A-Za-z0-9_])(?:{_TOKENS})")
@@ -100,7 +106,9 @@ class Redactor:
         starts = [re.escape(root) for root, _ in self._roots]
         starts += [re.escape(str(home).rstrip("/"))] if home is not None and len(home.parts) > 1 else []
         starts += [r"/home/[^\s/:\"']+", r"/Users/[^\s/:\"']+", "/root"]
-        self._paths = re.compile(rf"(?<![\w./~>-])(?:{'|'.join(starts)})(?![\w.-])(?:/[^\s\"'`:;,()\[\]{{}}<>|*?]*)?")
+        self._paths = re.compile(
+            rf"(?<![\w./~>-])(?:{'|'.join(starts)})(?![\w-]|\.\w)(?:/[^\s\"'`:;,()\[\]{{}}<>|*?]*)?"
+        )
 
     def redact(self, text: str) -> str:
         """The text without secrets; a text without any comes back as it is.
@@ -236,7 +244,7 @@ def _rules(line: str) -> str:
         line = _URL.sub(keep, line)
         line = _URL_TOKEN.sub(keep, line)
     if "authorization" in lower:
-        line = _HEADER.sub(keep, line)
+        line = _HEADER.sub(_header, line)
     if "bearer" in lower or "basic" in lower:
         line = _SCHEME.sub(keep, line)
     if "cookie" in lower:
@@ -245,6 +253,10 @@ def _rules(line: str) -> str:
     if "--" in lower:
         line = _OPTION.sub(_option, line)
     return _ASSIGNED.sub(_assigned, line)
+
+
+def _header(match: re.Match[str]) -> str:
+    return match[0] if match[2].lower().rstrip(".:") in _PROSE else match[1] + REDACTED
 
 
 def _crumb(match: re.Match[str]) -> str:

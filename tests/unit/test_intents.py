@@ -1,0 +1,226 @@
+"""Messages and what they ask for: our own labelled utterances, and texts of no sense at all."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regrow.intents import ROLES, TABLE, Intent, Request, understand, yes_or_no
+
+UTTERANCES = [
+    json.loads(line)
+    for line in (Path(__file__).parents[1] / "data" / "utterances.jsonl").read_text("utf-8").splitlines()
+]
+MEASURED = [row for row in UTTERANCES if row["part"] == "measured"]
+FENCE = "```"
+COMMANDS = [
+    "restart",
+    "重启",
+    "deploy main",
+    "回滚到 r3",
+    "approve 12",
+    "取消任务 12",
+    "修一下这个 bug: 崩溃",
+    "undo",
+    "保留",
+]
+
+
+def effect(request: Request) -> bool:
+    return request.intent is not Intent.none and TABLE[request.intent].effect
+
+
+def arguments(request: Request) -> dict[str, Any]:
+    given: dict[str, Any] = json.loads(json.dumps(request.args.given()))
+    return given
+
+
+def right(row: dict[str, Any], request: Request) -> bool:
+    same = request.intent == row["intent"] and request.language == row["lang"]
+    return same and (row["intent"] == "none" or arguments(request) == row["args"])
+
+
+def test_the_table_has_a_row_for_every_intent_and_a_role_for_every_row() -> None:
+    assert set(TABLE) == set(Intent) - {Intent.none}
+    assert set(ROLES) == {intent.value for intent in TABLE}
+    assert all(row.effect for row in TABLE.values() if row.changes_service or row.confirm)
+
+
+def test_the_utterances_cover_all_intents_and_both_languages() -> None:
+    assert len(UTTERANCES) >= 250
+    assert {row["intent"] for row in MEASURED} == set(Intent)
+    assert {row["intent"] for row in UTTERANCES if row["part"] == "build"} == set(Intent)
+    assert {row["lang"] for row in MEASURED} == {"zh", "en"}
+    assert len({row["text"] for row in UTTERANCES}) == len(UTTERANCES)
+
+
+@pytest.mark.parametrize("part", ["build", "measured"])
+def test_no_utterance_starts_what_it_does_not_ask_for(part: str) -> None:
+    false = [
+        (row["text"], request.intent, arguments(request))
+        for row in UTTERANCES
+        if row["part"] == part and effect(request := understand(row["text"])) and not right(row, request)
+    ]
+    assert false == []
+
+
+def test_recall_on_the_measured_part_has_a_floor() -> None:
+    asked = Counter(row["intent"] for row in MEASURED)
+    found = Counter(row["intent"] for row in MEASURED if right(row, understand(row["text"])))
+    recall = {intent: found[intent] / asked[intent] for intent in asked}
+    assert min(recall.values()) >= 0.75, recall
+    assert sum(found.values()) / len(MEASURED) >= 0.9, recall
+
+
+@pytest.mark.parametrize("row", [row for row in UTTERANCES if row["part"] == "build"], ids=lambda row: row["text"][:30])
+def test_the_utterances_it_was_built_on_are_understood(row: dict[str, Any]) -> None:
+    assert right(row, understand(row["text"])), understand(row["text"])
+
+
+@pytest.mark.parametrize(
+    ("text", "intent", "args"),
+    [
+        ("@bot 重启一下", Intent.restart, {}),
+        ("@bot 编译重启", Intent.deploy, {"target": "latest"}),
+        (
+            "@bot 修一下这个 bug: 定时任务在北京时间7点没触发",
+            Intent.repair,
+            {"bug": "定时任务在北京时间7点没触发"},
+        ),
+    ],
+)
+def test_the_sentences_of_the_seed(text: str, intent: Intent, args: dict[str, Any]) -> None:
+    request = understand(text)
+    assert (request.intent, request.args.given(), request.language, request.doubt) == (intent, args, "zh", ())
+
+
+@pytest.mark.parametrize(
+    ("text", "candidates"),
+    [
+        ("ship it", {"deploy", "approve"}),
+        ("能不能重启一下", {"restart"}),
+        ("restart my laptop", {"restart"}),
+        ("先别重启，部署 main", {"deploy"}),
+        ("修一下", {"repair"}),
+        ("回滚还是重启？", {"rollback", "restart"}),
+    ],
+)
+def test_what_is_likely_but_not_certain_is_asked_back(text: str, candidates: set[str]) -> None:
+    request = understand(text)
+    assert request.intent is Intent.none
+    assert set(request.doubt) == candidates
+
+
+def test_a_single_candidate_keeps_its_arguments() -> None:
+    request = understand("能不能部署 Feature/X-1？")
+    assert (request.doubt, request.args.target) == ((Intent.deploy,), "Feature/X-1")
+
+
+def test_what_is_not_addressed_asks_for_nothing() -> None:
+    request = understand("重启", addressed=False)
+    assert (request.intent, request.doubt) == (Intent.none, ())
+
+
+@pytest.mark.parametrize(
+    "text", ["重启 claw", "claw 重启一下", "restart claw please", "restart the claw service", "把 claw 重启一下"]
+)
+def test_a_service_may_be_named(text: str) -> None:
+    request = understand(text, services=["claw", "relay"])
+    assert (request.intent, request.service) == (Intent.restart, "claw")
+
+
+def test_a_named_service_leaves_the_target_alone() -> None:
+    request = understand("deploy v1.2 on claw", services=["claw"])
+    assert (request.intent, request.service, request.args.target) == (Intent.deploy, "claw", "v1.2")
+
+
+def test_two_services_in_one_sentence_are_asked_about() -> None:
+    request = understand("restart claw relay", services=["claw", "relay"])
+    assert (request.intent, request.doubt) == (Intent.none, (Intent.restart,))
+
+
+def test_a_repair_takes_scripts_and_evidence_out_of_the_words() -> None:
+    script = f"{FENCE}sh\npython -m claw total\n{FENCE}"
+    log = f"{FENCE}log\nrollback now\n{FENCE}"
+    request = understand(f"fix this bug: totals are wrong\n{script}\n> expected 3\n{log}")
+    assert request.intent is Intent.repair
+    assert request.args.bug == "totals are wrong"
+    assert request.args.reproduction == "python -m claw total"
+    assert set(request.args.evidence) == {"expected 3", "rollback now"}
+
+
+def test_a_traceback_without_a_language_is_evidence_not_a_script() -> None:
+    request = understand(f"修一下这个 bug:\n{FENCE}\nTraceback (most recent call last):\nKeyError: 'x'\n{FENCE}")
+    assert request.intent is Intent.repair
+    assert request.args.reproduction == ""
+    assert len(request.args.evidence) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [("是", True), ("Yes!", True), ("不是", False), ("no thanks", False), ("重启", None), ("", None)],
+)
+def test_yes_or_no(text: str, answer: bool | None) -> None:
+    assert yes_or_no(text) is answer
+
+
+@given(st.text(max_size=400))
+def test_any_text_is_survived(text: str) -> None:
+    request = understand(text, services=["claw"])
+    assert request.text == text
+    assert not (request.doubt and request.intent is not Intent.none)
+    yes_or_no(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "fix" + " " * 50_000 + "x",
+        "重启" * 30_000,
+        "@" * 50_000,
+        "`" * 50_001,
+        "> " * 50_000,
+        "修一下 " + "bug " * 20_000,
+    ],
+)
+def test_long_texts_are_survived(text: str) -> None:
+    assert not effect(understand(text)) or text.startswith("修")
+
+
+words = st.one_of(st.sampled_from(COMMANDS), st.text(max_size=60))
+
+
+@given(
+    body=st.lists(words, min_size=1, max_size=4),
+    wrapping=st.sampled_from(["fence", "quote", "zh", "en", "corner", "code", "log"]),
+)
+def test_quoted_and_pasted_text_starts_nothing(body: list[str], wrapping: str) -> None:
+    inner = " ".join(body)
+    for mark in '`~"“”「」\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029':
+        inner = inner.replace(mark, "")
+    text = {
+        "fence": f"{FENCE}\n{inner}\n{FENCE}",
+        "quote": f"> {inner}",
+        "zh": f"“{inner}”",
+        "en": f'"{inner}"',
+        "corner": f"「{inner}」",
+        "code": f"`{inner} `",
+        "log": f"2025-02-21 07:00:00 INFO {inner}",
+    }[wrapping]
+    assert not effect(understand(text))
+
+
+@given(
+    prefix=st.sampled_from(
+        ["别", "不要", "如果", "为什么", "明天", "don't ", "never ", "why did you ", "if you ", "how do i "]
+    ),
+    command=st.sampled_from(COMMANDS),
+)
+def test_a_refused_or_questioned_command_starts_nothing(prefix: str, command: str) -> None:
+    assert not effect(understand(prefix + command))
