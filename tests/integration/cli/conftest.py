@@ -30,7 +30,7 @@ DEADLINE_S = 30.0
 
 @dataclass
 class Scripted:
-    """What the daemon will say. `jobs` maps a number to its snapshots; "gate:NAME" in a script waits for `open(NAME)`."""
+    """What the daemon will say. `jobs` maps a number to its snapshots; a text among them waits for `open(text)`."""
 
     jobs: dict[int, list[dict[str, Any] | str]] = field(default_factory=dict)
     next_job: dict[str, int] = field(default_factory=dict)
