@@ -44,14 +44,20 @@ class Client:
     Args:
         socket_path: where the daemon listens.
         patience_s: seconds to wait for a daemon that went away; 0 means not at all.
-        on_wait: told once, in one sentence, each time such a wait begins.
+        on_wait: called once each time such a wait begins.
+        language: in which the daemon answers a pressed button.
 
     Raises (every method):
         RegrowError: with the daemon's `kind`; "no_daemon" when nobody listens, "no_answer" when it does not answer.
     """
 
     def __init__(
-        self, socket_path: Path, *, patience_s: float = 60.0, on_wait: Callable[[], None] = lambda: None
+        self,
+        socket_path: Path,
+        *,
+        patience_s: float = 60.0,
+        on_wait: Callable[[], None] = lambda: None,
+        language: str = "en",
     ) -> None:
         if len(os.fsencode(socket_path)) > SOCKET_PATH_BYTES:
             raise ConfigError(
@@ -61,6 +67,7 @@ class Client:
         self.socket_path = socket_path
         self._patience_s = patience_s
         self._on_wait = on_wait
+        self._language = language
         self._reached = False
 
     # At a glance
@@ -273,7 +280,7 @@ class Client:
         try:
             self._connect(connection)
             content = None if body is None else json.dumps(body).encode()
-            headers = {} if content is None else {"Content-Type": "application/json"}
+            headers = {"Accept-Language": self._language, "Content-Type": "application/json"}
             connection.request(method, f"{path}?{urlencode(params)}" if params else path, content, headers)
             response = connection.getresponse()
             self._reached = True

@@ -65,7 +65,8 @@ def test_the_code_of_a_job(ended: Job, code: int) -> None:
         (Refused("cannot", kind="a kind of a later version"), 5),
         (RegrowError("cannot", kind="no_daemon"), 69),
         (RegrowError("cannot", kind="bad_request"), 64),
-        (RegrowError("cannot"), 70),
+        (RegrowError("cannot", kind="protocol"), 70),
+        (RegrowError("cannot", kind="service"), 69),
     ],
 )
 def test_the_code_of_an_error(error: RegrowError, code: int) -> None:
