@@ -1,25 +1,26 @@
 """The API's client over the daemon's unix socket.
 
-Not the shapes: those are in `types` and are loaded when first needed, because `regrow status` must answer before a
-person notices, and the models alone cost a third of that.
+Light on purpose, because `regrow status` must answer before a person notices: HTTP is the standard library's (importing
+httpx takes as long as all the rest of the command together), and the shapes of `types` are loaded when first needed.
 """
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-
-import httpx
+from urllib.parse import urlencode
 
 from regrow.errors import ConfigError, NotFound, Refused, RegrowError, StoreError
 
 if TYPE_CHECKING:
     from regrow.api import types
-
 
 Shape = TypeVar("Shape", bound="types.Shape")
 CONNECT_S = 5.0
@@ -30,7 +31,7 @@ STEADY_S = 5.0
 """A connection that held this long ended a wait, also when nothing was said on it."""
 SOCKET_PATH_BYTES = 107
 """The kernel's limit (sun_path)."""
-GONE = "cannot reach the daemon at {path}: it is not running; start it with `regrow up`"
+CHUNK_BYTES = 65536
 PASSING_KINDS = frozenset({"starting", "stopping"})
 """What a daemon answers with 503 while it comes or goes: worth waiting for."""
 
@@ -43,14 +44,20 @@ class Client:
     Args:
         socket_path: where the daemon listens.
         patience_s: seconds to wait for a daemon that went away; 0 means not at all.
-        on_wait: told once, in one sentence, each time such a wait begins.
+        on_wait: called once each time such a wait begins.
+        language: in which the daemon answers a pressed button.
 
     Raises (every method):
         RegrowError: with the daemon's `kind`; "no_daemon" when nobody listens, "no_answer" when it does not answer.
     """
 
     def __init__(
-        self, socket_path: Path, *, patience_s: float = 60.0, on_wait: Callable[[], None] = lambda: None
+        self,
+        socket_path: Path,
+        *,
+        patience_s: float = 60.0,
+        on_wait: Callable[[], None] = lambda: None,
+        language: str = "en",
     ) -> None:
         if len(os.fsencode(socket_path)) > SOCKET_PATH_BYTES:
             raise ConfigError(
@@ -60,29 +67,14 @@ class Client:
         self.socket_path = socket_path
         self._patience_s = patience_s
         self._on_wait = on_wait
+        self._language = language
         self._reached = False
-        self._http = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(socket_path), verify=False),
-            base_url="http://daemon",
-            timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
-            trust_env=False,
-        )
-
-    def close(self) -> None:
-        """Give the connections back."""
-        self._http.close()
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     # At a glance
 
     def document(self, method: str, path: str, *, params: dict[str, Any] | None = None, body: Any = None) -> Any:
         """The JSON a route answers, as it is: also fields this version does not know."""
-        return self._ask(method, path, params=params, body=body).json()
+        return json.loads(self._ask(method, path, params=params, body=body))
 
     def status(self) -> types.Status:
         """Everything at a glance."""
@@ -109,7 +101,7 @@ class Client:
         from regrow.api.types import Accepted, Answer
 
         answer = self._ask("POST", "/v1/requests", body=body.model_dump(mode="json"), again=bool(body.key))
-        return _one(Accepted, answer) if "job" in answer.json() else _one(Answer, answer)
+        return _one(Accepted, answer) if "job" in json.loads(answer) else _one(Answer, answer)
 
     def jobs(self, limit: int = 20, service: str = "") -> list[types.Job]:
         """The last `limit` jobs, newest first."""
@@ -125,7 +117,7 @@ class Client:
 
     def job_log(self, number: int) -> str:
         """The log of a job, redacted."""
-        return self._ask("GET", f"/v1/jobs/{number}/log").text
+        return self._ask("GET", f"/v1/jobs/{number}/log").decode(errors="replace")
 
     def job_events(self, number: int) -> Iterator[types.Job]:
         """The job at once and at each change until it has ended, over restarts of the daemon."""
@@ -160,24 +152,22 @@ class Client:
 
     def logs(self, lines: int = 100, release: str = "", follow: bool = False, service: str = "") -> Iterator[str]:
         """The service's last lines, then, with `follow`, each new one, over restarts of the daemon."""
-        patience = self._patience()
+        # No timeout while following: a quiet log is no fault, and a daemon that dies closes a unix socket.
+        read_s = None if follow else ANSWER_S
+        patience = Patience(self._patience_s, self._on_wait)
         while True:
             params = _only(lines=lines, release=release, service=service, follow=int(follow))
-            # No read timeout while following: a quiet log is no fault, and a daemon that dies closes a unix socket.
-            timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S, read=None if follow else ANSWER_S)
             try:
-                with self._http.stream("GET", "/v1/logs", params=params, timeout=timeout) as response:
-                    self._check(response)
-                    for line in _lines(response.iter_bytes()):
-                        patience.reset()
+                with self._open("GET", "/v1/logs", params, read_s=read_s) as response:
+                    for line in split_lines(_chunks(response)):
                         yield line.decode(errors="replace")
                 if not follow:
                     return
                 lost = self._gone()
-            except httpx.TransportError as error:
-                lost = self._failure(error)
-                if not (self._reached and follow):
-                    raise lost from None
+            except RegrowError as error:
+                if not (follow and self._passes(error, again=True)):
+                    raise
+                lost = error
             patience.wait(lost)
             lines = 0
 
@@ -241,94 +231,116 @@ class Client:
         params: dict[str, Any] | None = None,
         body: Any = None,
         again: bool = False,
-    ) -> httpx.Response:
-        patience = self._patience()
+    ) -> bytes:
+        patience = Patience(self._patience_s, self._on_wait)
         while True:
             try:
-                response = self._http.request(method, path, params=params, json=body)
-                self._check(response)
-                return response
-            except httpx.TransportError as error:
-                failure = self._failure(error)
-                never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-                if not self._reached or not (never_sent or again or method == "GET"):
-                    raise failure from None
+                with self._open(method, path, params or {}, body) as response:
+                    return response.read()
             except RegrowError as error:
-                if error.kind not in PASSING_KINDS:
-                    raise
-                failure = error
-            patience.wait(failure)
-
-    def _watch(self, path: str, params: dict[str, Any], name: str) -> Iterator[str]:
-        """Data of the events called `name`, over as many connections as it takes; "" marks each new connection."""
-        patience = self._patience()
-        while True:
-            opened = False
-            lost = self._gone()
-            try:
-                timeout = httpx.Timeout(QUIET_S, connect=CONNECT_S)
-                with self._http.stream("GET", path, params=params, timeout=timeout) as response:
-                    self._check(response)
-                    opened = True
-                    yield ""
-                    for event, data in server_sent(response.iter_bytes()):
-                        if event == name:
-                            patience.reset()
-                            yield data
-            except httpx.ReadTimeout as error:
-                if opened:
-                    continue
-                lost = self._failure(error)
-            except httpx.TransportError as error:
-                lost = self._failure(error)
-                if not self._reached:
-                    raise lost from None
-            except RegrowError as error:
-                if error.kind not in PASSING_KINDS:
+                if not self._passes(error, again or method == "GET"):
                     raise
                 lost = error
             patience.wait(lost)
 
-    def _check(self, response: httpx.Response) -> None:
-        self._reached = True
-        if response.is_success:
-            return
-        try:
-            body = json.loads(response.read())
-            kind, text = str(body["kind"]), str(body["error"])
-        except (ValueError, KeyError, TypeError):
-            kind = "protocol"
-            text = f"cannot understand the daemon: it answered {response.status_code}; is it of another version?"
-        if kind == "store":
-            raise StoreError(text)
-        if kind == "config":
-            raise ConfigError(text)
-        known: dict[int, type[RegrowError]] = {404: NotFound, 409: Refused}
-        raise known.get(response.status_code, RegrowError)(text, kind=kind)
+    def _watch(self, path: str, params: dict[str, Any], name: str) -> Iterator[str]:
+        """Data of the events called `name`, over as many connections as it takes; "" marks each new connection."""
+        patience = Patience(self._patience_s, self._on_wait)
+        while True:
+            opened = False
+            try:
+                with self._open("GET", path, params, read_s=QUIET_S) as response:
+                    opened = True
+                    yield ""
+                    for event, data in server_sent(_chunks(response)):
+                        if event == name:
+                            patience.reset()
+                            yield data
+                lost = self._gone()
+            except RegrowError as error:
+                if opened and error.kind == "no_answer":
+                    continue
+                if not self._passes(error, again=True):
+                    raise
+                lost = error
+            patience.wait(lost)
 
-    def _failure(self, error: httpx.TransportError) -> RegrowError:
-        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-            if self.socket_path.exists() and not os.access(self.socket_path, os.W_OK):
-                return RegrowError(
-                    f"cannot reach the daemon at {self.socket_path}: this user may not; ask as the user who runs it",
-                    kind="forbidden",
-                )
-            return self._gone()
-        if isinstance(error, httpx.TimeoutException):
-            return RegrowError(
-                f"cannot get an answer from the daemon at {self.socket_path} within {ANSWER_S:.0f} s; "
-                "look at its log, then try again",
-                kind="no_answer",
-            )
-        return RegrowError(
-            "cannot say whether the daemon heard this: it went away meanwhile; look with `regrow jobs`", kind="lost"
-        )
+    def _passes(self, error: RegrowError, again: bool) -> bool:
+        """Whether to wait and try again: `again` says that asking twice does no harm."""
+        if error.kind in PASSING_KINDS:
+            return True
+        return self._reached and (error.kind == "no_daemon" or (again and error.kind == "lost"))
+
+    @contextmanager
+    def _open(
+        self, method: str, path: str, params: dict[str, Any], body: Any = None, read_s: float | None = ANSWER_S
+    ) -> Iterator[http.client.HTTPResponse]:
+        # One connection a request: on a unix socket it costs nothing, and threads need not share.
+        connection = UnixConnection(self.socket_path, read_s)
+        try:
+            self._connect(connection)
+            content = None if body is None else json.dumps(body).encode()
+            headers = {"Accept-Language": self._language, "Content-Type": "application/json"}
+            connection.request(method, f"{path}?{urlencode(params)}" if params else path, content, headers)
+            response = connection.getresponse()
+            self._reached = True
+            _check(response)
+            yield response
+        except TimeoutError:
+            raise self._no_answer() from None
+        except (OSError, http.client.HTTPException):
+            raise RegrowError(
+                "cannot say whether the daemon heard this: it went away meanwhile; look with `regrow jobs`", kind="lost"
+            ) from None
+        finally:
+            connection.close()
+
+    def _connect(self, connection: UnixConnection) -> None:
+        try:
+            connection.connect()
+        except PermissionError:
+            raise RegrowError(
+                f"cannot reach the daemon at {self.socket_path}: this user may not; ask as the user who runs it",
+                kind="forbidden",
+            ) from None
+        except (TimeoutError, BlockingIOError):
+            raise self._no_answer() from None
+        except OSError:
+            raise self._gone() from None
 
     def _gone(self) -> RegrowError:
-        return RegrowError(GONE.format(path=self.socket_path), kind="no_daemon")
+        return RegrowError(
+            f"cannot reach the daemon at {self.socket_path}: it is not running; start it with `regrow up`",
+            kind="no_daemon",
+        )
 
-    def _patience(self) -> Patience:
-        return Patience(self._patience_s, self._on_wait)
+    def _no_answer(self) -> RegrowError:
+        return RegrowError(
+            f"cannot get an answer from the daemon at {self.socket_path} within {ANSWER_S:.0f} s; "
+            "look at its log, then try again",
+            kind="no_answer",
+        )
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket.
+
+    Args:
+        path: the socket.
+        read_s: seconds that a read may take; None waits as long as it takes.
+    """
+
+    def __init__(self, path: Path, read_s: float | None) -> None:
+        super().__init__("daemon")
+        self._path = path
+        self._read_s = read_s
+
+    def connect(self) -> None:
+        """Connect within CONNECT_S seconds."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(CONNECT_S)
+        self.sock.connect(os.fspath(self._path))
+        self.sock.settimeout(self._read_s)
 
 
 class Patience:
@@ -370,7 +382,7 @@ class Patience:
 def server_sent(chunks: Iterable[bytes]) -> Iterator[tuple[str, str]]:
     """Name and data of each server-sent event in a stream of bytes."""
     name, data = "message", list[str]()
-    for raw in _lines(chunks):
+    for raw in split_lines(chunks):
         line = raw.decode(errors="replace")
         if not line:
             if data:
@@ -384,8 +396,8 @@ def server_sent(chunks: Iterable[bytes]) -> Iterator[tuple[str, str]]:
             data.append(value.removeprefix(" "))
 
 
-def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    # Not httpx's iter_lines: it also breaks at U+2028 and its like, which JSON may hold.
+def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines of a stream, without their ends. Only a line feed ends one: JSON may hold U+2028 and its like."""
     rest = b""
     for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
@@ -395,12 +407,34 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-def _one(shape: type[Shape], response: httpx.Response) -> Shape:
-    return shape.model_validate_json(response.content)
+def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    while chunk := response.read1(CHUNK_BYTES):
+        yield chunk
 
 
-def _many(shape: type[Shape], response: httpx.Response) -> list[Shape]:
-    return [shape.model_validate(one) for one in response.json()]
+def _check(response: http.client.HTTPResponse) -> None:
+    if response.status < 400:
+        return
+    try:
+        body = json.loads(response.read())
+        kind, text = str(body["kind"]), str(body["error"])
+    except (ValueError, KeyError, TypeError):
+        kind = "protocol"
+        text = f"cannot understand the daemon: it answered {response.status}; compare its version with this one's"
+    if kind == "store":
+        raise StoreError(text)
+    if kind == "config":
+        raise ConfigError(text)
+    known: dict[int, type[RegrowError]] = {404: NotFound, 409: Refused}
+    raise known.get(response.status, RegrowError)(text, kind=kind)
+
+
+def _one(shape: type[Shape], content: bytes) -> Shape:
+    return shape.model_validate_json(content)
+
+
+def _many(shape: type[Shape], content: bytes) -> list[Shape]:
+    return [shape.model_validate(one) for one in json.loads(content)]
 
 
 def _only(**params: Any) -> dict[str, Any]:

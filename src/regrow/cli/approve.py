@@ -16,14 +16,14 @@ Digest = Annotated[str, typer.Option("--digest", help="Approve only the change w
 
 def approve(number: Number, digest: Digest = "", socket: Socket = None, as_json: AsJson = False) -> int:
     """Approve the change a job waits with. What is approved is bound to the digest of what was shown."""
-    with Session(socket, as_json).client() as client:
-        if not digest:
-            asked = client.job(number).approval
-            if asked is None or asked.state != "open":
-                raise Refused(f"cannot approve job {number}: it asks nothing now; look with `regrow job {number}`")
-            digest = asked.digest
-            if not as_json:
-                terminal.line(asked.summary)
-        answered = client.approve(number, digest)
+    client = Session(socket, as_json).client()
+    if not digest:
+        asked = client.job(number).approval
+        if asked is None or asked.state != "open":
+            raise Refused(f"cannot approve job {number}: it asks nothing now; look with `regrow job {number}`")
+        digest = asked.digest
+        if not as_json:
+            terminal.line(asked.summary)
+    answered = client.approve(number, digest)
     terminal.document(answered.model_dump(mode="json")) if as_json else terminal.line(say("approved", job=number))
     return exits.DONE

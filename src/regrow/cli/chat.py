@@ -16,10 +16,10 @@ Chat = Annotated[str, typer.Option("--chat", metavar="ID", help="Which chat of t
 
 def chat(chat_id: Chat = "main", socket: Socket = None, as_json: AsJson = False) -> int:
     """Talk to Regrow; in a pipe, say each line of standard input and print each answer once."""
-    with Session(socket, as_json).client() as client:
-        talk = Talk(client, chat_id)
-        if as_json or terminal.plain() or not sys.stdin.isatty():
-            from regrow.cli.talk_pipe import run
-        else:
-            from regrow.cli.talk_screen import run
-        return run(talk, as_json)
+    client = Session(socket, as_json).client()
+    talk = Talk(client, chat_id)
+    if as_json or terminal.plain() or not sys.stdin.isatty():
+        from regrow.cli.talk_pipe import run
+    else:
+        from regrow.cli.talk_screen import run
+    return run(talk, as_json)

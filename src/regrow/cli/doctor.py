@@ -8,8 +8,8 @@ from regrow.cli.options import AsJson, Session, Socket
 
 def doctor(socket: Socket = None, as_json: AsJson = False) -> int:
     """Check what Regrow needs; exit 1 when something is wrong, with the way to mend it."""
-    with Session(socket, as_json).client() as client:
-        findings = client.doctor()
+    client = Session(socket, as_json).client()
+    findings = client.doctor()
     if as_json:
         terminal.document([one.model_dump(mode="json") for one in findings])
     else:

@@ -24,14 +24,14 @@ POLL_S = 0.05
 def down(keep_services: Keep = False, socket: Socket = None, as_json: AsJson = False) -> int:
     """Stop the daemon and the services, and wait until nothing is left running."""
     session = Session(socket, as_json)
-    with session.client(patience_s=0) as client:
-        try:
-            left = stop(client, services=not keep_services)
-        except RegrowError as error:
-            # Services outlive their daemon, so without one nobody can say that they are down.
-            if error.kind != "no_daemon" or not keep_services:
-                raise
-            left = []
+    client = session.client(patience_s=0)
+    try:
+        left = stop(client, services=not keep_services)
+    except RegrowError as error:
+        # Services outlive their daemon, so without one nobody can say that they are down.
+        if error.kind != "no_daemon" or not keep_services:
+            raise
+        left = []
     if as_json:
         terminal.document({"stopped": not left, "left": left})
     else:

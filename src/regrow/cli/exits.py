@@ -40,6 +40,7 @@ BY_KIND = {
     "still_running": NO_DAEMON,
     "starting": NO_DAEMON,
     "stopping": NO_DAEMON,
+    "protocol": BUG,
     "store": STORE,
     "forbidden": FORBIDDEN,
     "unauthorized": FORBIDDEN,
@@ -98,4 +99,4 @@ def error_code(error: RegrowError) -> int:
     """The exit code of an expected error."""
     if error.kind in BY_KIND:
         return BY_KIND[error.kind]
-    return REFUSED if isinstance(error, Refused | NotFound) else BUG
+    return REFUSED if isinstance(error, Refused | NotFound) else NO_DAEMON

@@ -41,16 +41,16 @@ def ask(session: Session, intent: str, args: dict[str, str], no_wait: bool = Fal
     body = RequestBody(
         intent=intent, args=given, service=session.service, key=f"cli-{uuid.uuid4()}", language=language()
     )
-    with session.client() as client:
-        accepted = client.request(body)
-        if isinstance(accepted, Answer):
-            terminal.document({"text": accepted.text}) if session.as_json else terminal.line(accepted.text)
-            return exits.DONE
-        if no_wait:
-            return _accepted(session, accepted.job, accepted.joined)
-        if accepted.joined and not session.as_json:
-            terminal.line(say("joined", job=accepted.job))
-        return follow(session, client, accepted.job)
+    client = session.client()
+    accepted = client.request(body)
+    if isinstance(accepted, Answer):
+        terminal.document({"text": accepted.text}) if session.as_json else terminal.line(accepted.text)
+        return exits.DONE
+    if no_wait:
+        return _accepted(session, accepted.job, accepted.joined)
+    if accepted.joined and not session.as_json:
+        terminal.line(say("joined", job=accepted.job))
+    return follow(session, client, accepted.job)
 
 
 def _accepted(session: Session, number: int, joined: bool) -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regrow.api.client import Client
 from regrow.cli import exits, terminal, views
 from regrow.cli.follow import follow
 from regrow.cli.options import AsJson, Number, Session, Socket
+
+if TYPE_CHECKING:
+    from regrow.api.client import Client
 
 Log = Annotated[bool, typer.Option("--log", help="Print the job's log.")]
 Diff = Annotated[bool, typer.Option("--diff", help="Print the change the job made, or asks to have approved.")]
@@ -27,19 +29,19 @@ def job(
 ) -> int:
     """Show one job: its steps, its log or its change."""
     session = Session(socket, as_json)
-    with session.client() as client:
-        if log:
-            terminal.text(client.job_log(number), as_json, "log")
-        elif diff:
-            _diff(client, number, as_json)
-        elif follow_it:
-            return follow(session, client, number)
-        elif as_json:
-            terminal.document(client.document("GET", f"/v1/jobs/{number}"))
-        else:
-            found = client.job(number)
-            views.PlainView().show(found)
-            views.story(found)
+    client = session.client()
+    if log:
+        terminal.text(client.job_log(number), as_json, "log")
+    elif diff:
+        _diff(client, number, as_json)
+    elif follow_it:
+        return follow(session, client, number)
+    elif as_json:
+        terminal.document(client.document("GET", f"/v1/jobs/{number}"))
+    else:
+        found = client.job(number)
+        views.PlainView().show(found)
+        views.story(found)
     return exits.DONE
 
 

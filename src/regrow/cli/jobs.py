@@ -17,8 +17,8 @@ Count = Annotated[int, typer.Option("--number", "-n", min=1, help="How many, new
 def jobs(number: Count = 20, service: Service = "", socket: Socket = None, as_json: AsJson = False) -> int:
     """List jobs, newest first."""
     session = Session(socket, as_json, service)
-    with session.client() as client:
-        found = client.jobs(number, service)
+    client = session.client()
+    found = client.jobs(number, service)
     if as_json:
         terminal.document([one.model_dump(mode="json") for one in found])
         return exits.DONE

@@ -40,14 +40,14 @@ def watch(session: Session, process: subprocess.Popen[bytes]) -> int:
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # all three end it the same way
-    with session.client(patience_s=0) as client:
-        try:
-            _show(Glance(client), process)
-        except KeyboardInterrupt:
-            terminal.write("\n")
-            _stop(client, process)
-            terminal.line(say("stopped"))
-            return exits.DONE
+    client = session.client(patience_s=0)
+    try:
+        _show(Glance(client), process)
+    except KeyboardInterrupt:
+        terminal.write("\n")
+        _stop(client, process)
+        terminal.line(say("stopped"))
+        return exits.DONE
     return daemon_process.exit_status(process.wait(STOP_S))
 
 

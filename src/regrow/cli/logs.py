@@ -24,10 +24,10 @@ def logs(
     as_json: AsJson = False,
 ) -> int:
     """Print the log of the service, without secrets."""
-    with Session(socket, as_json, service).client() as client:
-        for one in client.logs(lines, release, follow, service):
-            if as_json:
-                terminal.document({"line": one})
-            else:
-                terminal.line(one)
+    client = Session(socket, as_json, service).client()
+    for one in client.logs(lines, release, follow, service):
+        if as_json:
+            terminal.document({"line": one})
+        else:
+            terminal.line(one)
     return exits.DONE

@@ -47,4 +47,7 @@ class Session:
         """A client that says once when it waits for a daemon that went away."""
         from regrow.api.client import Client
 
-        return Client(self.path, patience_s=patience_s, on_wait=lambda: terminal.note(words.say("daemon_away")))
+        def away() -> None:
+            terminal.note(words.say("daemon_away"))
+
+        return Client(self.path, patience_s=patience_s, on_wait=away, language=words.language())

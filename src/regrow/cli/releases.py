@@ -13,8 +13,8 @@ COLOURS = {"active": "green", "candidate": "yellow", "standby": "cyan", "fallbac
 
 def releases(service: Service = "", socket: Socket = None, as_json: AsJson = False) -> int:
     """List releases, newest first."""
-    with Session(socket, as_json, service).client() as client:
-        found = client.releases(service)
+    client = Session(socket, as_json, service).client()
+    found = client.releases(service)
     if as_json:
         terminal.document([one.model_dump(mode="json") for one in found])
         return exits.DONE

@@ -27,14 +27,16 @@ class Talk:
         self.client = client
         self.chat = chat
         self.history = client.messages(CHANNEL, chat)
+        self.after = self.history[-1].id if self.history else 0
         self._asking: dict[int, Sequence[Button]] = {}
 
     def events(self) -> Iterator[Message]:
-        """Every message after the history, and every edit; remembers which buttons are on offer."""
-        after = self.history[-1].id if self.history else 0
-        for message in self.client.chat_events(CHANNEL, self.chat, after):
-            self.notice(message)
-            yield message
+        """Every message after the history, and every edit, also of the history; remembers the buttons on offer."""
+        known = {one.id: one.revision for one in self.history}
+        for message in self.client.chat_events(CHANNEL, self.chat, self.after):
+            if message.revision > known.get(message.id, -1):
+                self.notice(message)
+                yield message
 
     def notice(self, message: Message) -> None:
         """Know the buttons of a message, or that it has none any more."""

@@ -81,7 +81,7 @@ class Pipe:
         self._changed_at = now
         if self._as_json:
             terminal.document(message.model_dump(mode="json"))
-        if message.mine:
+        if message.mine or message.id <= self._talk.after:
             return
         self._answered = True
         if message.job is not None and message.job not in self._ended:

@@ -61,13 +61,13 @@ def up(
 
 def answering(session: Session) -> DaemonStatus | None:
     """The daemon, if one answers now."""
-    with session.client(patience_s=0) as client:
-        try:
-            return client.status().daemon
-        except RegrowError as error:
-            if error.kind in ("no_daemon", "starting", "lost"):
-                return None
-            raise
+    client = session.client(patience_s=0)
+    try:
+        return client.status().daemon
+    except RegrowError as error:
+        if error.kind in ("no_daemon", "starting", "lost"):
+            return None
+        raise
 
 
 def wait_ready(session: Session, process: subprocess.Popen[bytes], log: daemon_process.Log) -> DaemonStatus | int:

@@ -30,7 +30,7 @@ DEADLINE_S = 30.0
 
 @dataclass
 class Scripted:
-    """What the daemon will say. `jobs` maps a number to its snapshots; "gate:NAME" in a script waits for `open(NAME)`."""
+    """What the daemon will say. `jobs` maps a number to its snapshots; a text among them waits for `open(text)`."""
 
     jobs: dict[int, list[dict[str, Any] | str]] = field(default_factory=dict)
     next_job: dict[str, int] = field(default_factory=dict)
@@ -303,3 +303,64 @@ def scripted() -> Any:
         wait_for = staticmethod(wait_for)
 
     return Makers
+
+
+FAKE_DAEMON = """
+import json, os, signal, socket, sys
+
+if code := os.environ.get("FAKE_DAEMON_ENDS"):
+    print("cannot read regrow.toml: the last line\\n", file=sys.stderr)
+    sys.exit(int(code))
+
+
+def ended(number, _):
+    print(f"ended by signal {number}", flush=True)
+    sys.exit(7)
+
+
+signal.signal(signal.SIGTERM, ended)
+path = os.environ["REGROW_SOCKET"]
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(path)
+listener.listen()
+daemon = {"version": "9.9", "pid": os.getpid(), "started_at": 1, "ready_ms": 1, "rss_bytes": 1,
+          "console": "http://127.0.0.1:1"}
+status = {"daemon": daemon, "services": [{"name": "claw", "state": "up"}]}
+stopped = False
+while not stopped:
+    connection, _ = listener.accept()
+    head = b""
+    while b"\\r\\n\\r\\n" not in head:
+        head += connection.recv(65536)
+    target = head.split()[1].decode()
+    answer = status if target == "/v1/status" else []
+    if target == "/v1/daemon/stop":
+        length = int(head.lower().split(b"content-length:")[1].split(b"\\r\\n")[0])
+        body = head.split(b"\\r\\n\\r\\n", 1)[1]
+        while len(body) < length:
+            body += connection.recv(65536)
+        print("stop services=" + str(json.loads(body)["services"]), flush=True)
+        stopped = True
+    content = json.dumps(answer).encode()
+    connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(content) + content)
+    connection.close()
+os.unlink(path)
+"""
+
+
+@pytest.fixture
+def fake_daemon(root: Path) -> Iterator[dict[str, str]]:
+    """Variables with which `python -m regrow.daemon` runs a small program that speaks enough of the contract."""
+    (root / "fake").mkdir()
+    (root / "fake/daemon.py").write_text(FAKE_DAEMON)
+    (root / "site").mkdir()
+    (root / "site/sitecustomize.py").write_text(f"import regrow\nregrow.__path__.insert(0, {str(root / 'fake')!r})\n")
+    package = Path(regrow.__file__).parent.parent
+    yield {"PYTHONPATH": f"{root / 'site'}{os.pathsep}{package}"}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            mine = str(root).encode() in (process / "environ").read_bytes()
+            if mine and b"regrow.daemon" in (process / "cmdline").read_bytes():
+                os.kill(int(process.name), 9)
+        except (OSError, ValueError):
+            continue

@@ -114,7 +114,11 @@ def test_ctrl_c_leaves_the_job_running(daemon: Any, command: Any, scripted: Any)
 
 
 def test_following_goes_on_over_a_restart_of_the_daemon(daemon: Any, command: Any, scripted: Any) -> None:
-    daemon.script.jobs[1] = [scripted.job(steps=[("check", "doing", "")]), "drop", scripted.job(status="done", steps=DONE)]
+    daemon.script.jobs[1] = [
+        scripted.job(steps=[("check", "doing", "")]),
+        "drop",
+        scripted.job(status="done", steps=DONE),
+    ]
     daemon.script.drops = 1
     process = command.start("restart")
     assert process.stdout.readline() == "job 1: restart claw\n"
@@ -141,7 +145,7 @@ def test_an_approval_is_explained_where_nobody_can_be_asked(daemon: Any, command
     assert command.run("approve", "1").returncode == 0
     process.communicate(timeout=30)
     assert process.returncode == 0
-    assert daemon.script.calls == ['approve 1 {"digest":"d1"}']
+    assert daemon.script.calls == ['approve 1 {"digest": "d1"}']
     args = {"bug": "the clock is wrong", "reproduction": "false", "agent": "revert"}
     assert daemon.script.requests[0]["args"] == args
 
