@@ -16,6 +16,7 @@ from regrow.sandboxes.base import Sandbox
 from regrow.verification import Conditions, Finding, reproduce
 from regrow.workspaces import Workspaces
 
+_RUN_S = 120.0
 _ABSENT_MODE = "000000"
 # So many commits next to untestable ones are tried one after the other.
 _CANDIDATES = 5
@@ -40,18 +41,26 @@ class RevertAgent:
         self,
         repository: Repository,
         workspaces: Workspaces,
-        conditions: Conditions = Conditions(timeout_s=120.0),
+        conditions: Conditions | None = None,
     ) -> None:
         self._repository = repository
         self._workspaces = workspaces
-        self._conditions = conditions
+        self._conditions = Conditions(timeout_s=_RUN_S) if conditions is None else conditions
 
     async def repair(self, task: Task, sandbox: Sandbox, tell: Callable[[Event], None]) -> Outcome:
         """Find and revert; arguments, result and errors as in `regrow.agents.base`."""
         if not task.reproduction.strip():
             return Outcome(False, "no reproduction is known, so no commit can be tested", "no_reproduction")
         workspace = await self._workspaces.of(task.workspace)
-        search = _Search(self._repository, self._workspaces, workspace.job, task, sandbox, tell, self._conditions)
+        search = _Search(
+            self._repository,
+            self._workspaces,
+            workspace.job,
+            task=task,
+            sandbox=sandbox,
+            tell=tell,
+            conditions=self._conditions,
+        )
         try:
             async with asyncio.timeout(task.timeout_s):
                 return await self._repair(task, workspace.commit, search, tell)
@@ -124,6 +133,7 @@ class _Search:
         repository: Repository,
         workspaces: Workspaces,
         job: int,
+        *,
         task: Task,
         sandbox: Sandbox,
         tell: Callable[[Event], None],
