@@ -201,7 +201,9 @@ def calm(now: float) -> types.Status:
     """One service that runs well."""
     running = types.Running(release="r7", version="1.4.2", commit="abc1234", pid=4711, since=now - 273_720)
     return types.Status(
-        daemon=types.DaemonStatus(version="0.1.0", pid=4700, started_at=now - 300_000, ready_ms=210, rss_bytes=90_000_000),
+        daemon=types.DaemonStatus(
+            version="0.1.0", pid=4700, started_at=now - 300_000, ready_ms=210, rss_bytes=90_000_000
+        ),
         services=[
             types.ServiceStatus(
                 name="claw",
@@ -217,16 +219,25 @@ def calm(now: float) -> types.Status:
 def repair(now: float, zh: bool = False, **more: Any) -> types.Job:
     """A repair that waits for approval."""
     steps = [
-        types.Step(name="agent", title="让 Claude Code 修复" if zh else "Let Claude Code repair it", status="done", seconds=68.2),
+        types.Step(
+            name="agent",
+            title="让 Claude Code 修复" if zh else "Let Claude Code repair it",
+            status="done",
+            seconds=68.2,
+        ),
         types.Step(name="gate", title="检查改动" if zh else "Check the change", status="done", seconds=0.4),
         types.Step(
             name="verify",
             title="验证" if zh else "Verify",
             status="done",
             seconds=21.7,
-            detail="复现测试：之前失败，现在通过；其余 214 项通过" if zh else "the reproduction failed before and passes now; 214 others pass",
+            detail="复现测试：之前失败，现在通过；其余 214 项通过"
+            if zh
+            else "the reproduction failed before and passes now; 214 others pass",
         ),
-        types.Step(name="approve", title="等待批准" if zh else "Wait for approval", status="waiting", started_at=now - 12),
+        types.Step(
+            name="approve", title="等待批准" if zh else "Wait for approval", status="waiting", started_at=now - 12
+        ),
         types.Step(name="build", title="编译" if zh else "Build", estimate_s=(60.0, 90.0)),
         types.Step(name="switch", title="切换" if zh else "Switch over"),
         types.Step(name="bake", title="观察" if zh else "Watch it"),
@@ -489,7 +500,7 @@ async def test_text_never_becomes_markup(visit: Visit, daemon: Daemon) -> None:
     attacks = [
         "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>",
         "```html\n<script>document.title='owned'</script>\n```",
-        "**<b>bold</b>** `<i>code</i>` https://example.invalid/\"onmouseover=alert(1) javascript:alert(1)",
+        '**<b>bold</b>** `<i>code</i>` https://example.invalid/"onmouseover=alert(1) javascript:alert(1)',
         "```diff\n+<svg onload=alert(1)>\n-\u202egnp.exe\n```",
     ]
     for text in attacks:
@@ -567,7 +578,9 @@ async def test_the_strip_follows_the_service(visit: Visit, daemon: Daemon) -> No
     assert "up 3 d 4 h" in await strip.inner_text()
     daemon.jobs[12] = repair(time.time(), status="doing")
     assert daemon.state
-    service = daemon.state.services[0].model_copy(update={"job": 12, "probes": [types.ProbeState(name="chat", ok=False)]})
+    service = daemon.state.services[0].model_copy(
+        update={"job": 12, "probes": [types.ProbeState(name="chat", ok=False)]}
+    )
     daemon.state = daemon.state.model_copy(update={"services": [service]})
     await daemon.say("starting", job=12)
     await strip.get_by_role("link", name="Job #12").wait_for()
@@ -589,7 +602,9 @@ async def test_both_languages(browser: Any, site: str, daemon: Daemon) -> None:
 
 async def test_a_link_from_another_site_still_finds_its_session(browser: Any, site: str, daemon: Daemon) -> None:
     async def elsewhere(_: Request) -> Response:
-        return HTMLResponse(f'<!doctype html><link rel="icon" href="data:,"><a href="{site}/login?token={daemon.token}">go</a>')
+        return HTMLResponse(
+            f'<!doctype html><link rel="icon" href="data:,"><a href="{site}/login?token={daemon.token}">go</a>'
+        )
 
     async with (
         serving(Starlette(routes=[Route("/", elsewhere)])) as other,

@@ -67,7 +67,9 @@ def page(request: Request, template: str, otherwise: Language, *, code: int = 20
             **context,
         )
     )
-    response = HTMLResponse(text, status_code=code, headers={"content-language": language, "vary": "cookie"})
+    response = HTMLResponse(
+        text, status_code=code, headers={"content-language": language, "vary": "cookie, accept-language"}
+    )
     if words.known(request.query_params.get("lang")):
         response.set_cookie(LANGUAGE_COOKIE, language, max_age=_YEAR_S, samesite="strict", httponly=True)
     return response
