@@ -467,11 +467,14 @@ async def test_an_edit_replaces_in_place_and_the_bar_moves(visit: Visit, daemon:
     assert await bar.evaluate("(now, before) => now === before", handle), "a new bar would jump instead of moving"
     stale = daemon.said[1].model_copy(update={"revision": 0, "text": "older"})
     await daemon.push("message", stale.model_dump_json())
+    await daemon.say("a sign that the stale one has arrived before")
+    await visit.page.locator("#m3").wait_for()
+    assert await visit.page.locator("#m1 .text").inner_text() == "building"
     await daemon.say("built", id=1)
     await eventually(visit.page.locator("#m1 .text").inner_text, "built")
     assert await bar.count() == 0
     ids = await visit.page.locator("article").evaluate_all("all => all.map((each) => each.id)")
-    assert ids == ["m1", "m2"]
+    assert ids == ["m1", "m2", "m3"]
 
 
 async def test_a_button_posts_its_action_and_shows_the_answer(visit: Visit, daemon: Daemon) -> None:
@@ -672,6 +675,21 @@ async def test_every_page_fits(
         await visit.page.locator("#m5 pre.diff").wait_for()
         await visit.page.locator("#strip a.job").wait_for()
         await fits(visit, "chat")
+        assert daemon.state
+        ill = {"state": "down", "crashes": 3, "probes": [types.ProbeState(name="health", ok=False)], "queue": [13]}
+        daemon.state = daemon.state.model_copy(
+            update={
+                "services": [daemon.state.services[0].model_copy(update=ill)],
+                "channels": [types.ChannelStatus(name="feishu", healthy=False)],
+                "outbox_waiting": 2,
+            }
+        )
+        await daemon.say("⚠️", job=12)
+        await visit.page.locator("#strip .state.down").wait_for()
+        await daemon.cut()
+        await visit.page.locator("#connection.lost").wait_for()
+        await fits(visit, "lost")
+        daemon.deaf = False
         await visit.page.goto(site + "/jobs/12")
         await visit.page.locator("tr.added").first.wait_for()
         await fits(visit, "job")
