@@ -686,6 +686,7 @@ async def test_every_page_fits(
         )
         await daemon.say("⚠️", job=12)
         await visit.page.locator("#strip .state.down").wait_for()
+        assert await visit.page.locator("#strip [data-since]").count() == 0, "what is down is not up since anything"
         await daemon.cut()
         await visit.page.locator("#connection.lost").wait_for()
         await fits(visit, "lost")
