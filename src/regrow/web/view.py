@@ -40,7 +40,7 @@ def language_of(request: Request, otherwise: Language) -> Language:
     )
 
 
-def page(request: Request, template: str, otherwise: Language, *, status: int = 200, **context: Any) -> HTMLResponse:
+def page(request: Request, template: str, otherwise: Language, *, code: int = 200, **context: Any) -> HTMLResponse:
     """One page in the request's language; a language asked for by ?lang= is remembered in a cookie.
 
     Args:
@@ -67,7 +67,9 @@ def page(request: Request, template: str, otherwise: Language, *, status: int = 
             **context,
         )
     )
-    response = HTMLResponse(text, status_code=status, headers={"content-language": language, "vary": "cookie"})
+    response = HTMLResponse(
+        text, status_code=code, headers={"content-language": language, "vary": "cookie, accept-language"}
+    )
     if words.known(request.query_params.get("lang")):
         response.set_cookie(LANGUAGE_COOKIE, language, max_age=_YEAR_S, samesite="strict", httponly=True)
     return response
@@ -76,7 +78,7 @@ def page(request: Request, template: str, otherwise: Language, *, status: int = 
 def refusal(
     request: Request,
     otherwise: Language,
-    status: int,
+    code: int,
     title: str,
     text: str,
     *,
@@ -92,7 +94,7 @@ def refusal(
         fields: fill the text.
     """
     context = {"title_key": title, "text_key": text, "hint": hint, "link": link, "fields": fields}
-    return page(request, "refusal.html", otherwise, status=status, **context)
+    return page(request, "refusal.html", otherwise, code=code, **context)
 
 
 def _iso(at: float) -> str:

@@ -30,7 +30,9 @@ def say(language: Language, key: str, **fields: object) -> str:
 
 
 def duration(language: Language, seconds: float) -> str:
-    """A duration in seconds as people say it: its two largest units, nothing below a second."""
+    """A duration in seconds as people say it: its two largest units, and tenths only below one second."""
+    if 0 < seconds < 0.95:
+        return say(language, "seconds", n=f"{max(seconds, 0.1):.1f}")
     left = max(0, round(seconds))
     counts = []
     for key, unit in (("days", 86400), ("hours", 3600), ("minutes", 60), ("seconds", 1)):
