@@ -81,8 +81,8 @@ def _headlines(job: types.Job, agent: str) -> list[str]:
                 lines.append(say(language, "live.repair_building"))
     build = begun.get("build")
     if job.kind in {"build", "deploy"} and job.status != "todo":
-        estimate = build.estimate_s if build else None
-        if estimate and build and build.status == "doing":
+        estimate = result.get("build_estimate") or (build.estimate_s if build else None)
+        if estimate:
             low, high = round(estimate[0]), max(round(estimate[1]), round(estimate[0]) + 1)
             lines.append(say(language, "live.build_estimate", low=low, high=high))
         else:
