@@ -43,6 +43,7 @@ from regrow.jobs.steps import STEPS
 from regrow.outbox import Outbox
 from regrow.permissions import LOCAL, Permissions
 from regrow.places import Places
+from regrow.process import process_age_s
 from regrow.redact import Redactor
 from regrow.releases import Releases
 from regrow.requests import Asked, Requests
@@ -71,13 +72,11 @@ class Daemon:
     Args:
         configs: one a service.
         places: where its state and sockets are.
-        began: `time.monotonic()` of the process's start, for the time it took to be ready.
     """
 
-    def __init__(self, configs: Sequence[Config], places: Places, began: float | None = None) -> None:
+    def __init__(self, configs: Sequence[Config], places: Places) -> None:
         self.configs = configs
         self.places = places
-        self._began = time.monotonic() if began is None else began
         self._started_at = time.time()
         self._stop = asyncio.Event()
         self._stop_services = False
@@ -203,7 +202,7 @@ class Daemon:
             await self._serve(app, bound, stack)
         for care in self.cares.values():
             await self._bring_up(care)
-        views.ready_ms = (time.monotonic() - self._began) * 1000
+        views.ready_ms = process_age_s() * 1000
         _tell_systemd("READY=1")
         log.info("ready", action="ready", version=__version__, ready_ms=round(views.ready_ms))
 
@@ -391,8 +390,8 @@ def _set_up_logging() -> None:
     )
 
 
-async def _run(configs: Sequence[Config], places: Places, began: float) -> None:
-    daemon = Daemon(configs, places, began)
+async def _run(configs: Sequence[Config], places: Places) -> None:
+    daemon = Daemon(configs, places)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, daemon.stop)
@@ -405,14 +404,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 after a clean stop, 78 for the configuration, 5 when refused (a second daemon), 75 for the store.
     """
-    began = time.monotonic()
     parser = argparse.ArgumentParser(prog="regrow.daemon")
     parser.add_argument("--config", action="append", type=Path, required=True)
     options = parser.parse_args(argv)
     _set_up_logging()
     places = Places.of()
     try:
-        asyncio.run(_run([load(path) for path in options.config], places, began))
+        asyncio.run(_run([load(path) for path in options.config], places))
     except RegrowError as error:
         sys.stderr.write(f"{error}\n")
         if isinstance(error, StoreError):
