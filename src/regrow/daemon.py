@@ -31,7 +31,7 @@ from regrow.config import Config, DaemonSection, load
 from regrow.conversations import Conversations
 from regrow.errors import ConfigError, Refused, RegrowError, StoreError
 from regrow.events import Events
-from regrow.gate import Gate, Limits
+from regrow.gate import DENIED, Gate, Limits
 from regrow.git import Repository
 from regrow.inbox import Inbox
 from regrow.incidents import Incidents
@@ -213,6 +213,11 @@ class Daemon:
         workspaces = Workspaces(directory / "workspaces", repository)
         known = [Secret(token), *(resolve(reference) for reference in config.service.secrets.values())]
         repair = config.repair
+        redactor = Redactor(
+            [*known],
+            home=Path.home(),
+            roots={"<workspace>": directory / "workspaces", "<releases>": directory / "releases", "<state>": directory},
+        )
         settings: dict[str, dict[str, object]] = {
             "revert": {"repository": repository, "workspaces": workspaces},
             "command": {"command": config.expand(repair.command)},
@@ -228,16 +233,8 @@ class Daemon:
             snapshots=Snapshots(self.store, directory / "snapshots", config.service.name),
             sandbox=make_sandbox(config.sandbox.driver),
             agents=lambda name: make_agent(name or repair.agent, settings.get(name or repair.agent)),
-            gate=Gate(repair.allowed, repair.denied, limits),
-            redactor=Redactor(
-                known,
-                home=Path.home(),
-                roots={
-                    "<workspace>": directory / "workspaces",
-                    "<releases>": directory / "releases",
-                    "<state>": directory,
-                },
-            ),
+            gate=Gate(repair.allowed, (*DENIED, *repair.denied), limits, [_holds_no_secret(redactor)]),
+            redactor=redactor,
         )
 
     async def _let_go(self, care: Care) -> None:
@@ -347,6 +344,15 @@ class _Pages:
 
     async def messages(self, channel: str, chat: str, /) -> list[types.Message]:
         return await self._hosted[channel].after(chat, 0)
+
+
+def _holds_no_secret(redactor: Redactor) -> Callable[[str, str], tuple[str, str] | None]:
+    """The gate's check that no secret gets into a commit (F38)."""
+
+    def check(_path: str, text: str) -> tuple[str, str] | None:
+        return ("secret", "it holds what looks like a secret") if redactor.redact(text) != text else None
+
+    return check
 
 
 def _daemon_section(configs: Sequence[Config]) -> DaemonSection:
