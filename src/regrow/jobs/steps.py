@@ -50,6 +50,9 @@ async def check(work: Work) -> Outcome:
         release = await care.releases.get(job.args["release"])
         return Done(facts | {"release": release.id, "version": release.version, "commit": release.commit})
     commit = job.args["commit"]
+    checkout = care.config.repository
+    if job.kind != "repair" and (checkout / ".git").exists() and await care.repository.is_dirty(checkout):
+        facts["uncommitted"] = True  # only commits are ever built; whoever forgot to commit should hear of it
     version = await care.repository.short(commit)
     subject = await care.repository.subject(commit)
     return Done(facts | {"commit": commit, "base": commit, "version": version, "subject": subject})
