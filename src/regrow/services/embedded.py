@@ -28,16 +28,17 @@ _MARGIN_S = 10.0
 _PAUSE_S = 0.02
 
 
-def own_cgroup_refusal(own: str, service: str) -> str | None:
+def own_cgroup_refusal(own: str, service: str, name: str) -> str | None:
     """Say why a daemon may not care for a service in whose control group it lives (F1).
 
     Args:
         own: text of the daemon's /proc/self/cgroup.
         service: text of the service's /proc/PID/cgroup.
+        name: of the service.
 
     Returns:
-        The reason, or None. Only the unified hierarchy (the line "0::") and systemd's own count, and only a group that
-        is the service's (a *.service or *.scope): in a login session or a container everything shares one.
+        The reason, or None. Only a group made for the service counts (claw.service, claw@2.service, regrow-claw.service
+        for the service claw): in a login session, a container or the daemon's own unit everything shares one group.
     """
 
     def group(text: str) -> str:
@@ -49,10 +50,10 @@ def own_cgroup_refusal(own: str, service: str) -> str | None:
         return "/"
 
     mine, theirs = group(own), group(service)
-    leaf = theirs.rpartition("/")[2]
-    made_for_it = leaf.endswith(".service") and not leaf.startswith("user@")
+    unit = theirs.rpartition("/")[2].removesuffix(".service")
+    made_for_it = theirs.endswith(".service") and unit.partition("@")[0] in (name, f"regrow-{name}")
     if made_for_it and (mine == theirs or mine.startswith(theirs + "/")):
-        return f"cannot care for a service from inside its own control group {theirs}: start regrow outside of it"
+        return f"cannot care for {name} from inside its own control group {theirs}: start regrow outside of it"
     return None
 
 
@@ -90,14 +91,24 @@ class EmbeddedService:
             if self._closed:
                 raise ServiceError("cannot use the service: the driver is closed; open it again", kind="closed")
             if self._writer is None:
-                await self._connect_or_start()
-                await self.escrow()
+                try:
+                    await self._connect_or_start()
+                    await self.escrow()
+                except BaseException:
+                    self._hang_up()  # refused: nothing may be asked over it
+                    raise
         if self._watch_task is None:
             self._watch_task = asyncio.create_task(self._watch(), name=f"watch {self.name}")
+
+    def _hang_up(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
     async def _connect_or_start(self) -> None:
         deadline = time.monotonic() + _START_S
         said = ""
+        await asyncio.to_thread(self._check_cgroup, "self")  # what we start is born into our own group
         while True:
             try:
                 await self._connect()
@@ -156,16 +167,14 @@ class EmbeddedService:
         self._writer = writer
         self._gone.clear()
         self._reader_task = asyncio.create_task(self._read(reader, writer), name=f"supervisor of {self.name}")
-        status = await self._ask("status")
-        active = status["active"]
+        active = (await self._ask("status"))["active"]
         if active and active["pid"]:
-            await asyncio.to_thread(self._check_cgroup, active["pid"])
+            await asyncio.to_thread(self._check_cgroup, str(active["pid"]))
 
-    def _check_cgroup(self, pid: int) -> None:
+    def _check_cgroup(self, pid: str) -> None:
         with contextlib.suppress(OSError):
             own, theirs = Path("/proc/self/cgroup").read_text(), Path(f"/proc/{pid}/cgroup").read_text()
-            if refusal := own_cgroup_refusal(own, theirs):
-                self._closed = True
+            if refusal := own_cgroup_refusal(own, theirs, self.name):
                 raise ServiceError(refusal, kind="own_cgroup")
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
