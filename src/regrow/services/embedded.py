@@ -122,9 +122,10 @@ class EmbeddedService:
                 )
             said = await asyncio.to_thread(self._spawn)
             if said != "ok":
-                if "another supervisor" not in said:
-                    raise ServiceError(f"{said or 'cannot start the supervisor'}", kind="supervisor")
-                await asyncio.sleep(_PAUSE_S)  # it holds the lock and does not listen yet, or is about to end
+                if said and "another supervisor" not in said:
+                    raise ServiceError(said, kind="supervisor")
+                said = said or "it ended while it started"
+                await asyncio.sleep(_PAUSE_S)  # killed as it started; or the other one does not listen yet
 
     def _spawn(self) -> str:
         """Start the supervisor as nobody's child; return "ok" or its own words."""
