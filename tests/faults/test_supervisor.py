@@ -481,6 +481,32 @@ async def test_f43_a_port_that_stays_busy_is_waited_for(system):
     assert (await asyncio.wait_for(starting, 20)).state == "active"
 
 
+async def test_f43_killed_while_it_waits_for_the_port(system):
+    """The start was answered and no process is there yet: the next supervisor must know of it."""
+    with socket.create_server(("127.0.0.1", system.port)):
+        release = system.release("1", bind_timeout_s=20.0)
+        starting = asyncio.create_task(system.service.start(release, "active", "a"))
+        await wait_event(system.service, 0, "starting")
+        assert (await system.service.status()).active.pid is None
+        assert "a" in system.record()["instances"]
+        await kill_supervisor(system)
+    assert (await asyncio.wait_for(starting, 30)).state == "active"
+    assert len(copies(system.root)) == 1
+
+
+async def test_a_start_that_the_next_supervisor_knows_nothing_of_is_asked_again(system):
+    with socket.create_server(("127.0.0.1", system.port)):
+        starting = asyncio.create_task(system.service.start(system.release("1"), "active", "a"))
+        await wait_event(system.service, 0, "starting")
+        record = system.record()
+        record |= {"instances": {}, "active": None, "desired": "stopped"}
+        (system.directory / "supervisor.json").write_text(json.dumps(record))
+        await kill_supervisor(system)
+        await wait_event(system.service, 2, "starting")
+    assert (await asyncio.wait_for(starting, 30)).state == "active"
+    assert len(copies(system.root)) == 1
+
+
 async def test_sigterm_stops_the_service_and_the_next_supervisor_starts_it(system):
     await system.service.start(system.release("1"), "active", "a")
     status = await system.service.status()

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -273,14 +273,18 @@ class EmbeddedService:
     async def start(
         self, spec: ReleaseSpec, role: Literal["active", "candidate"], token: str, *, force: bool = False
     ) -> Instance:
-        answer = await self._request("start", release=spec.to_json(), role=role, token=token, force=force)
+
+        async def again() -> Json:
+            return await self._request("start", release=spec.to_json(), role=role, token=token, force=force)
+
+        answer = await again()
         with contextlib.suppress(OSError):
             await self.escrow()
         instance = Instance.from_json(answer["instance"])
         if instance.state != "starting":
             return instance
         deadline = spec.start_timeout_s + spec.bind_timeout_s + _MARGIN_S
-        event = await self._wait(answer["seq"], token, {"proved", "candidate_failed"}, deadline)
+        event = await self._outcome(token, answer["seq"], deadline, again)
         if event.event == "candidate_failed":
             raise CandidateFailed(event.data["cause"], log_tail=event.data.get("log_tail", ""))
         status = await self.status()
@@ -288,6 +292,34 @@ class EmbeddedService:
         if found is None:
             raise CandidateFailed("it ended just after its proof")
         return found
+
+    async def _outcome(
+        self, token: str, after: int, seconds: float, again: Callable[[], Awaitable[Json]]
+    ) -> ServiceEvent:
+        """How a start ends. A supervisor that came anew and does not know of the start is asked again, once it has
+        told everything up to now: the token makes sure that there is never a second copy."""
+        lost_at: int | None = None
+        try:
+            async with asyncio.timeout(seconds), contextlib.aclosing(self.events(after)) as events:
+                async for event in events:
+                    if event.event in ("proved", "candidate_failed") and event.data["token"] == token:
+                        return event
+                    if event.event == "supervisor_started":
+                        status = await self.status()
+                        known = {i.token for i in (status.active, status.standby, status.candidate) if i}
+                        lost_at = None if token in known else status.seq
+                    if lost_at is not None and event.seq >= lost_at:
+                        lost_at = None
+                        await again()
+        except TimeoutError:
+            pass
+        raise self._unseen("the end of the start", seconds)
+
+    def _unseen(self, what: str, seconds: float) -> ServiceError:
+        if self._closed:
+            return ServiceError(f"cannot wait for {self.name}: the driver was closed", kind="closed")
+        text = f"cannot see {what} of {self.name} within {seconds:g} s; look at `regrow status`"
+        return ServiceError(text, kind="timeout")
 
     async def switch(self, token: str, bake_s: float, confirm_within_s: float) -> None:
         before = await self.status()
@@ -334,8 +366,7 @@ class EmbeddedService:
                             return event
         except TimeoutError:
             pass
-        text = f"cannot see the end of it: no {' or '.join(sorted(names))} of {self.name} within {seconds:g} s"
-        raise ServiceError(text, kind="timeout")
+        raise self._unseen(" or ".join(sorted(names)), seconds)
 
     async def events(self, after: int) -> AsyncGenerator[ServiceEvent, None]:
         while not self._closed:
@@ -346,6 +377,8 @@ class EmbeddedService:
                 writer.write(json.dumps({"id": 0, "verb": "subscribe", "after": after}).encode() + b"\n")
                 while line := await reader.readline():
                     message = json.loads(line)
+                    if not message.get("ok", True):
+                        raise ServiceError(message["error"], kind=message["kind"])
                     if "event" in message and message["event"]["seq"] > after:
                         after = message["event"]["seq"]
                         yield ServiceEvent.from_json(message["event"])

@@ -85,7 +85,7 @@ class Supervisor:
         """Go on from the record: adopt what lives, judge what died, start what should run. Never a second copy."""
         record = self.record
         same_boot = record["boot"] in ("", boot_id())
-        dead = []
+        dead, unborn = [], []
         living: list[Process] = []
         if not same_boot:
             record["crashes"] = []
@@ -95,6 +95,8 @@ class Supervisor:
             self.instances[token] = instance
             if same_boot and instance.adopt() and instance.process is not None:
                 living.append(instance.process)
+            elif same_boot and instance.state == "starting" and instance.pid is None:
+                unborn.append(instance)  # it waited for its address and never had a process: it may start now
             elif instance.state != "held" or not same_boot:
                 dead.append(instance)
         lost = self.sockets.take_back(record["sockets"], escrow, living)
@@ -105,6 +107,8 @@ class Supervisor:
         self.keep_promises()
         for instance in dead:
             instance.lost(cause)
+        for instance in unborn:
+            instance.launch(instance.paused)
         for instance in list(self.instances.values()):
             self._go_on(instance)
         trial = self._trial_instance()
@@ -215,6 +219,8 @@ class Supervisor:
         else:
             paused = role == "candidate" and release["handover"] == "socket" and release["standby"] == "paused"
             instance.launch(paused)
+            if instance.pid is None:  # it waits for its address: a promise of a start must outlive us as well
+                self.save(must=False)
         return {"instance": instance.describe(), "seq": seq, "adopted": False}
 
     def _whats_there(self) -> str:
