@@ -11,6 +11,7 @@ from typing import Any
 from regrow import files
 from regrow.agents.base import Event, Span, Task
 from regrow.availability import Availability, Seen
+from regrow.catalogue import say
 from regrow.errors import CandidateFailed, ProcessTimeout, RegrowError, ServiceError
 from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
 from regrow.jobs.ledger import WAITING_FOR_TURN
@@ -355,7 +356,7 @@ async def approve(work: Work) -> Outcome:
             within_s=care.config.repair.approve_within,
         )
     if question.state == "open":
-        return Wait(("approval", {}), (("job", job.id),))
+        return Wait(("approval", {}), (("approval", job.id),))
     if question.state == "approved" and question.digest == facts["digest"]:
         return Done({"approved_by": question.decided_by})
     if question.state == "rejected":
@@ -424,7 +425,8 @@ async def turn(work: Work) -> Outcome:
     """One job changes a service at a time; the others wait in order."""
     holder = await work.ledger.take_turn(work.care.name, work.job.id)
     if holder != work.job.id:
-        return Wait((WAITING_FOR_TURN, {"job": holder}), (("turn", work.care.name), ("job", holder)))
+        work.tell(detail=say(work.job.language, "live.waiting_turn", job=holder))
+        return Wait((WAITING_FOR_TURN, {"job": holder}), (("turn", work.care.name),))
     return Done()
 
 
