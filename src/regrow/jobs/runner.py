@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -38,6 +39,7 @@ _QUEUE_POLL_S = 0.25
 _LISTENER_POLL_S = 30.0
 _RECOVERIES = 1000
 _UNDO_DEADLINE_S = 120.0
+_DESTROY_S = 0.5
 
 
 class JSONSerializer(DBOSSerializer):
@@ -167,7 +169,10 @@ class Runner:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.to_thread(DBOS.destroy, workflow_completion_timeout_sec=0)
+        # It tells its threads to end and then waits 10 s for one that may sleep for 30; nothing hangs on that one.
+        ending = threading.Thread(target=DBOS.destroy, kwargs={"workflow_completion_timeout_sec": 0}, daemon=True)
+        ending.start()
+        await asyncio.to_thread(ending.join, _DESTROY_S)
 
     # One step
 
