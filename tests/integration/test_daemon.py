@@ -371,6 +371,27 @@ async def test_a_restart_in_the_queue_restarts_what_serves_at_its_turn(make_worl
     assert f"- 当前版本: {world.short(newest)}" in texts[2]
 
 
+async def test_a_repair_does_not_bring_back_what_was_overtaken(shared: World) -> None:
+    await buggy(shared)
+    number = await shared.asked(f"修一下这个 bug: 答案不对\n{REPRODUCE}")
+    await shared.step(number, "approve", "waiting")
+    newer = await deployed(shared, change(shared, **{"src/answer.txt": "bad too\n"}))
+    await shared.press(number, "approve")
+    _, text = await live_and_result(shared, number)
+    assert await shared.version() == newer, "the repair deployed an older version with a fix"
+    assert f"原因: 期间已上线 {newer}" in text
+
+
+async def test_a_repair_is_deployed_over_what_was_rolled_back_meanwhile(shared: World) -> None:
+    await buggy(shared)
+    number = await shared.asked(f"修一下这个 bug: 答案不对\n{REPRODUCE}")
+    await shared.step(number, "approve", "waiting")
+    await shared.say("rollback")
+    await shared.press(number, "approve")
+    assert (await live_and_result(shared, number))[1].startswith("✅ Bug 已修复并部署！")
+    assert await shared.version() == (await shared.job(number)).result["version"]
+
+
 async def test_the_checkout_of_a_person_is_never_touched(shared: World) -> None:
     made = change(shared)
     (shared.checkout.path / "src" / "answer.txt").write_text("work in progress\n")

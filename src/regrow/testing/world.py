@@ -21,7 +21,7 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import regrow
 from regrow.api.client import Client
@@ -35,6 +35,7 @@ from regrow.testing.service_system import Traffic
 
 NAME = "tiny"
 DEADLINE_S = 60.0
+T = TypeVar("T")
 _LOOK_S = 0.02
 _PACE_S = 0.005
 _NOT_YET = frozenset({"no_daemon", "lost", "no_answer", "starting", "stopping"})
@@ -88,7 +89,7 @@ class World:
         self.process: subprocess.Popen[bytes] | None = None
         self.log = root / "daemon.log"
         self._chats = 0
-        files = {
+        files: dict[str, str | bytes | None] = {
             "serve.py": _SERVE,
             "tiny_service.py": Path(tiny_service.__file__).read_bytes(),
             "build.sh": _BUILD,
@@ -365,7 +366,7 @@ class World:
 
     async def version(self) -> str:
         """The version that answers now, as the service itself says."""
-        return (await self._ask())["version"]
+        return str((await self._ask())["version"])
 
     async def pid(self) -> int:
         """The process that answers now."""
@@ -407,7 +408,7 @@ class World:
                 over.set()
 
 
-async def eventually(look: Callable[[], Awaitable[Any]], what: str, seconds: float = DEADLINE_S) -> Any:
+async def eventually(look: Callable[[], Awaitable[T | None]], what: str, seconds: float = DEADLINE_S) -> T:
     """Look again and again until there is something true to see, and return it.
 
     A daemon that is away counts as "not yet".
