@@ -29,13 +29,14 @@ from regrow.jobs.estimates import Estimates
 from regrow.jobs.ledger import Ledger, Record
 from regrow.jobs.plans import SWITCHED
 from regrow.jobs.work import Progress, Work
+from regrow.pool import in_thread
 from regrow.store import Store
 
 log = structlog.get_logger("jobs")
 
 APPLICATION_VERSION = "1"
 _QUEUE_POLL_S = 0.25
-_LISTENER_POLL_S = 30.0
+_LISTENER_POLL_S = 0.25  # looks at memory only while nothing is received; a stop waits for one round of it
 _RECOVERIES = 1000
 _UNDO_DEADLINE_S = 120.0
 
@@ -167,7 +168,7 @@ class Runner:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.to_thread(DBOS.destroy, workflow_completion_timeout_sec=0)
+        await in_thread(DBOS.destroy, workflow_completion_timeout_sec=0)
 
     # One step
 
