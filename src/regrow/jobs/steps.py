@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from regrow.verification import Conditions, verify
 _SPARE_BYTES = 64 * 1024**2
 _BAKE_LOOK_S = 1.0
 _LAST_LOOK_S = 0.5
+# A reproduction made from a probe is a program of this interpreter.
+INTERPRETER = (Path(sys.prefix), Path(sys.base_prefix))
 AUTHOR = ("Regrow", "regrow@localhost")
 _COUNTED = re.compile(r"^\s*\[\s*(\d+)\s*/\s*(\d+)\s*\]\s*(.*)")
 
@@ -234,7 +237,7 @@ async def agent(work: Work) -> Outcome:
         allowed=config.repair.allowed,
         reproduction=job.args.get("reproduction", ""),
         spans=await _spans(work),
-        readable=config.readable(),
+        readable=(*config.readable(), *INTERPRETER),
         env=tuple(config.test.env.items()),
         timeout_s=config.repair.timeout,
     )
@@ -309,7 +312,7 @@ async def check_fix(work: Work) -> Outcome:
         test_command=config.expand(config.test.command) if config.test.command else (),
         reproduction=work.job.args.get("reproduction", ""),
         conditions=Conditions(
-            readable=config.readable(),
+            readable=(*config.readable(), *INTERPRETER),
             env=config.test.env,
             timeout_s=config.test.timeout,
             memory_bytes=config.sandbox.memory,
