@@ -50,6 +50,9 @@ async def check(work: Work) -> Outcome:
         release = await care.releases.get(job.args["release"])
         return Done(facts | {"release": release.id, "version": release.version, "commit": release.commit})
     commit = job.args["commit"]
+    checkout = care.config.repository
+    if job.kind != "repair" and (checkout / ".git").exists() and await care.repository.is_dirty(checkout):
+        facts["uncommitted"] = True  # only commits are ever built; whoever forgot to commit should hear of it
     version = await care.repository.short(commit)
     subject = await care.repository.subject(commit)
     return Done(facts | {"commit": commit, "base": commit, "version": version, "subject": subject})
@@ -562,12 +565,19 @@ async def tidy(work: Work) -> Outcome:
         gone = await care.releases.prune(keep.releases, running | fallbacks | {work.facts.get("release", "")})
         await care.snapshots.prune(keep.snapshots)
         await care.workspaces.discard(work.job.id)
+        await in_thread(_prune_logs, work.log_file.parent, keep.job_logs)
     except (RegrowError, OSError) as error:
         work.log(f"tidy: {error}")  # what could not be deleted is deleted another day
         return Done()
     if gone:
         work.log(f"tidy: deleted {', '.join(gone)}")
     return Done()
+
+
+def _prune_logs(directory: Path, keep: int) -> None:
+    numbered = sorted((p for p in directory.glob("*.log") if p.stem.isdigit()), key=lambda p: int(p.stem), reverse=True)
+    for path in numbered[keep:]:
+        path.unlink(missing_ok=True)
 
 
 STEPS: dict[str, Step] = {
