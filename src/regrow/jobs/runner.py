@@ -35,7 +35,8 @@ log = structlog.get_logger("jobs")
 
 APPLICATION_VERSION = "1"
 _QUEUE_POLL_S = 0.25
-_LISTENER_POLL_S = 30.0
+# Nothing of ours listens to the engine's notifications, but its shutdown waits for a sleep of this length to end.
+_LISTENER_POLL_S = 0.25
 _RECOVERIES = 1000
 _UNDO_DEADLINE_S = 120.0
 
