@@ -117,7 +117,7 @@ def _steps(job: types.Job) -> list[str]:
             continue
         seconds = step.seconds if step.seconds is not None else None
         took = f" {seconds_text(seconds)}" if seconds is not None and seconds >= _WORTH_SECONDS else ""
-        detail = f" · {step.detail}" if step.detail and step.status == "doing" else ""
+        detail = f" · {step.detail}" if step.detail and step.status in {"doing", "waiting"} else ""
         lines.append(f"{_MARKS[step.status]} {step.title}{took}{detail}")
     return lines
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from regrow import files
 from regrow.agents.base import Event, Span, Task
 from regrow.availability import Availability, Seen
+from regrow.catalogue import say
 from regrow.errors import CandidateFailed, ProcessTimeout, RegrowError, ServiceError
 from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
 from regrow.jobs.ledger import WAITING_FOR_TURN
@@ -23,6 +25,8 @@ from regrow.verification import Conditions, verify
 _SPARE_BYTES = 64 * 1024**2
 _BAKE_LOOK_S = 1.0
 _LAST_LOOK_S = 0.5
+# A reproduction made from a probe is a program of this interpreter.
+INTERPRETER = (Path(sys.prefix), Path(sys.base_prefix))
 AUTHOR = ("Regrow", "regrow@localhost")
 _COUNTED = re.compile(r"^\s*\[\s*(\d+)\s*/\s*(\d+)\s*\]\s*(.*)")
 
@@ -233,7 +237,7 @@ async def agent(work: Work) -> Outcome:
         allowed=config.repair.allowed,
         reproduction=job.args.get("reproduction", ""),
         spans=await _spans(work),
-        readable=config.readable(),
+        readable=(*config.readable(), *INTERPRETER),
         env=tuple(config.test.env.items()),
         timeout_s=config.repair.timeout,
     )
@@ -308,7 +312,7 @@ async def check_fix(work: Work) -> Outcome:
         test_command=config.expand(config.test.command) if config.test.command else (),
         reproduction=work.job.args.get("reproduction", ""),
         conditions=Conditions(
-            readable=config.readable(),
+            readable=(*config.readable(), *INTERPRETER),
             env=config.test.env,
             timeout_s=config.test.timeout,
             memory_bytes=config.sandbox.memory,
@@ -355,7 +359,7 @@ async def approve(work: Work) -> Outcome:
             within_s=care.config.repair.approve_within,
         )
     if question.state == "open":
-        return Wait(("approval", {}), (("job", job.id),))
+        return Wait(("approval", {}), (("approval", job.id),))
     if question.state == "approved" and question.digest == facts["digest"]:
         return Done({"approved_by": question.decided_by})
     if question.state == "rejected":
@@ -424,7 +428,8 @@ async def turn(work: Work) -> Outcome:
     """One job changes a service at a time; the others wait in order."""
     holder = await work.ledger.take_turn(work.care.name, work.job.id)
     if holder != work.job.id:
-        return Wait((WAITING_FOR_TURN, {"job": holder}), (("turn", work.care.name), ("job", holder)))
+        work.tell(detail=say(work.job.language, "live.waiting_turn", job=holder))
+        return Wait((WAITING_FOR_TURN, {"job": holder}), (("turn", work.care.name),))
     return Done()
 
 
