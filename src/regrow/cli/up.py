@@ -55,6 +55,8 @@ def up(
     if live:
         from regrow.cli.live import watch
 
+        if ready.console:
+            terminal.line(say("console", address=ready.console))
         return watch(session, process)
     return _say(session, ready, "up")
 
