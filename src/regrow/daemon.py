@@ -31,7 +31,7 @@ from regrow.config import Config, DaemonSection, load
 from regrow.conversations import Conversations
 from regrow.errors import ConfigError, Refused, RegrowError, StoreError
 from regrow.events import Events
-from regrow.gate import Gate, Limits
+from regrow.gate import DENIED, Gate, Limits
 from regrow.git import Repository
 from regrow.inbox import Inbox
 from regrow.incidents import Incidents
@@ -43,6 +43,7 @@ from regrow.jobs.steps import STEPS
 from regrow.outbox import Outbox
 from regrow.permissions import LOCAL, Permissions
 from regrow.places import Places
+from regrow.process import process_age_s
 from regrow.redact import Redactor
 from regrow.releases import Releases
 from regrow.requests import Asked, Requests
@@ -71,13 +72,11 @@ class Daemon:
     Args:
         configs: one a service.
         places: where its state and sockets are.
-        began: `time.monotonic()` of the process's start, for the time it took to be ready.
     """
 
-    def __init__(self, configs: Sequence[Config], places: Places, began: float | None = None) -> None:
+    def __init__(self, configs: Sequence[Config], places: Places) -> None:
         self.configs = configs
         self.places = places
-        self._began = time.monotonic() if began is None else began
         self._started_at = time.time()
         self._stop = asyncio.Event()
         self._stop_services = False
@@ -203,7 +202,7 @@ class Daemon:
             await self._serve(app, bound, stack)
         for care in self.cares.values():
             await self._bring_up(care)
-        views.ready_ms = (time.monotonic() - self._began) * 1000
+        views.ready_ms = process_age_s() * 1000
         _tell_systemd("READY=1")
         log.info("ready", action="ready", version=__version__, ready_ms=round(views.ready_ms))
 
@@ -214,6 +213,11 @@ class Daemon:
         workspaces = Workspaces(directory / "workspaces", repository)
         known = [Secret(token), *(resolve(reference) for reference in config.service.secrets.values())]
         repair = config.repair
+        redactor = Redactor(
+            [*known],
+            home=Path.home(),
+            roots={"<workspace>": directory / "workspaces", "<releases>": directory / "releases", "<state>": directory},
+        )
         settings: dict[str, dict[str, object]] = {
             "revert": {"repository": repository, "workspaces": workspaces},
             "command": {"command": config.expand(repair.command)},
@@ -229,16 +233,8 @@ class Daemon:
             snapshots=Snapshots(self.store, directory / "snapshots", config.service.name),
             sandbox=make_sandbox(config.sandbox.driver),
             agents=lambda name: make_agent(name or repair.agent, settings.get(name or repair.agent)),
-            gate=Gate(repair.allowed, repair.denied, limits),
-            redactor=Redactor(
-                known,
-                home=Path.home(),
-                roots={
-                    "<workspace>": directory / "workspaces",
-                    "<releases>": directory / "releases",
-                    "<state>": directory,
-                },
-            ),
+            gate=Gate(repair.allowed, (*DENIED, *repair.denied), limits, [_holds_no_secret(redactor)]),
+            redactor=redactor,
         )
 
     async def _let_go(self, care: Care) -> None:
@@ -350,6 +346,15 @@ class _Pages:
         return await self._hosted[channel].after(chat, 0)
 
 
+def _holds_no_secret(redactor: Redactor) -> Callable[[str, str], tuple[str, str] | None]:
+    """The gate's check that no secret gets into a commit (F38)."""
+
+    def check(_path: str, text: str) -> tuple[str, str] | None:
+        return ("secret", "it holds what looks like a secret") if redactor.redact(text) != text else None
+
+    return check
+
+
 def _daemon_section(configs: Sequence[Config]) -> DaemonSection:
     given = [config.daemon for config in configs if config.daemon is not None]
     if len(given) > 1:
@@ -391,8 +396,8 @@ def _set_up_logging() -> None:
     )
 
 
-async def _run(configs: Sequence[Config], places: Places, began: float) -> None:
-    daemon = Daemon(configs, places, began)
+async def _run(configs: Sequence[Config], places: Places) -> None:
+    daemon = Daemon(configs, places)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, daemon.stop)
@@ -405,14 +410,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 after a clean stop, 78 for the configuration, 5 when refused (a second daemon), 75 for the store.
     """
-    began = time.monotonic()
     parser = argparse.ArgumentParser(prog="regrow.daemon")
     parser.add_argument("--config", action="append", type=Path, required=True)
     options = parser.parse_args(argv)
     _set_up_logging()
     places = Places.of()
     try:
-        asyncio.run(_run([load(path) for path in options.config], places, began))
+        asyncio.run(_run([load(path) for path in options.config], places))
     except RegrowError as error:
         sys.stderr.write(f"{error}\n")
         if isinstance(error, StoreError):

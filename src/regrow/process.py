@@ -62,6 +62,13 @@ def exit_words(code: int) -> str:
     return f"exit code {code}"
 
 
+def process_age_s() -> float:
+    """Seconds since this process was started, the interpreter's own start included (the kernel counts in 10 ms)."""
+    with Path("/proc/self/stat").open() as file:
+        started_ticks = int(file.read().rpartition(")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started_ticks / os.sysconf("SC_CLK_TCK")
+
+
 class _Kept:
     """The first and last half of a long output."""
 

@@ -74,15 +74,15 @@ def _headlines(job: types.Job, agent: str) -> list[str]:
         lines.append(say(language, "live.repair", agent=result.get("agent", agent)))
         if "gate" in done:
             lines.append(say(language, "live.repair_changed", agent=result["agent"], files=", ".join(result["files"])))
-            lines.append(say(language, "live.repair_summary", summary=result["summary"]))
+            lines.append(say(language, "live.repair_summary", summary=_summary(job)))
             if "approve" in done and result.get("approved_by"):
                 lines.append(say(language, "live.approved", by=result["approved_by"]))
             if "build" in begun and "build" not in done:
                 lines.append(say(language, "live.repair_building"))
     build = begun.get("build")
     if job.kind in {"build", "deploy"} and job.status != "todo":
-        estimate = build.estimate_s if build else None
-        if estimate and build and build.status == "doing":
+        estimate = result.get("build_estimate") or (build.estimate_s if build else None)
+        if estimate:
             low, high = round(estimate[0]), max(round(estimate[1]), round(estimate[0]) + 1)
             lines.append(say(language, "live.build_estimate", low=low, high=high))
         else:
@@ -99,6 +99,14 @@ def _headlines(job: types.Job, agent: str) -> list[str]:
     if job.status == "undoing":
         lines.append(say(language, "live.undoing"))
     return lines
+
+
+def _summary(job: types.Job) -> str:
+    """One line on the change: the commit that was taken back, else the agent's own words."""
+    if job.result.get("culprit"):
+        subject, commit = job.result["culprit_subject"], job.result["culprit"][:7]
+        return say(job.language, "result.took_back", commit=commit, subject=subject)
+    return str(job.result["summary"])
 
 
 def _steps(job: types.Job) -> list[str]:
@@ -153,7 +161,7 @@ def _success(job: types.Job) -> list[str]:
         )
         lines += [
             say(language, "result.files", files=", ".join(found["files"])),
-            say(language, "result.summary", summary=found["summary"]),
+            say(language, "result.summary", summary=_summary(job)),
             say(language, f"result.{proof}"),
         ]
     if job.kind == "deploy" and "tests_seconds" in found:

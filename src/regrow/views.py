@@ -279,7 +279,9 @@ class Views:
                         pid=active.pid,
                     )
                 )
-            lines += [f"  {'✓' if p.ok else '✗'} {p.name}" + (f": {p.detail}" if p.detail else "") for p in service.probes]
+            lines += [
+                f"  {'✓' if p.ok else '✗'} {p.name}" + (f": {p.detail}" if p.detail else "") for p in service.probes
+            ]
             if service.job is not None:
                 record = await self._ledger.get(service.job)
                 title = story.title(record.kind, language, record.args, record.result)

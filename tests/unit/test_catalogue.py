@@ -34,15 +34,14 @@ def test_every_intent_and_role_has_its_words(language: catalogue.Language) -> No
 def test_the_dialogues_of_the_seed() -> None:
     build = {"size": bytes_text(38_000_000), "seconds": seconds_text(72.3)}
     assert [
-        say("zh", "restart.started"),
-        say("zh", "restart.done"),
-        say("zh", "build.started", low=60, high=90),
-        say("zh", "deploy.restarting", **build),
-        say("zh", "deploy.done", version="abc1234"),
-        say("zh", "repair.started", agent="Claude Code"),
-        say("zh", "repair.changed", agent="Claude Code", files="src/scheduler.rs"),
-        say("zh", "repair.restarting"),
-        say("zh", "repair.done"),
+        say("zh", "live.restart"),
+        say("zh", "result.restart"),
+        say("zh", "live.build_estimate", low=60, high=90),
+        say("zh", "live.build_done", **build),
+        say("zh", "result.deploy", version="abc1234"),
+        say("zh", "live.repair", agent="Claude Code"),
+        say("zh", "live.repair_changed", agent="Claude Code", files="src/scheduler.rs"),
+        say("zh", "result.repair"),
     ] == [
         "🔄 正在重启...",
         "✅ 已重新上线，运行正常",
@@ -51,19 +50,18 @@ def test_the_dialogues_of_the_seed() -> None:
         "✅ 已重新上线，版本: abc1234",
         "🤖 正在让 Claude Code 分析问题...",
         "📝 Claude Code 修改了 src/scheduler.rs:",
-        "✅ 编译完成，正在重启...",
         "✅ Bug 已修复并部署！",
     ]
 
 
 def test_a_value_is_text_and_not_a_template() -> None:
-    assert say("en", "deploy.done", version="{version.__class__}") == "✅ Back online, version: {version.__class__}"
+    assert say("en", "result.deploy", version="{version.__class__}") == "✅ Back online, version: {version.__class__}"
     with pytest.raises(KeyError):
-        say("en", "deploy.done")
+        say("en", "result.deploy")
     with pytest.raises(KeyError):
-        say("en", "deploy.nothing")
+        say("en", "result.nothing")
     with pytest.raises(TypeError):
-        say("en", "restart.done", version="x")
+        say("en", "result.restart", version="x")
 
 
 def test_help_and_doubt() -> None:

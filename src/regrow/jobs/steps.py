@@ -10,6 +10,7 @@ from typing import Any
 
 from regrow import files
 from regrow.agents.base import Event, Span, Task
+from regrow.availability import Availability, Seen
 from regrow.errors import CandidateFailed, ProcessTimeout, RegrowError, ServiceError
 from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
 from regrow.jobs.ledger import WAITING_FOR_TURN
@@ -21,6 +22,7 @@ from regrow.verification import Conditions, verify
 
 _SPARE_BYTES = 64 * 1024**2
 _BAKE_LOOK_S = 1.0
+_LAST_LOOK_S = 0.5
 AUTHOR = ("Regrow", "regrow@localhost")
 _COUNTED = re.compile(r"^\s*\[\s*(\d+)\s*/\s*(\d+)\s*\]\s*(.*)")
 
@@ -100,6 +102,7 @@ async def build(work: Work) -> Outcome:
     if not config.build.command:
         await in_thread(_copy_tree, tree, staging)
         return Done({"build_seconds": 0.0})
+    expected = await work.estimates.range(care.name, "build")
     done = await _boxed(
         work,
         what="build",
@@ -118,7 +121,7 @@ async def build(work: Work) -> Outcome:
     )
     if done.code != 0:
         raise StepFailed(f"cannot build: {_last_line(done)}", kind="build_failed", log=done.output)
-    return Done({"build_seconds": round(done.seconds, 2)})
+    return Done({"build_seconds": round(done.seconds, 2), "build_estimate": expected})
 
 
 async def drop_staging(work: Work) -> None:
@@ -260,12 +263,17 @@ async def gate(work: Work) -> Outcome:
     report = await care.gate.check(care.repository, work.facts["base"], Path(work.facts["workspace"]))
     changed = [change.path for change in report.changes]
     work.log("gate: " + ", ".join(f"{c.kind} {c.path} +{c.added} -{c.removed}" for c in report.changes))
-    for refusal in report.refusals:
+    refusals = report.refusals
+    if await _takes_back_one_commit(work, report.tree):
+        # Nobody wrote this: it is what the repository held before. Where it lies is no reason to refuse it.
+        refusals = tuple(refusal for refusal in refusals if refusal.rule not in {"outside", "denied", "executable"})
+    for refusal in refusals:
         work.log(f"gate: refused by {refusal.rule}: {refusal.path}: {refusal.text}")
-    if report.refusals:
-        first = report.refusals[0]
+    if refusals:
+        first = refusals[0]
         kind = "no_change" if first.rule == "no_change" else "gate"
-        raise StepFailed(f"cannot accept the change: {first.text}", kind=kind, facts={"files": changed})
+        text = f"cannot accept the change: {first.text}"
+        raise StepFailed(text, kind=kind, facts={"files": changed}, cause=first.text)
     return Done(
         {
             "tree": report.tree,
@@ -275,6 +283,14 @@ async def gate(work: Work) -> Outcome:
             "removed": sum(c.removed for c in report.changes),
         }
     )
+
+
+async def _takes_back_one_commit(work: Work, tree: str) -> bool:
+    """Whether the change is exactly the reverse of the culprit, computed again from outside."""
+    culprit = work.facts.get("culprit", "")
+    if work.facts["agent"] != "revert" or not culprit:
+        return False
+    return (await work.care.repository.revert_tree(work.facts["base"], culprit)).tree == tree
 
 
 async def check_fix(work: Work) -> Outcome:
@@ -297,6 +313,8 @@ async def check_fix(work: Work) -> Outcome:
             processes=config.sandbox.processes,
             nice=config.test.nice,
         ),
+        # The tests of the culprit go with it; judging by them would keep every bug that came with a test.
+        **({"test_files": ()} if work.facts["agent"] == "revert" else {}),
         tell=lambda text: work.tell(detail=care.redactor.shorten_paths(care.redactor.redact(text))[:100]),
     )
     work.log(f"verification: {result.verdict}\n{result.log}")
@@ -446,11 +464,12 @@ async def switch(work: Work) -> Outcome:
     settings = work.care.config.switch
     # A release that was proved before needs a look, not a trial.
     bake_s = settings.restart_bake if work.job.kind in {"restart", "rollback"} else settings.bake
-    try:
-        await work.care.service.switch(work.token, bake_s, bake_s + settings.promote_within)
-    except CandidateFailed as error:
-        raise StepFailed(str(error), kind="candidate_failed", log=error.log_tail, cause=error.cause) from error
-    return Done({"switched_at": work.clock.now(), "bake_s": bake_s})
+    async with Availability(work.care.config).watched() as seen:
+        try:
+            await work.care.service.switch(work.token, bake_s, bake_s + settings.promote_within)
+        except CandidateFailed as error:
+            raise StepFailed(str(error), kind="candidate_failed", log=error.log_tail, cause=error.cause) from error
+    return Done({"switched_at": work.clock.now(), "bake_s": bake_s, "switch_down_ms": seen.down_ms})
 
 
 async def switch_back(work: Work) -> None:
@@ -463,14 +482,31 @@ async def switch_back(work: Work) -> None:
 async def bake(work: Work) -> Outcome:
     """Watch the new release; its death is the supervisor's business, telling of it is ours."""
     until = work.facts["switched_at"] + work.facts["bake_s"]
+    async with Availability(work.care.config).watched() as seen:
+        try:
+            await _watch_until(work, until)
+        except StepFailed as failed:
+            await work.clock.sleep(_LAST_LOOK_S)  # what came back must have answered once before the gap is told
+            failed.facts |= _downtime(work, seen)
+            raise
+    return Done(_downtime(work, seen))
+
+
+async def _watch_until(work: Work, until: float) -> None:
     with work.events.watch(("service", work.care.name)) as watch:
         while True:
             await _still_ours(work)
             left = until - work.clock.now()
             if left <= 0:
-                return Done()
+                return
             work.tell(part=1 - left / work.facts["bake_s"])
             await watch.changed(min(left, _BAKE_LOOK_S))
+
+
+def _downtime(work: Work, seen: Seen) -> dict[str, float]:
+    """Milliseconds without an answer through switch and bake; nothing where nobody could ask."""
+    parts = [part for part in (work.facts.get("switch_down_ms"), seen.down_ms) if part is not None]
+    return {"down_ms": round(sum(parts), 1)} if parts else {}
 
 
 async def _still_ours(work: Work) -> None:
@@ -513,7 +549,7 @@ async def promote(work: Work) -> Outcome:
     chosen = await care.releases.get(work.facts["release"])
     await care.releases.promoted(chosen.number)
     status = await care.service.status()
-    return Done({"pid": status.active.pid if status.active else None, "down_ms": 0.0})
+    return Done({"pid": status.active.pid if status.active else None})
 
 
 async def tidy(work: Work) -> Outcome:
@@ -526,12 +562,19 @@ async def tidy(work: Work) -> Outcome:
         gone = await care.releases.prune(keep.releases, running | fallbacks | {work.facts.get("release", "")})
         await care.snapshots.prune(keep.snapshots)
         await care.workspaces.discard(work.job.id)
+        await in_thread(_prune_logs, work.log_file.parent, keep.job_logs)
     except (RegrowError, OSError) as error:
         work.log(f"tidy: {error}")  # what could not be deleted is deleted another day
         return Done()
     if gone:
         work.log(f"tidy: deleted {', '.join(gone)}")
     return Done()
+
+
+def _prune_logs(directory: Path, keep: int) -> None:
+    numbered = sorted((p for p in directory.glob("*.log") if p.stem.isdigit()), key=lambda p: int(p.stem), reverse=True)
+    for path in numbered[keep:]:
+        path.unlink(missing_ok=True)
 
 
 STEPS: dict[str, Step] = {
