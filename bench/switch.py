@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -72,7 +73,7 @@ class Traffic:
         """Seconds between answers, the edges of the watch included."""
         ends = sorted(row[1] for row in self.rows if not row[3])
         marks = [self.began, *ends, max([self.ended, *ends[-1:]])]
-        return [after - before for before, after in zip(marks, marks[1:], strict=False)]
+        return [after - before for before, after in itertools.pairwise(marks)]
 
     def answers(self, version: str) -> list[float]:
         """When this version answered."""

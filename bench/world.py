@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -90,14 +91,21 @@ class World:
             (self.root / "daemon.log").open("ab") as log,
         ):
             hearing.bind(str(address))
-            hearing.settimeout(DEADLINE_S)
             began = time.monotonic()
             self.process = subprocess.Popen(
                 argv, env={**self.environment, "NOTIFY_SOCKET": str(address)}, stdout=log, stderr=log, cwd=self.root
             )
-            while b"READY=1" not in hearing.recv(4096):
-                pass
-            return time.monotonic() - began
+            ended = os.pidfd_open(self.process.pid)
+            try:
+                while True:
+                    heard, _, _ = select.select([hearing, ended], [], [], DEADLINE_S)
+                    if hearing in heard and b"READY=1" in hearing.recv(4096):
+                        return time.monotonic() - began
+                    if hearing not in heard:
+                        told = (self.root / "daemon.log").read_text()[-2000:]
+                        raise RuntimeError(f"cannot start the daemon: {told or 'it is not ready and says nothing'}")
+            finally:
+                os.close(ended)
 
     def stop(self) -> None:
         """Stop the daemon; the service goes on."""
