@@ -29,6 +29,19 @@ _LIST = 10
 _FOLLOW_S = 0.25
 
 
+# What a report may need; the rest of a job's facts are the steps' own business, paths of this machine among them.
+SHOWN = frozenset(
+    {
+        *("release", "version", "commit", "subject", "digest", "first", "pid", "switched_at", "down_ms"),
+        *("previous_version", "previous_release", "serving", "serving_release", "uncommitted"),
+        *("tests", "tests_seconds", "build_seconds", "build_bytes", "build_estimate", "snapshot_bytes"),
+        *("agent", "summary", "culprit", "culprit_subject", "files", "added", "removed", "reproduced"),
+        *("approved_by", "branch", "merged", "merged_into", "merge_note"),
+        *("cause", "fell_back"),
+    }
+)
+
+
 class Views:
     """Reads the parts; changes nothing."""
 
@@ -64,11 +77,9 @@ class Views:
         progress = self._progress(record.id)
         steps = [await self._step(record, step, progress) for step in record.steps]
         question = await self._approvals.of(record.id)
-        result = dict(record.result)
+        result = {name: value for name, value in record.result.items() if name in SHOWN}
         if record.status == "cancelled" and record.cancelled_by:
             result["cancelled_by"] = record.cancelled_by
-        for hidden in ("workspace", "tree", "snapshot"):
-            result.pop(hidden, None)  # paths of this machine are nobody's business in a chat
         view = types.Job(
             id=record.id,
             service=record.service,

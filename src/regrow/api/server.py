@@ -199,9 +199,10 @@ def routes(parts: Parts) -> list[BaseRoute]:
 
     async def chat_events(request: Request) -> Response:
         channel, chat = chat_of(request)
+        # Before the answer begins: what is stored from here on is told, what was before the client can read.
+        shown = {message.id: message.revision for message in await channel.after(chat, 0)}
 
         async def changes() -> AsyncIterator[tuple[str, str]]:
-            shown = {message.id: message.revision for message in await channel.after(chat, 0)}
             async for _ in _looks(parts, ("chat", channel.name, chat), at_least_every_s=15.0):
                 for message in await channel.after(chat, 0):
                     if shown.get(message.id, -1) < message.revision:

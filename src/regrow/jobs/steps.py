@@ -11,6 +11,7 @@ from typing import Any
 from regrow import files
 from regrow.agents.base import Event, Span, Task
 from regrow.availability import Availability, Seen
+from regrow.catalogue import say
 from regrow.errors import CandidateFailed, ProcessTimeout, RegrowError, ServiceError
 from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
 from regrow.jobs.ledger import WAITING_FOR_TURN
@@ -50,6 +51,9 @@ async def check(work: Work) -> Outcome:
         release = await care.releases.get(job.args["release"])
         return Done(facts | {"release": release.id, "version": release.version, "commit": release.commit})
     commit = job.args["commit"]
+    checkout = care.config.repository
+    if job.kind != "repair" and (checkout / ".git").exists() and await care.repository.is_dirty(checkout):
+        facts["uncommitted"] = True  # only commits are ever built; whoever forgot to commit should hear of it
     version = await care.repository.short(commit)
     subject = await care.repository.subject(commit)
     return Done(facts | {"commit": commit, "base": commit, "version": version, "subject": subject})
@@ -352,7 +356,7 @@ async def approve(work: Work) -> Outcome:
             within_s=care.config.repair.approve_within,
         )
     if question.state == "open":
-        return Wait(("approval", {}), (("job", job.id),))
+        return Wait(("approval", {}), (("approval", job.id),))
     if question.state == "approved" and question.digest == facts["digest"]:
         return Done({"approved_by": question.decided_by})
     if question.state == "rejected":
@@ -421,7 +425,8 @@ async def turn(work: Work) -> Outcome:
     """One job changes a service at a time; the others wait in order."""
     holder = await work.ledger.take_turn(work.care.name, work.job.id)
     if holder != work.job.id:
-        return Wait((WAITING_FOR_TURN, {"job": holder}), (("turn", work.care.name), ("job", holder)))
+        work.tell(detail=say(work.job.language, "live.waiting_turn", job=holder))
+        return Wait((WAITING_FOR_TURN, {"job": holder}), (("turn", work.care.name),))
     return Done()
 
 
