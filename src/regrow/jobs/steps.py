@@ -127,7 +127,8 @@ async def build(work: Work) -> Outcome:
         writable=(staging, cache) if config.build.cache else (staging,),
     )
     if done.code != 0:
-        raise StepFailed(f"cannot build: {_last_line(done)}", kind="build_failed", log=done.output)
+        cause = care.redactor.shorten_paths(care.redactor.redact(_last_line(done)))
+        raise StepFailed(f"cannot build: {cause}", kind="build_failed", log=done.output, cause=cause)
     return Done({"build_seconds": round(done.seconds, 2), "build_estimate": expected})
 
 
