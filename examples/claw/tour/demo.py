@@ -29,8 +29,8 @@ def main() -> int:
         fresh = world.prepare()
         _choose_ports(world)
         _introduce(world)
-    except RegrowError as error:
-        print(error, file=sys.stderr)
+    except (RegrowError, OSError) as error:
+        print(error if isinstance(error, RegrowError) else f"cannot use {world.directory}: {error}", file=sys.stderr)
         return 1
     command = [str(REGROW), "up", "--foreground", "--live", "--config", str(world.config)]
     if not fresh:
