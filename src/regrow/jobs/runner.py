@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -26,20 +25,22 @@ from regrow.clock import Clock, SystemClock
 from regrow.errors import RegrowError
 from regrow.events import Events
 from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
+from regrow.jobs.bell import Bell
 from regrow.jobs.estimates import Estimates
 from regrow.jobs.ledger import Ledger, Record
 from regrow.jobs.plans import SWITCHED
 from regrow.jobs.work import Progress, Work
+from regrow.pool import in_thread
 from regrow.store import Store
 
 log = structlog.get_logger("jobs")
 
 APPLICATION_VERSION = "1"
-_QUEUE_POLL_S = 0.25
-_LISTENER_POLL_S = 30.0
+_QUEUE_POLL_S = 2.0  # the net below the bell
+_RING_AGAIN_S = (0.1, 0.3, 1.0)  # the engine's own thread brings back the jobs of the last life, and rings nobody
+_LISTENER_POLL_S = 0.25  # looks at memory only while nothing is received; a stop waits for one round of it
 _RECOVERIES = 1000
 _UNDO_DEADLINE_S = 120.0
-_DESTROY_S = 0.5
 
 
 class JSONSerializer(DBOSSerializer):
@@ -93,6 +94,7 @@ class Runner:
         self._estimates = Estimates(store, self._clock)
         self._progress: dict[int, Progress] = {}
         self._running: dict[int, asyncio.Task[dict[str, Any]]] = {}
+        self._bell = Bell()
         self._stopping = False
         self._run_plan: Callable[[int, list[str]], Awaitable[str]] | None = None
 
@@ -112,7 +114,7 @@ class Runner:
             "serializer": JSONSerializer(),
             "notification_listener_polling_interval_sec": _LISTENER_POLL_S,
         }
-        DBOS(config=config)
+        self._bell.hang(DBOS(config=config))
 
         # Named here and not at import, so that importing this module does nothing.
         @DBOS.step(name="perform")
@@ -152,6 +154,8 @@ class Runner:
             # Killed between writing the job down and handing it to the engine: the id makes a second hand-over
             # harmless.
             await self._enqueue(record)
+        for after_s in _RING_AGAIN_S:
+            asyncio.get_running_loop().call_later(after_s, self._bell.ring)
 
     async def submit(self, record: Record) -> None:
         """Hand a job that is in the ledger to the engine. Safe to repeat."""
@@ -161,6 +165,7 @@ class Runner:
         assert self._run_plan is not None, "the runner is started first"
         with SetWorkflowID(f"job-{record.id}"):
             await DBOS.enqueue_workflow_async(self._queue, self._run_plan, record.id, record.plan)  # type: ignore[arg-type]
+        self._bell.ring()
 
     async def stop(self) -> None:
         """End what runs here without an outcome: the engine runs those steps again in the next life."""
@@ -169,10 +174,7 @@ class Runner:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        # It tells its threads to end and then waits 10 s for one that may sleep for 30; nothing hangs on that one.
-        ending = threading.Thread(target=DBOS.destroy, kwargs={"workflow_completion_timeout_sec": 0}, daemon=True)
-        ending.start()
-        await asyncio.to_thread(ending.join, _DESTROY_S)
+        await in_thread(DBOS.destroy, workflow_completion_timeout_sec=0)
 
     # One step
 
@@ -296,13 +298,14 @@ class Runner:
         step = self._steps.get(name)
         if step is None or step.undo is None:
             return
+        failed = record.steps[index]["status"] == "failed"  # people are to see where it went wrong
         await self._ledger.step(job, index, status="undoing")
         work = self._work(record, facts, Progress())
         try:
             async with asyncio.timeout(_UNDO_DEADLINE_S):
                 await step.undo(work)
             work.log(f"{name}: undone")
-            await self._ledger.step(job, index, status="undone")
+            await self._ledger.step(job, index, status="failed" if failed else "undone")
         except asyncio.CancelledError:
             if self._stopping:
                 await asyncio.get_running_loop().create_future()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from regrow.verification import Conditions, verify
 _SPARE_BYTES = 64 * 1024**2
 _BAKE_LOOK_S = 1.0
 _LAST_LOOK_S = 0.5
+# A reproduction made from a probe is a program of this interpreter.
+INTERPRETER = (Path(sys.prefix), Path(sys.base_prefix))
 AUTHOR = ("Regrow", "regrow@localhost")
 _COUNTED = re.compile(r"^\s*\[\s*(\d+)\s*/\s*(\d+)\s*\]\s*(.*)")
 
@@ -130,7 +133,8 @@ async def build(work: Work) -> Outcome:
         writable=(staging, cache) if config.build.cache else (staging,),
     )
     if done.code != 0:
-        raise StepFailed(f"cannot build: {_last_line(done)}", kind="build_failed", log=done.output)
+        cause = care.redactor.shorten_paths(care.redactor.redact(_last_line(done)))
+        raise StepFailed(f"cannot build: {cause}", kind="build_failed", log=done.output, cause=cause)
     return Done({"build_seconds": round(done.seconds, 2), "build_estimate": expected})
 
 
@@ -240,7 +244,7 @@ async def agent(work: Work) -> Outcome:
         allowed=config.repair.allowed,
         reproduction=job.args.get("reproduction", ""),
         spans=await _spans(work),
-        readable=config.readable(),
+        readable=(*config.readable(), *INTERPRETER),
         env=tuple(config.test.env.items()),
         timeout_s=config.repair.timeout,
     )
@@ -315,7 +319,7 @@ async def check_fix(work: Work) -> Outcome:
         test_command=config.expand(config.test.command) if config.test.command else (),
         reproduction=work.job.args.get("reproduction", ""),
         conditions=Conditions(
-            readable=config.readable(),
+            readable=(*config.readable(), *INTERPRETER),
             env=config.test.env,
             timeout_s=config.test.timeout,
             memory_bytes=config.sandbox.memory,

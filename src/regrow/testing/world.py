@@ -34,7 +34,7 @@ from regrow.testing.repositories import Checkout
 from regrow.testing.service_system import Traffic
 
 NAME = "tiny"
-DEADLINE_S = 60.0
+DEADLINE_S = 15.0
 T = TypeVar("T")
 _LOOK_S = 0.02
 _PACE_S = 0.005
