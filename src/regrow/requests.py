@@ -122,13 +122,14 @@ class Requests:
     async def _job(
         self, intent: Intent, args: Args, asked: Asked, care: Care, agent: str
     ) -> types.Accepted | types.Answer:
+        known: dict[str, str] = {}
         match intent:
             case Intent.restart:
                 release = await self._serving(care, "restart")
-                what = {"release": release.id}
+                what, known = {"release": release.id}, {"version": release.version}
             case Intent.rollback:
                 release = await self._back_to(care, args.target)
-                what = {"release": release.id}
+                what, known = {"release": release.id}, {"version": release.version}
                 if args.target not in {"", "previous"}:
                     what["named"] = "yes"
             case Intent.repair:
@@ -150,6 +151,7 @@ class Requests:
             asked_by=asked.name,
             person=asked.person.id if asked.person else "",
             address=asked.address,
+            result=known,
         )
         if new:
             detail = {

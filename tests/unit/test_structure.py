@@ -22,8 +22,8 @@ LAYERS = {
     "shapes": "errors api.types",
     "machine": "clock process files pool git store migrations secret redact places config availability events "
     "catalogue catalogues phrases",
-    "nouns": "releases workspaces snapshots gate verification permissions intents approvals inbox outbox incidents "
-    "audit care agents sandboxes services channels",
+    "nouns": "probes probe_trial releases workspaces snapshots gate verification permissions intents approvals inbox "
+    "outbox incidents audit care agents sandboxes services channels",
     "jobs": "jobs",
     "talk": "story views requests conversations doctor",
     "surfaces": "api web",
@@ -34,8 +34,8 @@ here. `daemon` is above the API and the console, because it is where all parts a
 
 CLIENTS = {
     # What a person starts knows of the daemon only what crosses the API.
-    "cli": "cli api.client api.types errors places files",
-    "web": "web api.types errors",
+    "cli": "cli api.client api.types catalogue errors places files",
+    "web": "web api.types catalogue errors",
     "api.client": "api.types errors",
     # Its own process, in which nothing of the daemon exists.
     "supervisor": "supervisor",

@@ -25,6 +25,7 @@ from regrow.clock import Clock, SystemClock
 from regrow.errors import RegrowError
 from regrow.events import Events
 from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
+from regrow.jobs.bell import Bell
 from regrow.jobs.estimates import Estimates
 from regrow.jobs.ledger import Ledger, Record
 from regrow.jobs.plans import SWITCHED
@@ -35,7 +36,8 @@ from regrow.store import Store
 log = structlog.get_logger("jobs")
 
 APPLICATION_VERSION = "1"
-_QUEUE_POLL_S = 0.25
+_QUEUE_POLL_S = 2.0  # the net below the bell
+_RING_AGAIN_S = (0.1, 0.3, 1.0)  # the engine's own thread brings back the jobs of the last life, and rings nobody
 _LISTENER_POLL_S = 0.25  # looks at memory only while nothing is received; a stop waits for one round of it
 _RECOVERIES = 1000
 _UNDO_DEADLINE_S = 120.0
@@ -92,6 +94,7 @@ class Runner:
         self._estimates = Estimates(store, self._clock)
         self._progress: dict[int, Progress] = {}
         self._running: dict[int, asyncio.Task[dict[str, Any]]] = {}
+        self._bell = Bell()
         self._stopping = False
         self._run_plan: Callable[[int, list[str]], Awaitable[str]] | None = None
 
@@ -111,7 +114,7 @@ class Runner:
             "serializer": JSONSerializer(),
             "notification_listener_polling_interval_sec": _LISTENER_POLL_S,
         }
-        DBOS(config=config)
+        self._bell.hang(DBOS(config=config))
 
         # Named here and not at import, so that importing this module does nothing.
         @DBOS.step(name="perform")
@@ -151,6 +154,8 @@ class Runner:
             # Killed between writing the job down and handing it to the engine: the id makes a second hand-over
             # harmless.
             await self._enqueue(record)
+        for after_s in _RING_AGAIN_S:
+            asyncio.get_running_loop().call_later(after_s, self._bell.ring)
 
     async def submit(self, record: Record) -> None:
         """Hand a job that is in the ledger to the engine. Safe to repeat."""
@@ -160,6 +165,7 @@ class Runner:
         assert self._run_plan is not None, "the runner is started first"
         with SetWorkflowID(f"job-{record.id}"):
             await DBOS.enqueue_workflow_async(self._queue, self._run_plan, record.id, record.plan)  # type: ignore[arg-type]
+        self._bell.ring()
 
     async def stop(self) -> None:
         """End what runs here without an outcome: the engine runs those steps again in the next life."""
@@ -292,13 +298,14 @@ class Runner:
         step = self._steps.get(name)
         if step is None or step.undo is None:
             return
+        failed = record.steps[index]["status"] == "failed"  # people are to see where it went wrong
         await self._ledger.step(job, index, status="undoing")
         work = self._work(record, facts, Progress())
         try:
             async with asyncio.timeout(_UNDO_DEADLINE_S):
                 await step.undo(work)
             work.log(f"{name}: undone")
-            await self._ledger.step(job, index, status="undone")
+            await self._ledger.step(job, index, status="failed" if failed else "undone")
         except asyncio.CancelledError:
             if self._stopping:
                 await asyncio.get_running_loop().create_future()
