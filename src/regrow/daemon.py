@@ -220,7 +220,7 @@ class Daemon:
         redactor = Redactor(
             [*known],
             home=Path.home(),
-            roots={"<workspace>": directory / "workspaces", "<releases>": directory / "releases", "<state>": directory},
+            roots={"workspaces": directory / "workspaces", "releases": directory / "releases", "state": directory},
         )
         settings: dict[str, dict[str, object]] = {
             "revert": {"repository": repository, "workspaces": workspaces},

@@ -84,7 +84,8 @@ def _headlines(job: types.Job, agent: str) -> list[str]:
         estimate = result.get("build_estimate") or (build.estimate_s if build else None)
         if estimate:
             low, high = round(estimate[0]), max(round(estimate[1]), round(estimate[0]) + 1)
-            lines.append(say(language, "live.build_estimate", low=low, high=high))
+            known = say(language, "live.build_estimate", low=low, high=high)
+            lines.append(known if estimate[1] >= 1 else say(language, "live.build_quick"))
         else:
             lines.append(say(language, "live.build_first"))
     if "release" in done:

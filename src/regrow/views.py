@@ -16,7 +16,7 @@ from regrow.care import Care
 from regrow.catalogue import Language, ago_text, duration_text, help_text, say
 from regrow.channels.base import Channel
 from regrow.errors import RegrowError
-from regrow.intents import TABLE
+from regrow.intents import TABLE, Intent
 from regrow.jobs.estimates import Estimates
 from regrow.jobs.ledger import Ledger, Record
 from regrow.jobs.work import Progress
@@ -28,6 +28,9 @@ _LOG_BYTES = 256 * 1024
 _LIST = 10
 _FOLLOW_S = 0.25
 
+
+# Understood, and answered with what to say instead.
+LATER = frozenset({Intent.undo, Intent.keep})
 
 # What a report may need; the rest of a job's facts are the steps' own business, paths of this machine among them.
 SHOWN = frozenset(
@@ -341,7 +344,7 @@ class Views:
     @staticmethod
     def help_text(language: Language) -> str:
         """What can be said, one example each."""
-        return help_text(language, [row.intent for row in TABLE.values()])
+        return help_text(language, [intent for intent in TABLE if intent not in LATER])
 
 
 def _roles(*copies: Instance | None) -> list[tuple[str, Instance]]:

@@ -89,10 +89,14 @@ class Ledger:
         asked_by: str,
         person: str,
         address: Address,
+        result: Mapping[str, Any] | None = None,
     ) -> tuple[Record, bool]:
         """Write a new job down, unless it is there already.
 
         A request with a known `key`, and an equal request while its job is still under way, join that job.
+
+        Args:
+            result: what is known of the outcome from the start, such as the version to go back to.
 
         Returns:
             The job, and whether it is new.
@@ -106,7 +110,7 @@ class Ledger:
             "args": dict(args),
             "plan": list(plan),
             "steps": [{"name": name, "status": "todo"} for name in plan],
-            "result": {},
+            "result": dict(result or {}),
             "asked_by": asked_by,
             "person": person,
             "channel": address.channel,

@@ -298,13 +298,14 @@ class Runner:
         step = self._steps.get(name)
         if step is None or step.undo is None:
             return
+        failed = record.steps[index]["status"] == "failed"  # people are to see where it went wrong
         await self._ledger.step(job, index, status="undoing")
         work = self._work(record, facts, Progress())
         try:
             async with asyncio.timeout(_UNDO_DEADLINE_S):
                 await step.undo(work)
             work.log(f"{name}: undone")
-            await self._ledger.step(job, index, status="undone")
+            await self._ledger.step(job, index, status="failed" if failed else "undone")
         except asyncio.CancelledError:
             if self._stopping:
                 await asyncio.get_running_loop().create_future()

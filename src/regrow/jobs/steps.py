@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,15 @@ from regrow.jobs.ledger import WAITING_FOR_TURN
 from regrow.jobs.work import Work
 from regrow.pool import in_thread
 from regrow.process import Completed, exit_words
+from regrow.releases import Release
 from regrow.sandboxes.base import Box
 from regrow.verification import Conditions, verify
 
 _SPARE_BYTES = 64 * 1024**2
 _BAKE_LOOK_S = 1.0
 _LAST_LOOK_S = 0.5
+# A reproduction made from a probe is a program of this interpreter.
+INTERPRETER = (Path(sys.prefix), Path(sys.base_prefix))
 AUTHOR = ("Regrow", "regrow@localhost")
 _COUNTED = re.compile(r"^\s*\[\s*(\d+)\s*/\s*(\d+)\s*\]\s*(.*)")
 
@@ -40,13 +44,7 @@ async def check(work: Work) -> Outcome:
         )
     if {"build", "test", "agent", "verify"} & set(job.plan):
         await care.sandbox.check()
-    facts: dict[str, Any] = {"started_wall": work.clock.now()}
-    if (serving := await care.serving()) is not None:
-        facts |= {
-            "previous_version": serving.version,
-            "previous_release": serving.id,
-            "previous_commit": serving.commit,
-        }
+    facts: dict[str, Any] = {"started_wall": work.clock.now(), **_before(await care.serving())}
     if job.kind in {"restart", "rollback"}:
         release = await care.releases.get(job.args["release"])
         return Done(facts | {"release": release.id, "version": release.version, "commit": release.commit})
@@ -57,6 +55,17 @@ async def check(work: Work) -> Outcome:
     version = await care.repository.short(commit)
     subject = await care.repository.subject(commit)
     return Done(facts | {"commit": commit, "base": commit, "version": version, "subject": subject})
+
+
+def _before(serving: Release | None) -> dict[str, Any]:
+    """What serves before anything is changed."""
+    if serving is None:
+        return {}
+    return {
+        "previous_version": serving.version,
+        "previous_release": serving.id,
+        "previous_commit": serving.commit,
+    }
 
 
 async def workspace(work: Work) -> Outcome:
@@ -124,7 +133,8 @@ async def build(work: Work) -> Outcome:
         writable=(staging, cache) if config.build.cache else (staging,),
     )
     if done.code != 0:
-        raise StepFailed(f"cannot build: {_last_line(done)}", kind="build_failed", log=done.output)
+        cause = care.redactor.shorten_paths(care.redactor.redact(_last_line(done)))
+        raise StepFailed(f"cannot build: {cause}", kind="build_failed", log=done.output, cause=cause)
     return Done({"build_seconds": round(done.seconds, 2), "build_estimate": expected})
 
 
@@ -234,7 +244,7 @@ async def agent(work: Work) -> Outcome:
         allowed=config.repair.allowed,
         reproduction=job.args.get("reproduction", ""),
         spans=await _spans(work),
-        readable=config.readable(),
+        readable=(*config.readable(), *INTERPRETER),
         env=tuple(config.test.env.items()),
         timeout_s=config.repair.timeout,
     )
@@ -309,7 +319,7 @@ async def check_fix(work: Work) -> Outcome:
         test_command=config.expand(config.test.command) if config.test.command else (),
         reproduction=work.job.args.get("reproduction", ""),
         conditions=Conditions(
-            readable=config.readable(),
+            readable=(*config.readable(), *INTERPRETER),
             env=config.test.env,
             timeout_s=config.test.timeout,
             memory_bytes=config.sandbox.memory,
@@ -427,7 +437,23 @@ async def turn(work: Work) -> Outcome:
     if holder != work.job.id:
         work.tell(detail=say(work.job.language, "live.waiting_turn", job=holder))
         return Wait((WAITING_FOR_TURN, {"job": holder}), (("turn", work.care.name),))
-    return Done()
+    # Jobs that had the turn before, and people while it was waited for, may have changed what serves since `check`.
+    serving = await work.care.serving()
+    facts = _before(serving)
+    if serving is not None and work.job.kind == "restart":
+        facts |= {"release": serving.id, "version": serving.version, "commit": serving.commit}
+    if serving is not None and work.job.kind == "repair" and not await _contains(work, serving.commit):
+        raise StepFailed(
+            f"cannot deploy the repair: {serving.version} was deployed meanwhile and would be lost; ask again",
+            kind="overtaken",
+            cause=serving.version,
+        )
+    return Done(facts)
+
+
+async def _contains(work: Work, commit: str) -> bool:
+    """Whether what this job deploys is built on `commit`."""
+    return await work.care.repository.is_ancestor(commit, work.facts["commit"])
 
 
 async def snapshot(work: Work) -> Outcome:
