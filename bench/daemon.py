@@ -67,10 +67,8 @@ def measure(out: lines.Lines, size: Size) -> None:
         used = (cpu_s(pid) - before) / (time.monotonic() - began)
         out.put("idle", "idle_cpu_pct", used * 100, "%")
         out.put("idle", "rss_mib", resident_mib(pid), "MiB")
-        calls = []
         before = children_cpu_s()
-        for _ in range(size.calls):
-            calls.append(here.run("status") * 1000)
+        calls = [here.run("status") * 1000 for _ in range(size.calls)]
         worked_s = children_cpu_s() - before
         out.put("idle", "status_ms", statistics.median(calls), "ms", worst=round(max(calls), 2))
         out.put("idle", "status_cpu_ms", worked_s / size.calls * 1000, "ms")
