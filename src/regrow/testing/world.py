@@ -36,6 +36,7 @@ from regrow.testing.service_system import Traffic
 NAME = "tiny"
 DEADLINE_S = 20.0
 T = TypeVar("T")
+Settings = Mapping[str, Mapping[str, Any] | None]
 _LOOK_S = 0.02
 _PACE_S = 0.005
 _NOT_YET = frozenset({"no_daemon", "lost", "no_answer", "starting", "stopping"})
@@ -69,10 +70,11 @@ class World:
 
     Args:
         root: an empty directory.
-        settings: sections of regrow.toml by name, merged over the world's own; "probe.health" names a table.
+        settings: sections of regrow.toml by name, merged over the world's own; "probe.health" names a table, and None
+            leaves a section out.
     """
 
-    def __init__(self, root: Path, settings: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    def __init__(self, root: Path, settings: Settings | None = None) -> None:
         self.root = root
         self.state = root / "state"
         # A unix socket's path has at most 107 bytes; a test's own directory is longer.
@@ -129,10 +131,13 @@ class World:
 
     # What a person does with files and git
 
-    def configure(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+    def configure(self, changes: Settings) -> None:
         """Change settings and write regrow.toml."""
         for section, values in changes.items():
-            self.settings.setdefault(section, {}).update(values)
+            if values is None:
+                self.settings.pop(section, None)
+            else:
+                self.settings.setdefault(section, {}).update(values)
         self.config.write_text(to_toml(self.settings))
 
     def commit(self, files: Mapping[str, str | bytes | None], message: str = "Change") -> str:
@@ -183,13 +188,14 @@ class World:
             )
 
     async def start_daemon(self, env: Mapping[str, str] | None = None, module: str = "regrow.daemon") -> None:
-        """Start the daemon and wait until it is ready; a daemon that dies by intention need not get there.
+        """Start the daemon, which may be running, and wait until it is ready; one that is killed need not get there.
 
         Raises:
             AssertionError: it ended by itself before it was ready.
         """
-        self.process = self.launch(env, module)
-        process = self.process
+        if self.process is not None:
+            await self.kill_daemon()
+        process = self.process = self.launch(env, module)
 
         async def ready() -> bool:
             if process.poll() is not None:
@@ -421,12 +427,12 @@ class World:
                     seen.cut += 1
                 await asyncio.sleep(_PACE_S)  # a pace, so that the machine is left to what is tested
 
-        async with asyncio.TaskGroup() as group:
-            group.create_task(client())
-            try:
-                yield seen
-            finally:
-                over.set()
+        task = asyncio.create_task(client())
+        try:
+            yield seen
+        finally:
+            over.set()
+            await task
 
 
 async def eventually(look: Callable[[], Awaitable[T | None]], what: str, seconds: float = DEADLINE_S) -> T:
