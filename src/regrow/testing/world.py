@@ -34,7 +34,7 @@ from regrow.testing.repositories import Checkout
 from regrow.testing.service_system import Traffic
 
 NAME = "tiny"
-DEADLINE_S = 15.0
+DEADLINE_S = 20.0
 T = TypeVar("T")
 _LOOK_S = 0.02
 _PACE_S = 0.005
@@ -319,6 +319,27 @@ class World:
             return heard[0].job if heard else None
 
         return await eventually(there, f"a job for {text!r}")
+
+    async def asked_of_the_dying(self, text: str) -> int:
+        """As `asked`, of a daemon that may die before it has told of the job: then the store knows its number."""
+        said = await self.tell(text)
+
+        async def there() -> int | None:
+            found = self.rows(f"select id from jobs where chat = '{said.chat}'")  # noqa: S608  a name of our own
+            return int(found[0][0]) if found else None
+
+        return await eventually(there, f"a job for {text!r}")
+
+    async def approve(self, number: int) -> None:
+        """Approve a job's change as it stands, unless it was decided meanwhile."""
+
+        async def done() -> bool:
+            approval = (await self.job(number)).approval
+            if approval is not None and approval.state == "open":
+                await asyncio.to_thread(lambda: self.client().approve(number, approval.digest))
+            return approval is not None
+
+        await eventually(done, f"job {number} is approved")
 
     async def answer(self, text: str, chat: str | None = None) -> str:
         """Say something that is answered at once, and return the answer."""

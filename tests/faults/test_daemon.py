@@ -1,0 +1,280 @@
+"""The daemon dies, by SIGKILL and by SIGTERM, wherever it can; the service and the job do not (F1, F4, F10, F26, F42).
+
+A killed daemon is started again, and then: the job has ended, the service answered throughout, there is one release,
+one commit and one confirmation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regrow.api.types import Job
+from regrow.jobs.plans import PLANS
+from regrow.testing.mortal import VARIABLE
+from regrow.testing.world import World, eventually
+
+REPRODUCE = "```sh\ngrep -q good src/answer.txt\n```"
+# Where what a step does outlives the daemon, dying after the deed and before the record is another case.
+LASTING = ("workspace", "build", "release", "candidate", "switch", "promote", "tidy")
+LASTING_IN_REPAIR = ("agent", "approve", "commit", "merge")
+counter = iter(range(10_000))
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A world whose service is up and whose daemon is down."""
+    world = World(tmp_path_factory.mktemp("faults"))
+
+    async def begin() -> None:
+        await world.bring_up()
+        await world.kill_daemon()
+
+    asyncio.run(begin())
+    yield world
+    asyncio.run(world.close())
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """A world of the test's own, up."""
+    made = World(tmp_path, {"switch": {"bake": "2s"}})
+    try:
+        await made.bring_up()
+        yield made
+    finally:
+        await made.close()
+
+
+def change(world: World, message: str = "Change", **files: str) -> str:
+    """A new commit without faults, different from every other."""
+    new = {"src/count.txt": f"{next(counter)}\n", "src/answer.txt": "good\n", "faults": ""}
+    return world.commit({**new, **files}, message)
+
+
+async def whole(world: World, job: Job, commit: str) -> None:
+    """The job went well, and all it did it did once."""
+    assert job.status == "done", job.error
+    assert await world.version() == world.short(commit)
+    one_of_each(world, job)
+    _, result = await world.said(job.id)
+    assert "✅" in result.text
+    if job.kind == "deploy":
+        assert world.short(commit) in result.text
+    service = (await world.status()).services[0]
+    assert (service.candidate, service.standby, service.queue, service.job) == (None, None, [], None)
+    assert service.state == "up"
+
+
+def one_of_each(world: World, job: Job) -> None:
+    """One release and one commit of the job, and nothing half-made."""
+    assert len(world.rows(f"select * from releases where job = {job.id}")) == 1
+    commits = world.checkout.git(
+        "--git-dir", str(world.bare), "log", "--all", "--format=%H", f"--grep=Regrow-Job: {job.id}$"
+    )
+    assert len(commits.split()) == (1 if job.kind == "repair" else 0)
+    assert not list((world.directory / "releases").glob(".building-*"))
+    assert not (world.directory / "workspaces" / str(job.id)).exists()
+
+
+@pytest.mark.parametrize(
+    "where",
+    [*(f"{step}:begin" for step in PLANS["deploy"]), *(f"{step}:end" for step in PLANS["deploy"] if step in LASTING)],
+)
+async def test_a_deploy_goes_on_after_a_kill(shared: World, where: str) -> None:
+    made = change(shared)
+    await shared.start_daemon({VARIABLE: f"deploy:{where}"}, "regrow.testing.mortal")
+    async with shared.traffic() as seen:
+        number = await shared.asked_of_the_dying("build and restart")
+        assert await shared.daemon_ended() == -signal.SIGKILL
+        await shared.start_daemon()
+        job = await shared.ended(number)
+        await whole(shared, job, made)
+    assert (seen.refused, seen.cut) == (0, 0)
+    await shared.kill_daemon(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        *(f"{step}:begin" for step in PLANS["repair"]),
+        *(f"{step}:end" for step in PLANS["repair"] if step in LASTING_IN_REPAIR),
+    ],
+)
+async def test_a_repair_goes_on_after_a_kill(shared: World, where: str) -> None:
+    change(shared, "Answer well")
+    await shared.start_daemon()
+    await shared.say("build and restart")
+    change(shared, "Break it", **{"src/answer.txt": "bad\n"})
+    await shared.say("build and restart")
+    await shared.kill_daemon(signal.SIGTERM)
+
+    await shared.start_daemon({VARIABLE: f"repair:{where}"}, "regrow.testing.mortal")
+    async with shared.traffic() as seen:
+        number = await shared.asked_of_the_dying(f"fix this bug: the answer is wrong\n{REPRODUCE}")
+        died = await approve_unless_dead(shared, number)
+        assert await shared.daemon_ended() == -signal.SIGKILL
+        await shared.start_daemon()
+        if died:
+            await shared.step(number, "approve", "waiting", "done")
+            await shared.approve(number)
+        job = await shared.ended(number)
+        await whole(shared, job, shared.head())
+    assert (seen.refused, seen.cut) == (0, 0)
+    assert job.result["merged"] is True
+    await shared.kill_daemon(signal.SIGTERM)
+
+
+async def approve_unless_dead(world: World, number: int) -> bool:
+    """Approve the repair; True when the daemon died before it asked."""
+    process = world.process
+    assert process is not None
+
+    async def asked() -> str:
+        if process.poll() is not None:
+            return "dead"
+        job = await world.job(number)
+        return "asked" if job.approval is not None and job.approval.state == "open" else ""
+
+    if await eventually(asked, "the question, or the death") == "dead":
+        return True
+    await world.approve(number)
+    return False
+
+
+@pytest.mark.parametrize("where", ["candidate:undo", "candidate:undone", "build:undo", "workspace:undone"])
+async def test_a_failed_deploy_is_taken_back_through_a_kill(shared: World, where: str) -> None:
+    change(shared, faults="TINY_DIE_AT_START=1\n")
+    before, version = await shared.pid(), await shared.version()
+    await shared.start_daemon({VARIABLE: f"deploy:{where}"}, "regrow.testing.mortal")
+    async with shared.traffic() as seen:
+        number = await shared.asked_of_the_dying("build and restart")
+        assert await shared.daemon_ended() == -signal.SIGKILL
+        await shared.start_daemon()
+        job = await shared.ended(number)
+        _, result = await shared.said(number)
+    assert job.status == "failed"
+    assert job.error is not None
+    assert job.error.kind == "candidate_failed"
+    assert f"The old version {version} never stopped." in result.text
+    assert (seen.refused, seen.cut) == (0, 0)
+    assert await shared.pid() == before
+    assert not (shared.directory / "workspaces" / str(number)).exists()
+    await shared.kill_daemon(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_the_daemon_stops_in_the_middle_of_a_build(world: World, number: signal.Signals) -> None:
+    made = change(world)
+    world.hold("build")
+    async with world.traffic() as seen:
+        job = await world.asked("build and restart")
+        await world.step(job, "build", "doing")
+        assert await world.kill_daemon(number) == (0 if number == signal.SIGTERM else -number)
+        world.let_go("build")
+        await world.start_daemon()
+        await whole(world, await world.ended(job), made)
+    assert (seen.refused, seen.cut) == (0, 0)
+
+
+async def test_the_daemon_stops_while_a_change_waits_for_approval(world: World) -> None:
+    change(world, "Break it", **{"src/answer.txt": "bad\n"})
+    await world.say("build and restart")
+    job = await world.asked(f"fix this bug: the answer is wrong\n{REPRODUCE}")
+    asked = await world.step(job, "approve", "waiting")
+    assert await world.kill_daemon(signal.SIGTERM) == 0
+    await world.start_daemon()
+    again = await world.step(job, "approve", "waiting")
+    assert again.approval == asked.approval, "the question is another one after the restart (F35)"
+    await world.press(job, "approve")
+    await whole(world, await world.ended(job), world.head())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_the_daemon_stops_in_a_bake(world: World, number: signal.Signals) -> None:
+    made = change(world)
+    async with world.traffic() as seen:
+        job = await world.asked("build and restart")
+        await world.step(job, "bake", "doing")
+        await world.kill_daemon(number)
+        await world.start_daemon()
+        await whole(world, await world.ended(job), made)
+    assert (seen.refused, seen.cut) == (0, 0)
+
+
+async def test_the_release_dies_in_its_bake_while_the_daemon_is_stopped(world: World) -> None:
+    """The supervisor goes back by itself; the daemon, once it runs again, tells of it."""
+    before, version = await world.pid(), await world.version()
+    bad = change(world)
+    job = await world.asked("build and restart")
+    await world.step(job, "bake", "doing")
+    assert world.process is not None
+    world.process.send_signal(signal.SIGSTOP)
+    os.kill(await world.pid(), signal.SIGKILL)
+
+    async def back() -> bool:
+        return await world.pid() == before
+
+    await eventually(back, "the supervisor goes back alone")
+    assert await world.version() == version
+    world.process.send_signal(signal.SIGCONT)
+    ended = await world.ended(job)
+    assert ended.status == "undone"
+    _, result = await world.said(job)
+    assert result.text.startswith(f"↩️ The new version {world.short(bad)} went wrong; {version} is back.")
+
+
+async def test_a_second_daemon_is_refused_and_changes_nothing(world: World) -> None:
+    before, state = await world.pid(), sorted(p.name for p in world.state.iterdir())
+    assert world.process is not None
+    done = await asyncio.to_thread(
+        subprocess.run,
+        (sys.executable, "-m", "regrow.daemon", "--config", str(world.config)),
+        env=world.environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 5
+    assert done.stderr.startswith(f"cannot start a second daemon: process {world.process.pid} holds ")
+    assert len(done.stderr.splitlines()) == 1
+    assert await world.pid() == before
+    assert (await world.status()).daemon.pid == world.process.pid, "the first one's socket is gone"
+    assert sorted(p.name for p in world.state.iterdir()) == state
+
+
+async def test_two_daemons_at_once_are_one(world: World) -> None:
+    await world.kill_daemon()
+    both = [world.launch() for _ in range(2)]
+
+    async def one_left() -> Any:
+        return next((one for one in both if one.poll() is not None), None)
+
+    ended = await eventually(one_left, "one of two daemons is refused")
+    assert ended.returncode == 5
+    world.process = next(one for one in both if one is not ended)
+    await world.say("重启一下")
+
+
+async def test_a_message_said_to_a_daemon_that_dies_is_one_job(world: World) -> None:
+    """Killed as soon as the message is taken: it is handled in the next life, once (F5, F33)."""
+    made = change(world)
+    said = await world.tell("build and restart")
+    await world.kill_daemon()
+    await world.start_daemon()
+
+    async def job() -> int | None:
+        return next((m.job for m in await world.heard(said) if m.job is not None), None)
+
+    number = await eventually(job, "the message is handled")
+    await whole(world, await world.ended(number), made)
+    assert len([job for job in await world.jobs() if job.chat == said.chat]) == 1
