@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from regrow.errors import StoreError
 from regrow.store import SCHEMA_HEAD, Store
@@ -56,3 +58,15 @@ def test_a_newer_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError) as caught:
         Store(path)
     assert caught.value.kind == "store_newer"
+
+
+def test_the_engine_gets_its_times_also_from_an_old_sqlite(tmp_path: Path) -> None:
+    # The default that the engine gives its tables under Python 3.12 and later; SQLite knows it since 3.42.
+    store = Store(tmp_path / "new.db")
+    before = time.time()
+    try:
+        with store.engine.connect() as connection:
+            now = connection.execute(sa.text("select unixepoch('subsec') * 1000")).scalar()
+    finally:
+        store.close()
+    assert before * 1000 - 1 <= now <= time.time() * 1000 + 1
