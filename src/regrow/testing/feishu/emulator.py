@@ -66,7 +66,7 @@ class FeishuEmulator:
         self.tokens = Tokens(self.clock, self.settings)
         self.kit = CardKit(self.clock, self.settings)
         tenant = secrets.token_hex(8)
-        self.messages = Messages(self.clock, self.settings, self.kit, tenant)
+        self.messages = Messages(self.clock, self.settings, self.journal, kit=self.kit, tenant_key=tenant)
         self.gateway = Gateway(self.clock, self.settings, self.journal, self.tokens, self._renamed)
         self.gateway.tenant_key = tenant
         self.clicks = Clicks(self.clock, self.settings, self.journal, self.gateway, self.kit)
