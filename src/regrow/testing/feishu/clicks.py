@@ -151,7 +151,7 @@ class Clicks:
         if not app.published or CLICK not in app.callbacks:
             return Click("error", 200340)
         token = f"c-{secrets.token_hex(16)}"
-        known = self._tokens[token] = _Token(message, app, self._clock.now() + self._settings.click_token_life)
+        known = self._tokens[token] = _Token(message, app, self._clock.monotonic() + self._settings.click_token_life)
         operator = {"tenant_key": person.tenant_key, **person.ids(app)}
         event = {
             "operator": operator,
@@ -234,7 +234,7 @@ class Clicks:
             raise ApiError(300020, "token is malformed")
         if known.app is not app:
             raise ApiError(200310, "card of another app")
-        if known.until <= self._clock.now():
+        if known.until <= self._clock.monotonic():
             raise ApiError(300030, "token expired")
         if known.uses >= self._settings.click_token_uses:
             raise ApiError(300040, "token used up")

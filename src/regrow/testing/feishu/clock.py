@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable
 
 
@@ -12,9 +13,9 @@ class EmulatorClock:
 
     Three times are kept apart, because they are sped up apart:
 
-    * `now()`: the wall clock, for the times in messages; moved by `advance` only, so that a client with the machine's
-      clock finds fresh messages fresh;
-    * `monotonic()`: for rate limits; moved by `advance`, never sped up;
+    * `now()`: the wall clock, for the times in messages; moved by `advance` and `skew` only, so that a client with the
+      machine's clock finds fresh messages fresh;
+    * `monotonic()`: for rate limits and the life of tokens; moved by `advance`, never sped up;
     * `timeline()`: for the retry schedule and the life of streaming; moved by `advance` and `speed` times as fast.
 
     Args:
@@ -57,6 +58,10 @@ class EmulatorClock:
         for event in self._sleepers:
             event.set()
 
+    def skew(self, seconds: float) -> None:
+        """Put the wall clock wrong by so much more, forward or back; nothing else moves."""
+        self._wall += seconds
+
     async def sleep(self, seconds: float) -> None:
         """Return when `seconds` of the timeline have passed or been skipped."""
         due = self.timeline() + seconds
@@ -80,7 +85,7 @@ class Limit:
         self._clock = clock
         self._most = most
         self.seconds = seconds
-        self._taken: dict[object, list[float]] = {}
+        self._taken: defaultdict[object, deque[float]] = defaultdict(deque)
 
     def take(self, key: object) -> float:
         """Take one. `most` is asked each time, so that a test can change it.
@@ -89,11 +94,11 @@ class Limit:
             0 when it was free, else the seconds until one is free (nothing is taken then).
         """
         now = self._clock.monotonic()
-        taken = [at for at in self._taken.get(key, []) if at > now - self.seconds]
+        taken = self._taken[key]
+        while taken and taken[0] <= now - self.seconds:
+            taken.popleft()
         most = self._most()
         if len(taken) >= most:
-            self._taken[key] = taken
             return taken[len(taken) - most] + self.seconds - now
         taken.append(now)
-        self._taken[key] = taken
         return 0.0

@@ -90,7 +90,7 @@ class Messages:
         uuid = body.get("uuid") or ""
         if not isinstance(uuid, str) or len(uuid) > 50:
             raise ApiError(99992402, "field validation failed: uuid has at most 50 characters")
-        if uuid and (known := self._by_uuid.get((app, uuid))) and known[1] > self._clock.now():
+        if uuid and (known := self._by_uuid.get((app, uuid))) and known[1] > self._clock.monotonic():
             return self.view(known[0], app)
         self._may_speak(app, chat)
         message = Message(chat, app, kind, content, self._clock.now_ms(), uuid=uuid)
@@ -102,7 +102,7 @@ class Messages:
         put(message, parent, in_thread=in_thread)
         self.add(message)
         if uuid:
-            self._by_uuid[app, uuid] = (message, self._clock.now() + self._settings.uuid_life)
+            self._by_uuid[app, uuid] = (message, self._clock.monotonic() + self._settings.uuid_life)
         return self.view(message, app)
 
     def add(self, message: Message) -> Message:

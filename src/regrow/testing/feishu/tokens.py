@@ -92,7 +92,7 @@ class Tokens:
             raise ApiError(10014, "app secret invalid")
         if not app.enabled:
             raise ApiError(10014, "app is disabled")
-        now = self._clock.now()
+        now = self._clock.monotonic()
         for token, (owner, until) in self._live.items():
             if owner is app and until - now >= self._settings.token_renewal:
                 return token, int(until - now)
@@ -115,7 +115,7 @@ class Tokens:
         if scheme.lower() != "bearer" or not token.startswith("t-"):
             raise ApiError(99991671, "Invalid access token: token must start with 't-' or 'u-'.")
         app, until = self._live.get(token, (None, 0.0))
-        if app is None or until <= self._clock.now():
+        if app is None or until <= self._clock.monotonic():
             raise ApiError(
                 99991663, "Invalid access token for authorization. Please make a request with token attached."
             )

@@ -48,6 +48,13 @@ async def test_only_the_timeline_is_sped_up() -> None:
     assert abs(clock.now() - time.time()) < 21_600
 
 
+def test_only_the_wall_clock_is_put_wrong() -> None:
+    clock = EmulatorClock(running=False)
+    before = clock.now()
+    clock.skew(-600)
+    assert (clock.now() - before, clock.monotonic(), clock.timeline()) == (-600, 0, 0)
+
+
 def test_the_clock_does_not_go_back() -> None:
     with pytest.raises(ValueError, match="cannot move the clock back"):
         EmulatorClock().advance(-1)
