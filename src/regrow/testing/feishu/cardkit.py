@@ -80,6 +80,7 @@ class CardKit:
         if self._old(entity):
             raise CardError(200750, "card entity expired").for_message()
         if entity.sent:
+            # That it is refused with 230099 is documented, the code inside is an assumption.
             raise CardError(11310, "the card entity was sent already").for_message()
         return entity
 

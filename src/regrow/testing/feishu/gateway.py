@@ -253,6 +253,7 @@ class Gateway:
         if self.faults.refuse:
             headers = self.faults.refuse.popleft()
         elif app is None or until < time.monotonic():
+            # Any code but that of the limit means the ticket or the credentials; this one is made up.
             headers = {
                 "Handshake-Status": "514",
                 "Handshake-Msg": "invalid ticket",
@@ -504,7 +505,8 @@ class Gateway:
     tenant_key = ""
 
     async def _deliver(self, delivery: Delivery) -> None:
-        """Attempt, wait, attempt again: at once and after each of `retries`."""
+        """Attempt, wait, attempt again: at once and after each of `retries`. That a repeated event keeps its ids and comes
+        in frames with a new `message_id` is an assumption."""
         for wait in (0.0, *self._settings.retries):
             if wait:
                 await self._clock.sleep(wait)
