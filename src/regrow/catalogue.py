@@ -1,8 +1,8 @@
 """What Regrow says, in the language of the person it says it to, and how it writes figures.
 
-The texts are in catalogues/: zh.toml and en.toml, and story.*.toml for what is told of a job. The languages have the
-same keys and the same fields (a test compares them); a person asked in Chinese is answered in the words of the seed
-document's section five.
+The texts are in catalogues/: zh.toml and en.toml, story.*.toml for what is told of a job, press.*.toml for buttons.
+The languages have the same keys and the same fields (a test compares them); a person asked in Chinese is answered in
+the words of the seed document's section five.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _FORMATTER = _Plain()
 def texts(language: Language) -> Mapping[str, str]:
     """All texts of a language by dotted key."""
     found: dict[str, str] = {}
-    for name in (f"{language}.toml", f"story.{language}.toml"):
+    for name in (f"{language}.toml", f"story.{language}.toml", f"press.{language}.toml"):
         content = resources.files("regrow.catalogues").joinpath(name).read_text("utf-8")
         found |= _flatten(tomllib.loads(content), "")
     return found
