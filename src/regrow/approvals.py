@@ -123,7 +123,7 @@ class Approvals:
             connection.execute(approvals.update().where(approvals.c.job == job).values(**values))
 
         await self._store.transact(update)
-        self._events.touch(("job", job), "jobs")
+        self._events.touch(("approval", job), ("job", job), "jobs")
         found = await self.of(job)
         assert found is not None
         return found

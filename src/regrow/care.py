@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from regrow import probes
 from regrow.agents.base import Agent
 from regrow.config import Config
 from regrow.gate import Gate
@@ -13,7 +14,7 @@ from regrow.git import Repository
 from regrow.redact import Redactor
 from regrow.releases import Release, Releases
 from regrow.sandboxes.base import Sandbox
-from regrow.services.base import Probe, ReleaseSpec, Restart, Service, Socket
+from regrow.services.base import ReleaseSpec, Restart, Service, Socket
 from regrow.snapshots import Snapshots
 from regrow.workspaces import Workspaces
 
@@ -91,18 +92,7 @@ class Care:
             resume_signal=service.resume_signal,
             probe_socket=service.probe_socket,
             ready=service.ready,
-            probes=tuple(
-                Probe(
-                    name=name,
-                    type=probe.type,
-                    target=probe.command or probe.target,
-                    interval_s=probe.interval,
-                    timeout_s=probe.timeout,
-                    strikes=probe.strikes,
-                    version_json=probe.version or None,
-                )
-                for name, probe in config.probe.items()
-            ),
+            probes=probes.specs(config),
             start_timeout_s=service.start_timeout,
             drain_timeout_s=service.drain,
             stop_timeout_s=service.stop_timeout,

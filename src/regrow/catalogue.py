@@ -1,8 +1,8 @@
 """What Regrow says, in the language of the person it says it to, and how it writes figures.
 
-The texts are in catalogues/: zh.toml and en.toml, story.*.toml for what is told of a job, press.*.toml for buttons.
-The languages have the same keys and the same fields (a test compares them); a person asked in Chinese is answered in
-the words of the seed document's section five.
+The texts are in catalogues/: zh.toml and en.toml, story.*.toml for what is told of a job, press.*.toml for buttons,
+web.*.toml for the pages and cli.*.toml for the command line. The languages have the same keys and the same fields (a
+test compares them); a person asked in Chinese is answered in the words of the seed document's section five.
 """
 
 from __future__ import annotations
@@ -29,12 +29,16 @@ class _Plain(string.Formatter):
 _FORMATTER = _Plain()
 
 
+_OWN = frozenset({"cli", "web"})  # read by themselves: the command line must not wait for the page's words
+
+
 @cache
-def texts(language: Language) -> Mapping[str, str]:
-    """All texts of a language by dotted key."""
+def texts(language: Language, part: str = "") -> Mapping[str, str]:
+    """Texts of a language by dotted key: of the core and the story, or of the part "cli" or "web" alone."""
+    names = [f"{part}.{language}"] if part in _OWN else [language, f"story.{language}", f"press.{language}"]
     found: dict[str, str] = {}
-    for name in (f"{language}.toml", f"story.{language}.toml", f"press.{language}.toml"):
-        content = resources.files("regrow.catalogues").joinpath(name).read_text("utf-8")
+    for name in names:
+        content = resources.files("regrow.catalogues").joinpath(f"{name}.toml").read_text("utf-8")
         found |= _flatten(tomllib.loads(content), "")
     return found
 
@@ -64,7 +68,8 @@ def say(language: Language, key: str, /, **values: object) -> str:
         KeyError: no such key, or a field without its value. A fault of the program, found by tests, never a person's.
         TypeError: a value the text has no field for.
     """
-    text = texts(language)[key]
+    part = key.partition(".")[0]
+    text = texts(language, part if part in _OWN else "")[key]
     unused = values.keys() - fields(text)
     if unused:
         raise TypeError(f"cannot say {key}: it has no field {', '.join(sorted(unused))}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import aclosing
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -20,7 +21,7 @@ from regrow.channels.base import Address, Content, Incoming
 from regrow.clock import Clock, SystemClock
 from regrow.errors import RegrowError
 from regrow.events import Events
-from regrow.intents import TABLE, Intent, Request, understand
+from regrow.intents import TABLE, Intent, Request, understand, yes_or_no
 from regrow.jobs.ledger import Ledger
 from regrow.outbox import Outbox
 from regrow.permissions import LOCAL, Permissions, Person
@@ -30,6 +31,25 @@ from regrow.views import Views
 log = structlog.get_logger("conversations")
 
 _LIVE_EVERY_S = 0.5
+_QUESTION_S = 300.0
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a person was asked back. It lives in memory only: forgotten, it is asked again, and nothing was done."""
+
+    request: Request
+    candidates: tuple[Intent, ...]
+    until: float
+
+    def answer(self, text: str) -> Intent | None:
+        """The candidate that an answer chooses: yes to the only one, or a number; None is anything else."""
+        if len(self.candidates) == 1 and yes_or_no(text):
+            return self.candidates[0]
+        number = text.strip().rstrip(".。、")
+        if number.isdecimal() and 1 <= int(number) <= len(self.candidates):
+            return self.candidates[int(number) - 1]
+        return None
 
 
 class Conversations:
@@ -56,6 +76,7 @@ class Conversations:
         self._events = events
         self._clock = clock or SystemClock()
         self._told: set[int] = set()
+        self._questions: dict[tuple[str, str, str], Question] = {}
 
     def _who(self, message: Incoming) -> Person | None:
         if message.address.channel in {"web", "terminal"}:
@@ -73,6 +94,8 @@ class Conversations:
             key=f"{message.address.channel}:{message.address.message}",
         )
         age = self._clock.now() - message.created_at
+        if await self._answered(message, request, asked):
+            return
         if request.intent is not Intent.none and TABLE[request.intent].effect and age > self._fresh(request):
             # A command that comes late may have been overtaken by events (F5, F34).
             await self._ask_again(request, asked, age)
@@ -107,16 +130,38 @@ class Conversations:
         candidates = [intent for intent in request.doubt if intent not in waiting or something_waits]
         if not candidates:
             return
+        who = (asked.address.channel, asked.address.chat, asked.name)
+        self._questions[who] = Question(request, tuple(candidates), self._clock.now() + _QUESTION_S)
+        if candidates == [Intent.repair] and not request.args.bug:
+            example = say(asked.language, TABLE[Intent.repair].example)
+            await self._answer(asked, Content(say(asked.language, "doubt.bug", example=example)))
+            return
         await self._answer(asked, Content(doubt_text(asked.language, candidates)))
+
+    async def _answered(self, message: Incoming, request: Request, asked: Asked) -> bool:
+        """Whether a message answers the question just asked; any other message makes the question void."""
+        question = self._questions.pop((message.address.channel, message.address.chat, message.sender_name), None)
+        if question is None or self._clock.now() > question.until:
+            return False
+        asked = replace(asked, language=question.request.language)
+        chosen = question.answer(message.text)
+        if chosen is not None:
+            await self._act(replace(question.request, intent=chosen), asked)
+            return True
+        if yes_or_no(message.text) is False:
+            await self._answer(asked, Content(say(asked.language, "chat.dropped")))
+            return True
+        return False
 
     async def _ask_again(self, request: Request, asked: Asked, age: float) -> None:
         text = say(asked.language, "chat.late", seconds=round(age), said=" ".join(request.text.split())[:80])
         await self._answer(asked, Content(text))
 
     async def _answer(self, asked: Asked, content: Content) -> None:
-        care = next(iter(self._cares.values()))
-        clean = Content(care.redactor.redact(content.text), content.choices, content.bar)
-        await self._outbox.put(f"answer:{asked.key}", asked.address, clean)
+        text = content.text
+        for care in self._cares.values():
+            text = care.redactor.shorten_paths(care.redactor.redact(text))
+        await self._outbox.put(f"answer:{asked.key}", asked.address, Content(text, content.choices, content.bar))
 
     @staticmethod
     def refusal(error: RegrowError, language: Language) -> str:

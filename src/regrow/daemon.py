@@ -43,7 +43,9 @@ from regrow.jobs.runner import Runner
 from regrow.jobs.steps import STEPS
 from regrow.outbox import Outbox
 from regrow.permissions import LOCAL, Permissions
+from regrow.phrases import phrases
 from regrow.places import Places
+from regrow.pool import in_thread
 from regrow.presses import Presses
 from regrow.process import process_age_s
 from regrow.redact import Redactor
@@ -209,6 +211,8 @@ class Daemon:
         stack.push_async_callback(self._end_tasks)
         for channel in channels.values():
             self._keep(f"channel {channel.name}", lambda channel=channel: channel.run(inbox.take))  # type: ignore[misc]
+        # Half a second of compiling; the first message should not wait for it.
+        self._keep("phrases", _warm)
         self._keep("inbox", lambda: inbox.run(conversations.handle))
         self._keep("outbox", lambda: outbox.run(channels))
         self._keep("conversations", conversations.run)
@@ -232,7 +236,7 @@ class Daemon:
         redactor = Redactor(
             [*known],
             home=Path.home(),
-            roots={"<workspace>": directory / "workspaces", "<releases>": directory / "releases", "<state>": directory},
+            roots={"workspaces": directory / "workspaces", "releases": directory / "releases", "state": directory},
         )
         settings: dict[str, dict[str, object]] = {
             "revert": {"repository": repository, "workspaces": workspaces},
@@ -375,6 +379,10 @@ def _holds_no_secret(redactor: Redactor) -> Callable[[str, str], tuple[str, str]
         return ("secret", "it holds what looks like a secret") if redactor.redact(text) != text else None
 
     return check
+
+
+async def _warm() -> None:
+    await in_thread(phrases)
 
 
 def _daemon_section(configs: Sequence[Config]) -> DaemonSection:

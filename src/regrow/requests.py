@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from regrow import probes
 from regrow.api import types
 from regrow.approvals import Approvals
 from regrow.audit import Audit
@@ -121,18 +122,20 @@ class Requests:
     async def _job(
         self, intent: Intent, args: Args, asked: Asked, care: Care, agent: str
     ) -> types.Accepted | types.Answer:
+        known: dict[str, str] = {}
         match intent:
             case Intent.restart:
                 release = await self._serving(care, "restart")
-                what = {"release": release.id}
+                what, known = {"release": release.id}, {"version": release.version}
             case Intent.rollback:
                 release = await self._back_to(care, args.target)
-                what = {"release": release.id}
+                what, known = {"release": release.id}, {"version": release.version}
                 if args.target not in {"", "previous"}:
                     what["named"] = "yes"
             case Intent.repair:
                 release = await self._serving(care, "repair")
-                what = {"commit": release.commit, "bug": args.bug, "reproduction": args.reproduction, "agent": agent}
+                shown = args.reproduction or await self._failing_probe(care)
+                what = {"commit": release.commit, "bug": args.bug, "reproduction": shown, "agent": agent}
                 if not args.bug.strip():
                     raise Refused("cannot repair: say what goes wrong after the word bug", kind="no_bug")
                 care.agents(agent)  # an unknown name is refused now, not in the middle of the job
@@ -148,6 +151,7 @@ class Requests:
             asked_by=asked.name,
             person=asked.person.id if asked.person else "",
             address=asked.address,
+            result=known,
         )
         if new:
             detail = {
@@ -169,6 +173,13 @@ class Requests:
                 f"cannot {doing}: no release of {care.name} is running; deploy one first", kind="nothing_runs"
             )
         return serving
+
+    @staticmethod
+    async def _failing_probe(care: Care) -> str:
+        """A reproduction from a probe that fails right now; "" when all pass."""
+        active = (await care.service.status()).active
+        failing = [name for name, probe in active.probes.items() if probe["strikes"]] if active else []
+        return probes.reproduction(care.config, failing[0]) if failing else ""
 
     async def _to_build(self, care: Care, target: str) -> dict[str, str]:
         """The commit that a build or deploy is about, fixed at the moment of the request."""

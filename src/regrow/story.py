@@ -84,7 +84,8 @@ def _headlines(job: types.Job, agent: str) -> list[str]:
         estimate = result.get("build_estimate") or (build.estimate_s if build else None)
         if estimate:
             low, high = round(estimate[0]), max(round(estimate[1]), round(estimate[0]) + 1)
-            lines.append(say(language, "live.build_estimate", low=low, high=high))
+            known = say(language, "live.build_estimate", low=low, high=high)
+            lines.append(known if estimate[1] >= 1 else say(language, "live.build_quick"))
         else:
             lines.append(say(language, "live.build_first"))
     if "release" in done:
@@ -117,7 +118,7 @@ def _steps(job: types.Job) -> list[str]:
             continue
         seconds = step.seconds if step.seconds is not None else None
         took = f" {seconds_text(seconds)}" if seconds is not None and seconds >= _WORTH_SECONDS else ""
-        detail = f" · {step.detail}" if step.detail and step.status == "doing" else ""
+        detail = f" · {step.detail}" if step.detail and step.status in {"doing", "waiting"} else ""
         lines.append(f"{_MARKS[step.status]} {step.title}{took}{detail}")
     return lines
 
@@ -168,6 +169,8 @@ def _success(job: types.Job) -> list[str]:
         lines.append(say(language, "result.tests_seconds", seconds=seconds_text(found["tests_seconds"])))
     if job.kind in {"deploy", "repair"}:
         lines.append(say(language, "result.build_seconds", seconds=f"{seconds} ({size})"))
+    if found.get("uncommitted"):
+        lines.append(say(language, "result.uncommitted"))
     if job.kind in {"restart", "repair"}:
         lines.append(say(language, "result.version", version=found["version"]))
     if found.get("down_ms") is not None and found.get("pid"):

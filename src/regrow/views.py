@@ -16,7 +16,7 @@ from regrow.care import Care
 from regrow.catalogue import Language, ago_text, duration_text, help_text, say
 from regrow.channels.base import Channel
 from regrow.errors import RegrowError
-from regrow.intents import TABLE
+from regrow.intents import TABLE, Intent
 from regrow.jobs.estimates import Estimates
 from regrow.jobs.ledger import Ledger, Record
 from regrow.jobs.work import Progress
@@ -27,6 +27,22 @@ from regrow.services.base import Instance
 _LOG_BYTES = 256 * 1024
 _LIST = 10
 _FOLLOW_S = 0.25
+
+
+# Understood, and answered with what to say instead.
+LATER = frozenset({Intent.undo, Intent.keep})
+
+# What a report may need; the rest of a job's facts are the steps' own business, paths of this machine among them.
+SHOWN = frozenset(
+    {
+        *("release", "version", "commit", "subject", "digest", "first", "pid", "switched_at", "down_ms"),
+        *("previous_version", "previous_release", "serving", "serving_release", "uncommitted"),
+        *("tests", "tests_seconds", "build_seconds", "build_bytes", "build_estimate", "snapshot_bytes"),
+        *("agent", "summary", "culprit", "culprit_subject", "files", "added", "removed", "reproduced"),
+        *("approved_by", "branch", "merged", "merged_into", "merge_note"),
+        *("cause", "fell_back"),
+    }
+)
 
 
 class Views:
@@ -64,11 +80,9 @@ class Views:
         progress = self._progress(record.id)
         steps = [await self._step(record, step, progress) for step in record.steps]
         question = await self._approvals.of(record.id)
-        result = dict(record.result)
+        result = {name: value for name, value in record.result.items() if name in SHOWN}
         if record.status == "cancelled" and record.cancelled_by:
             result["cancelled_by"] = record.cancelled_by
-        for hidden in ("workspace", "tree", "snapshot"):
-            result.pop(hidden, None)  # paths of this machine are nobody's business in a chat
         view = types.Job(
             id=record.id,
             service=record.service,
@@ -330,7 +344,7 @@ class Views:
     @staticmethod
     def help_text(language: Language) -> str:
         """What can be said, one example each."""
-        return help_text(language, [row.intent for row in TABLE.values()])
+        return help_text(language, [intent for intent in TABLE if intent not in LATER])
 
 
 def _roles(*copies: Instance | None) -> list[tuple[str, Instance]]:

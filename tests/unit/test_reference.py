@@ -1,9 +1,9 @@
 """The reference mentions every setting, with the default the code has."""
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
-import tomllib
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 

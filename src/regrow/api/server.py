@@ -199,9 +199,10 @@ def routes(parts: Parts) -> list[BaseRoute]:
 
     async def chat_events(request: Request) -> Response:
         channel, chat = chat_of(request)
+        # Before the answer begins: what is stored from here on is told, what was before the client can read.
+        shown = {message.id: message.revision for message in await channel.after(chat, 0)}
 
         async def changes() -> AsyncIterator[tuple[str, str]]:
-            shown = {message.id: message.revision for message in await channel.after(chat, 0)}
             async for _ in _looks(parts, ("chat", channel.name, chat), at_least_every_s=15.0):
                 for message in await channel.after(chat, 0):
                     if shown.get(message.id, -1) < message.revision:
@@ -294,7 +295,27 @@ def _stream(changes: AsyncIterator[tuple[str, str]]) -> Response:
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn without its own signal handlers: the daemon decides when to stop."""
+    """Uvicorn without its own signal handlers, the daemon decides when to stop, and without its look at the clock ten
+    times a second."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        self._exit = asyncio.Event()
+        super().__init__(config)
+
+    @property
+    def should_exit(self) -> bool:
+        return self._exit.is_set()
+
+    @should_exit.setter
+    def should_exit(self, value: bool) -> None:
+        if value:
+            self._exit.set()
+        else:
+            self._exit.clear()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self._exit.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from regrow.api.types import Job, Message
 
 REFRESH_S = 0.5
+POLL_S = 0.05
 MESSAGES = 6
 CHANNELS = ("terminal", "web")
 STOP_S = 30.0
@@ -38,27 +39,38 @@ def watch(session: Session, process: subprocess.Popen[bytes]) -> int:
     Returns:
         0 when all was stopped from here, else the daemon's exit code.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # all three end it the same way
     client = session.client(patience_s=0)
     try:
         _show(Glance(client), process)
     except KeyboardInterrupt:
-        terminal.write("\n")
-        _stop(client, process)
-        terminal.line(say("stopped"))
-        return exits.DONE
+        return stop_all(session, process)
     return daemon_process.exit_status(process.wait(STOP_S))
 
 
-def _stop(client: Client, process: subprocess.Popen[bytes]) -> None:
-    try:
-        stop(client, services=True)
-    except RegrowError as error:
-        if error.kind not in AWAY:
-            raise
-        process.terminate()  # it does not listen yet, or no more
+def end_alike() -> None:
+    """From now on TERM and HUP end it as Ctrl-C does."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+
+
+def stop_all(session: Session, process: subprocess.Popen[bytes]) -> int:
+    """Stop the daemon and the services, also a daemon that has only begun to start: it may have started a service."""
+    terminal.write("\n")
+    client, deadline = session.client(patience_s=0), time.monotonic() + STOP_S
+    while process.poll() is None:
+        try:
+            stop(client, services=True)
+            break
+        except RegrowError as error:
+            if error.kind not in AWAY:
+                raise
+        if time.monotonic() > deadline:
+            process.terminate()
+            break
+        time.sleep(POLL_S)
     process.wait(STOP_S)
+    terminal.line(say("stopped"))
+    return exits.DONE
 
 
 def _show(glance: Glance, process: subprocess.Popen[bytes]) -> None:

@@ -44,17 +44,23 @@ def up(
             raise ConfigError(f"cannot find {one}: write it, or name another with --config")
     if foreground and not live:
         return daemon_process.in_foreground(configs, session.path)
+    if live:
+        from regrow.cli.live import end_alike, stop_all, watch
+
+        end_alike()
     process, log = daemon_process.start(configs, session.path)
     try:
         ready = wait_ready(session, process, log)
     except KeyboardInterrupt:
+        if live:
+            return stop_all(session, process)
         process.terminate()
         raise
     if isinstance(ready, int):
         return ready
     if live:
-        from regrow.cli.live import watch
-
+        if ready.console:
+            terminal.line(say("console", address=ready.console))
         return watch(session, process)
     return _say(session, ready, "up")
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from functools import cache
-from pathlib import Path
-from typing import Literal
 
-CATALOGUES = Path(__file__).parent.parent / "catalogues"
+from regrow import catalogue
+from regrow.catalogue import Language
 
 
 @cache
-def language() -> Literal["zh", "en"]:
+def language() -> Language:
     """The language of the terminal: zh for a Chinese locale, else en (the order is POSIX's)."""
     locale = next((os.environ[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if os.environ.get(name)), "")
     return "zh" if locale.lower().startswith("zh") else "en"
@@ -20,10 +18,4 @@ def language() -> Literal["zh", "en"]:
 
 def say(key: str, **fields: object) -> str:
     """The CLI's text for `key` (without its prefix) in the terminal's language."""
-    return _texts(language())[key].format(**fields)
-
-
-@cache
-def _texts(which: str) -> dict[str, str]:
-    texts: dict[str, str] = tomllib.loads((CATALOGUES / f"cli.{which}.toml").read_text("utf-8"))["cli"]
-    return texts
+    return catalogue.say(language(), f"cli.{key}", **fields)

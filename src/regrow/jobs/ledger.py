@@ -89,10 +89,14 @@ class Ledger:
         asked_by: str,
         person: str,
         address: Address,
+        result: Mapping[str, Any] | None = None,
     ) -> tuple[Record, bool]:
         """Write a new job down, unless it is there already.
 
         A request with a known `key`, and an equal request while its job is still under way, join that job.
+
+        Args:
+            result: what is known of the outcome from the start, such as the version to go back to.
 
         Returns:
             The job, and whether it is new.
@@ -106,7 +110,7 @@ class Ledger:
             "args": dict(args),
             "plan": list(plan),
             "steps": [{"name": name, "status": "todo"} for name in plan],
-            "result": {},
+            "result": dict(result or {}),
             "asked_by": asked_by,
             "person": person,
             "channel": address.channel,
@@ -162,8 +166,10 @@ class Ledger:
         await self._store.transact(lambda c: c.execute(jobs.update().where(jobs.c.id == job).values(**values)))
         self._events.touch(("job", job), "jobs")
 
-    async def step(self, job: int, index: int, facts: Mapping[str, Any] | None = None, **values: Any) -> None:
-        """Set fields of one step, and add to the job's facts, in one transaction."""
+    async def step(
+        self, job: int, index: int, facts: Mapping[str, Any] | None = None, *, waiting_for: str = "", **values: Any
+    ) -> None:
+        """Set fields of one step, and with them the job's status, facts and what it waits for, in one transaction."""
 
         def update(connection: sa.Connection) -> None:
             row = connection.execute(sa.select(jobs.c.steps, jobs.c.result).where(jobs.c.id == job)).mappings().one()
@@ -173,12 +179,8 @@ class Ledger:
             changed: dict[str, Any] = {"steps": steps}
             if facts:
                 changed["result"] = {**row["result"], **facts}
-            if status == "doing":
-                changed["status"] = "doing"
-            if status in {"waiting", "undoing"}:
-                changed["status"] = status
-            if status is not None and status != "waiting":
-                changed["waiting_for"] = ""
+            if status in {"doing", "waiting", "undoing"}:
+                changed |= {"status": status, "waiting_for": waiting_for}
             connection.execute(jobs.update().where(jobs.c.id == job).values(**changed))
 
         await self._store.transact(update)

@@ -24,18 +24,21 @@ from regrow.care import Care
 from regrow.clock import Clock, SystemClock
 from regrow.errors import RegrowError
 from regrow.events import Events
-from regrow.jobs.base import Done, Retry, Step, StepFailed, Wait
+from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
+from regrow.jobs.bell import Bell
 from regrow.jobs.estimates import Estimates
 from regrow.jobs.ledger import Ledger, Record
 from regrow.jobs.plans import SWITCHED
 from regrow.jobs.work import Progress, Work
+from regrow.pool import in_thread
 from regrow.store import Store
 
 log = structlog.get_logger("jobs")
 
 APPLICATION_VERSION = "1"
-_QUEUE_POLL_S = 0.25
-_LISTENER_POLL_S = 30.0
+_QUEUE_POLL_S = 2.0  # the net below the bell
+_RING_AGAIN_S = (0.1, 0.3, 1.0)  # the engine's own thread brings back the jobs of the last life, and rings nobody
+_LISTENER_POLL_S = 0.25  # looks at memory only while nothing is received; a stop waits for one round of it
 _RECOVERIES = 1000
 _UNDO_DEADLINE_S = 120.0
 
@@ -91,6 +94,7 @@ class Runner:
         self._estimates = Estimates(store, self._clock)
         self._progress: dict[int, Progress] = {}
         self._running: dict[int, asyncio.Task[dict[str, Any]]] = {}
+        self._bell = Bell()
         self._stopping = False
         self._run_plan: Callable[[int, list[str]], Awaitable[str]] | None = None
 
@@ -110,7 +114,7 @@ class Runner:
             "serializer": JSONSerializer(),
             "notification_listener_polling_interval_sec": _LISTENER_POLL_S,
         }
-        DBOS(config=config)
+        self._bell.hang(DBOS(config=config))
 
         # Named here and not at import, so that importing this module does nothing.
         @DBOS.step(name="perform")
@@ -150,6 +154,8 @@ class Runner:
             # Killed between writing the job down and handing it to the engine: the id makes a second hand-over
             # harmless.
             await self._enqueue(record)
+        for after_s in _RING_AGAIN_S:
+            asyncio.get_running_loop().call_later(after_s, self._bell.ring)
 
     async def submit(self, record: Record) -> None:
         """Hand a job that is in the ledger to the engine. Safe to repeat."""
@@ -159,6 +165,7 @@ class Runner:
         assert self._run_plan is not None, "the runner is started first"
         with SetWorkflowID(f"job-{record.id}"):
             await DBOS.enqueue_workflow_async(self._queue, self._run_plan, record.id, record.plan)  # type: ignore[arg-type]
+        self._bell.ring()
 
     async def stop(self) -> None:
         """End what runs here without an outcome: the engine runs those steps again in the next life."""
@@ -167,7 +174,7 @@ class Runner:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.to_thread(DBOS.destroy, workflow_completion_timeout_sec=0)
+        await in_thread(DBOS.destroy, workflow_completion_timeout_sec=0)
 
     # One step
 
@@ -225,8 +232,10 @@ class Runner:
             self._running.pop(job, None)
             self._progress.pop(job, None)
         seconds = self._clock.monotonic() - began
-        ended = {"status": "done" if outcome["status"] == "done" else "failed", "seconds": seconds}
-        await self._ledger.step(job, index, outcome.get("facts"), **ended, detail=progress.detail)
+        status = "done" if outcome["status"] == "done" else "failed"
+        await self._ledger.step(
+            job, index, outcome.get("facts"), status=status, seconds=seconds, detail=progress.detail
+        )
         return outcome
 
     async def _do(self, work: Work, index: int) -> dict[str, Any]:
@@ -239,16 +248,15 @@ class Runner:
                     f"cannot go on: this version does not know the step {name}; install the one that began the job",
                     kind="unknown_step",
                 )
-            while True:
-                async with asyncio.timeout(step.deadline_s):
-                    result = await step.do(work)
-                if isinstance(result, Done):
-                    return {"status": "done", "facts": dict(result.facts)}
-                if isinstance(result, Retry):
+            result = await self._once(work, step)
+            while not isinstance(result, Done):
+                if isinstance(result, Wait):
+                    result = await self._wait(work, index, step, result)
+                else:
                     work.log(f"{name}: again in {result.after_s:g} s: {result.reason}")
                     await self._clock.sleep(result.after_s)
-                    continue
-                await self._wait(work, index, result)
+                    result = await self._once(work, step)
+            return {"status": "done", "facts": dict(result.facts)}
         except TimeoutError:
             return self._failure(name, StepFailed(f"cannot finish the step {name}: its time is over", kind="deadline"))
         except RegrowError as error:
@@ -259,15 +267,24 @@ class Runner:
             work.log(traceback.format_exc())
             return self._failure(name, StepFailed(f"cannot go on: {type(error).__name__}: {error}", kind="bug"))
 
-    async def _wait(self, work: Work, index: int, wait: Wait) -> None:
+    @staticmethod
+    async def _once(work: Work, step: Step) -> Outcome:
+        async with asyncio.timeout(step.deadline_s):
+            return await step.do(work)
+
+    async def _wait(self, work: Work, index: int, step: Step, wait: Wait) -> Outcome:
+        """Look again at each change of what is waited for, until the step says something else."""
         reason, fields = wait.reason
-        job = work.job.id
+        job, name = work.job.id, work.job.plan[index]
+        await self._ledger.step(job, index, status="waiting", waiting_for=reason)
+        work.log(f"{name}: waiting for {reason} {json.dumps(dict(fields))}")
         with self._events.watch(*wait.topics) as watch:
-            await self._ledger.change(job, waiting_for=reason, status="waiting")
-            await self._ledger.step(job, index, status="waiting")
-            work.log(f"{work.job.plan[index]}: waiting for {reason} {json.dumps(dict(fields))}")
-            await watch.changed(wait.within_s)
+            result = await self._once(work, step)
+            while isinstance(result, Wait):
+                await watch.changed(result.within_s)
+                result = await self._once(work, step)
         await self._ledger.step(job, index, status="doing")
+        return result
 
     @staticmethod
     def _failure(step: str, error: RegrowError) -> dict[str, Any]:
@@ -281,13 +298,14 @@ class Runner:
         step = self._steps.get(name)
         if step is None or step.undo is None:
             return
+        failed = record.steps[index]["status"] == "failed"  # people are to see where it went wrong
         await self._ledger.step(job, index, status="undoing")
         work = self._work(record, facts, Progress())
         try:
             async with asyncio.timeout(_UNDO_DEADLINE_S):
                 await step.undo(work)
             work.log(f"{name}: undone")
-            await self._ledger.step(job, index, status="undone")
+            await self._ledger.step(job, index, status="failed" if failed else "undone")
         except asyncio.CancelledError:
             if self._stopping:
                 await asyncio.get_running_loop().create_future()

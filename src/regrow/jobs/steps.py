@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from regrow import files
 from regrow.agents.base import Event, Span, Task
 from regrow.availability import Availability, Seen
+from regrow.catalogue import say
 from regrow.errors import CandidateFailed, ProcessTimeout, RegrowError, ServiceError
 from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
 from regrow.jobs.ledger import WAITING_FOR_TURN
@@ -23,6 +25,8 @@ from regrow.verification import Conditions, verify
 _SPARE_BYTES = 64 * 1024**2
 _BAKE_LOOK_S = 1.0
 _LAST_LOOK_S = 0.5
+# A reproduction made from a probe is a program of this interpreter.
+INTERPRETER = (Path(sys.prefix), Path(sys.base_prefix))
 AUTHOR = ("Regrow", "regrow@localhost")
 _COUNTED = re.compile(r"^\s*\[\s*(\d+)\s*/\s*(\d+)\s*\]\s*(.*)")
 
@@ -50,6 +54,9 @@ async def check(work: Work) -> Outcome:
         release = await care.releases.get(job.args["release"])
         return Done(facts | {"release": release.id, "version": release.version, "commit": release.commit})
     commit = job.args["commit"]
+    checkout = care.config.repository
+    if job.kind != "repair" and (checkout / ".git").exists() and await care.repository.is_dirty(checkout):
+        facts["uncommitted"] = True  # only commits are ever built; whoever forgot to commit should hear of it
     version = await care.repository.short(commit)
     subject = await care.repository.subject(commit)
     return Done(facts | {"commit": commit, "base": commit, "version": version, "subject": subject})
@@ -120,7 +127,8 @@ async def build(work: Work) -> Outcome:
         writable=(staging, cache) if config.build.cache else (staging,),
     )
     if done.code != 0:
-        raise StepFailed(f"cannot build: {_last_line(done)}", kind="build_failed", log=done.output)
+        cause = care.redactor.shorten_paths(care.redactor.redact(_last_line(done)))
+        raise StepFailed(f"cannot build: {cause}", kind="build_failed", log=done.output, cause=cause)
     return Done({"build_seconds": round(done.seconds, 2), "build_estimate": expected})
 
 
@@ -230,7 +238,7 @@ async def agent(work: Work) -> Outcome:
         allowed=config.repair.allowed,
         reproduction=job.args.get("reproduction", ""),
         spans=await _spans(work),
-        readable=config.readable(),
+        readable=(*config.readable(), *INTERPRETER),
         env=tuple(config.test.env.items()),
         timeout_s=config.repair.timeout,
     )
@@ -305,7 +313,7 @@ async def check_fix(work: Work) -> Outcome:
         test_command=config.expand(config.test.command) if config.test.command else (),
         reproduction=work.job.args.get("reproduction", ""),
         conditions=Conditions(
-            readable=config.readable(),
+            readable=(*config.readable(), *INTERPRETER),
             env=config.test.env,
             timeout_s=config.test.timeout,
             memory_bytes=config.sandbox.memory,
@@ -352,7 +360,7 @@ async def approve(work: Work) -> Outcome:
             within_s=care.config.repair.approve_within,
         )
     if question.state == "open":
-        return Wait(("approval", {}), (("job", job.id),))
+        return Wait(("approval", {}), (("approval", job.id),))
     if question.state == "approved" and question.digest == facts["digest"]:
         return Done({"approved_by": question.decided_by})
     if question.state == "rejected":
@@ -421,7 +429,8 @@ async def turn(work: Work) -> Outcome:
     """One job changes a service at a time; the others wait in order."""
     holder = await work.ledger.take_turn(work.care.name, work.job.id)
     if holder != work.job.id:
-        return Wait((WAITING_FOR_TURN, {"job": holder}), (("turn", work.care.name), ("job", holder)))
+        work.tell(detail=say(work.job.language, "live.waiting_turn", job=holder))
+        return Wait((WAITING_FOR_TURN, {"job": holder}), (("turn", work.care.name),))
     return Done()
 
 

@@ -223,7 +223,8 @@ class ServiceStatus:
 
 @dataclass(frozen=True)
 class ServiceEvent:
-    """Something that happened to the service, numbered without gaps or repeats by `seq`; `at` is Unix seconds.
+    """Something that happened to the service, numbered upwards by `seq`; `at` is Unix seconds. If the supervisor is
+    killed at the wrong moment the same thing may be told twice, under two numbers, and is never left out.
 
     Names: starting, held, proved, candidate_failed, switched, baked, promoted, fell_back, crashed, start_failed, down,
     up, unhealthy, healthy, standby_died, discarded, ended, stopped, supervisor_started, supervisor_stopping,

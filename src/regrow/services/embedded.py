@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,16 +29,17 @@ _MARGIN_S = 10.0
 _PAUSE_S = 0.02
 
 
-def own_cgroup_refusal(own: str, service: str) -> str | None:
+def own_cgroup_refusal(own: str, service: str, name: str) -> str | None:
     """Say why a daemon may not care for a service in whose control group it lives (F1).
 
     Args:
         own: text of the daemon's /proc/self/cgroup.
         service: text of the service's /proc/PID/cgroup.
+        name: of the service.
 
     Returns:
-        The reason, or None. Only the unified hierarchy (the line "0::") and systemd's own count, and only a group that
-        is the service's (a *.service or *.scope): in a login session or a container everything shares one.
+        The reason, or None. Only a group made for the service counts (claw.service, claw@2.service, regrow-claw.service
+        for the service claw): in a login session, a container or the daemon's own unit everything shares one group.
     """
 
     def group(text: str) -> str:
@@ -50,10 +51,10 @@ def own_cgroup_refusal(own: str, service: str) -> str | None:
         return "/"
 
     mine, theirs = group(own), group(service)
-    leaf = theirs.rpartition("/")[2]
-    made_for_it = leaf.endswith(".service") and not leaf.startswith("user@")
+    unit = theirs.rpartition("/")[2].removesuffix(".service")
+    made_for_it = theirs.endswith(".service") and unit.partition("@")[0] in (name, f"regrow-{name}")
     if made_for_it and (mine == theirs or mine.startswith(theirs + "/")):
-        return f"cannot care for a service from inside its own control group {theirs}: start regrow outside of it"
+        return f"cannot care for {name} from inside its own control group {theirs}: start regrow outside of it"
     return None
 
 
@@ -91,14 +92,24 @@ class EmbeddedService:
             if self._closed:
                 raise ServiceError("cannot use the service: the driver is closed; open it again", kind="closed")
             if self._writer is None:
-                await self._connect_or_start()
-                await self.escrow()
+                try:
+                    await self._connect_or_start()
+                    await self.escrow()
+                except BaseException:
+                    self._hang_up()  # refused: nothing may be asked over it
+                    raise
         if self._watch_task is None:
             self._watch_task = asyncio.create_task(self._watch(), name=f"watch {self.name}")
+
+    def _hang_up(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
     async def _connect_or_start(self) -> None:
         deadline = time.monotonic() + _START_S
         said = ""
+        await in_thread(self._check_cgroup, "self")  # what we start is born into our own group
         while True:
             try:
                 await self._connect()
@@ -112,9 +123,10 @@ class EmbeddedService:
                 )
             said = await in_thread(self._spawn)
             if said != "ok":
-                if "another supervisor" not in said:
-                    raise ServiceError(f"{said or 'cannot start the supervisor'}", kind="supervisor")
-                await asyncio.sleep(_PAUSE_S)  # it holds the lock and does not listen yet, or is about to end
+                if said and "another supervisor" not in said:
+                    raise ServiceError(said, kind="supervisor")
+                said = said or "it ended while it started"
+                await asyncio.sleep(_PAUSE_S)  # killed as it started; or the other one does not listen yet
 
     def _spawn(self) -> str:
         """Start the supervisor as nobody's child; return "ok" or its own words."""
@@ -157,16 +169,14 @@ class EmbeddedService:
         self._writer = writer
         self._gone.clear()
         self._reader_task = asyncio.create_task(self._read(reader, writer), name=f"supervisor of {self.name}")
-        status = await self._ask("status")
-        active = status["active"]
+        active = (await self._ask("status"))["active"]
         if active and active["pid"]:
-            await in_thread(self._check_cgroup, active["pid"])
+            await in_thread(self._check_cgroup, str(active["pid"]))
 
-    def _check_cgroup(self, pid: int) -> None:
+    def _check_cgroup(self, pid: str) -> None:
         with contextlib.suppress(OSError):
             own, theirs = Path("/proc/self/cgroup").read_text(), Path(f"/proc/{pid}/cgroup").read_text()
-            if refusal := own_cgroup_refusal(own, theirs):
-                self._closed = True
+            if refusal := own_cgroup_refusal(own, theirs, self.name):
                 raise ServiceError(refusal, kind="own_cgroup")
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -264,14 +274,18 @@ class EmbeddedService:
     async def start(
         self, spec: ReleaseSpec, role: Literal["active", "candidate"], token: str, *, force: bool = False
     ) -> Instance:
-        answer = await self._request("start", release=spec.to_json(), role=role, token=token, force=force)
+
+        async def again() -> Json:
+            return await self._request("start", release=spec.to_json(), role=role, token=token, force=force)
+
+        answer = await again()
         with contextlib.suppress(OSError):
             await self.escrow()
         instance = Instance.from_json(answer["instance"])
         if instance.state != "starting":
             return instance
         deadline = spec.start_timeout_s + spec.bind_timeout_s + _MARGIN_S
-        event = await self._wait(answer["seq"], token, {"proved", "candidate_failed"}, deadline)
+        event = await self._outcome(token, answer["seq"], deadline, again)
         if event.event == "candidate_failed":
             raise CandidateFailed(event.data["cause"], log_tail=event.data.get("log_tail", ""))
         status = await self.status()
@@ -279,6 +293,34 @@ class EmbeddedService:
         if found is None:
             raise CandidateFailed("it ended just after its proof")
         return found
+
+    async def _outcome(
+        self, token: str, after: int, seconds: float, again: Callable[[], Awaitable[Json]]
+    ) -> ServiceEvent:
+        """How a start ends. A supervisor that came anew and does not know of the start is asked again, once it has
+        told everything up to now: the token makes sure that there is never a second copy."""
+        lost_at: int | None = None
+        try:
+            async with asyncio.timeout(seconds), contextlib.aclosing(self.events(after)) as events:
+                async for event in events:
+                    if event.event in ("proved", "candidate_failed") and event.data["token"] == token:
+                        return event
+                    if event.event == "supervisor_started":
+                        status = await self.status()
+                        known = {i.token for i in (status.active, status.standby, status.candidate) if i}
+                        lost_at = None if token in known else status.seq
+                    if lost_at is not None and event.seq >= lost_at:
+                        lost_at = None
+                        await again()
+        except TimeoutError:
+            pass
+        raise self._unseen("the end of the start", seconds)
+
+    def _unseen(self, what: str, seconds: float) -> ServiceError:
+        if self._closed:
+            return ServiceError(f"cannot wait for {self.name}: the driver was closed", kind="closed")
+        text = f"cannot see {what} of {self.name} within {seconds:g} s; look at `regrow status`"
+        return ServiceError(text, kind="timeout")
 
     async def switch(self, token: str, bake_s: float, confirm_within_s: float) -> None:
         before = await self.status()
@@ -325,8 +367,7 @@ class EmbeddedService:
                             return event
         except TimeoutError:
             pass
-        text = f"cannot see the end of it: no {' or '.join(sorted(names))} of {self.name} within {seconds:g} s"
-        raise ServiceError(text, kind="timeout")
+        raise self._unseen(" or ".join(sorted(names)), seconds)
 
     async def events(self, after: int) -> AsyncGenerator[ServiceEvent, None]:
         while not self._closed:
@@ -337,6 +378,8 @@ class EmbeddedService:
                 writer.write(json.dumps({"id": 0, "verb": "subscribe", "after": after}).encode() + b"\n")
                 while line := await reader.readline():
                     message = json.loads(line)
+                    if not message.get("ok", True):
+                        raise ServiceError(message["error"], kind=message["kind"])
                     if "event" in message and message["event"]["seq"] > after:
                         after = message["event"]["seq"]
                         yield ServiceEvent.from_json(message["event"])

@@ -43,6 +43,7 @@ def empty() -> Json:
         "sockets": {},  # address asked for -> {name, bound}
         "crashes": [],  # boottime seconds
         "down_since": None,
+        "untold": [],  # events of this very write that are not in the journal yet
     }
 
 

@@ -64,6 +64,18 @@ class Supervisor:
             fields = {"token": instance.token, "release": instance.spec["id"]} | fields
         self.control.publish(self._journal.append(event, fields))
 
+    def promise(self, event: str, instance: Instance, **fields: Any) -> Json:
+        """Put an event into the record, with the change that it tells of: a kill between the record and the journal
+        would lose it for whoever waits for it. It may be told twice, never not at all."""
+        entry = {"event": event, "token": instance.token, "release": instance.spec["id"], **fields}
+        self.record["untold"] = [*self.record["untold"], entry]
+        return entry
+
+    def keep_promises(self) -> None:
+        untold, self.record["untold"] = self.record["untold"], []
+        for entry in untold:
+            self.tell(**entry)
+
     def _instance(self, role: str) -> Instance | None:
         return self.instances.get(self.record[role] or "")
 
@@ -73,7 +85,7 @@ class Supervisor:
         """Go on from the record: adopt what lives, judge what died, start what should run. Never a second copy."""
         record = self.record
         same_boot = record["boot"] in ("", boot_id())
-        dead = []
+        dead, unborn = [], []
         living: list[Process] = []
         if not same_boot:
             record["crashes"] = []
@@ -83,6 +95,8 @@ class Supervisor:
             self.instances[token] = instance
             if same_boot and instance.adopt() and instance.process is not None:
                 living.append(instance.process)
+            elif same_boot and instance.state == "starting" and instance.pid is None:
+                unborn.append(instance)  # it waited for its address and never had a process: it may start now
             elif instance.state != "held" or not same_boot:
                 dead.append(instance)
         lost = self.sockets.take_back(record["sockets"], escrow, living)
@@ -90,8 +104,11 @@ class Supervisor:
         if self._displaced:
             self.tell("record_unreadable", kept_as=self._displaced)
         cause = "it died while no supervisor ran" if same_boot else "the machine was started anew"
+        self.keep_promises()
         for instance in dead:
             instance.lost(cause)
+        for instance in unborn:
+            instance.launch(instance.paused)
         for instance in list(self.instances.values()):
             self._go_on(instance)
         trial = self._trial_instance()
@@ -202,6 +219,8 @@ class Supervisor:
         else:
             paused = role == "candidate" and release["handover"] == "socket" and release["standby"] == "paused"
             instance.launch(paused)
+            if instance.pid is None:  # it waits for its address: a promise of a start must outlive us as well
+                self.save(must=False)
         return {"instance": instance.describe(), "seq": seq, "adopted": False}
 
     def _whats_there(self) -> str:
@@ -245,6 +264,7 @@ class Supervisor:
             candidate.move("active")
         if old is not None:
             old.move("standby" if keeps else "stopping")
+        entry = self._promise_switched(candidate, old) if not held else {}
         try:
             self.save(must=True)  # the rule is on disk before anything is done
         except OSError as error:
@@ -267,12 +287,16 @@ class Supervisor:
                 old.pause()
         elif old is not None:
             old.end(old.spec["drain_timeout_s"] + old.spec["stop_timeout_s"])
-        self._switched(candidate, old, switch_ms=_ms(time.monotonic() - began))
+        entry["switch_ms"] = _ms(time.monotonic() - began)
+        self._begin_trial(candidate)
         return {"state": "switched", "seq": seq, "again": False}
 
-    def _switched(self, new: Instance, old: Instance | None, **fields: float) -> None:
+    def _promise_switched(self, new: Instance, old: Instance | None, **fields: float) -> Json:
         source = old.spec["id"] if old is not None else (self.record["trial"]["from"] or {}).get("id")
-        self.tell("switched", new, **{"from": source, "to": new.spec["id"], "version": new.version}, **fields)
+        return self.promise("switched", new, **{"from": source, "to": new.spec["id"]}, version=new.version, **fields)
+
+    def _begin_trial(self, new: Instance) -> None:
+        self.keep_promises()
         new.watch_health()
         self._arm_trial()
         self.save(must=False)
@@ -307,6 +331,7 @@ class Supervisor:
             }
             if standby is not None:
                 standby.move("stopping")
+            self.promise("promoted", active, version=active.version)
             try:
                 self.save(must=True)
             except OSError as error:
@@ -317,7 +342,8 @@ class Supervisor:
             self._disarm_trial()
             if standby is not None:
                 standby.end(standby.spec["drain_timeout_s"] + standby.spec["stop_timeout_s"])
-            self.tell("promoted", active, version=active.version)
+            self.keep_promises()
+            self.save(must=False)
         return {"seq": self._journal.seq, "again": not trial}
 
     def _fall_back_asked(self, request: Json) -> Json:
@@ -404,22 +430,26 @@ class Supervisor:
 
     def proved(self, instance: Instance) -> None:
         record, token = self.record, instance.token
-        took = _ms(boottime() - instance.began)
         facts = {"version": instance.version, "pid": instance.pid, "start_time": instance.start_time}
-        if token == record["active"]:
+        self.promise("proved", instance, ms=_ms(boottime() - instance.began), **facts)
+        active = token == record["active"]
+        if active:
             instance.move("active")
-            if record["trial"]:  # exclusive: the switch ends here
-                record["trial"] |= {"switched": boottime(), "switched_at": round(time.time(), 3)}
-            elif record["good"] is None or record["good"]["digest"] != instance.spec["digest"]:
-                record["previous"], record["good"] = record["good"] or record["previous"], instance.spec
+        if active and record["trial"]:  # exclusive: the switch ends here
+            record["trial"] |= {"switched": boottime(), "switched_at": round(time.time(), 3)}
+            down, record["down_since"] = record["down_since"] or boottime(), None
+            self._promise_switched(instance, None, down_ms=_ms(boottime() - down))
+        elif active and (record["good"] is None or record["good"]["digest"] != instance.spec["digest"]):
+            record["previous"], record["good"] = record["good"] or record["previous"], instance.spec
         self.save(must=False)
-        self.tell("proved", instance, ms=took, **facts)
-        if token == record["active"] and record["trial"]:
-            down, record["down_since"] = record["down_since"], None
-            self._switched(instance, None, down_ms=_ms(boottime() - (down or boottime())))
-        elif token == record["active"]:
+        if active and record["trial"]:
+            self._begin_trial(instance)
+            return
+        self.keep_promises()
+        if active:
             instance.watch_health()
             self._announce(instance)
+        self.save(must=False)
 
     def _announce(self, instance: Instance) -> None:
         """The active release serves: say how it came back, once."""

@@ -4,12 +4,14 @@ It speaks the whole contract: LISTEN_FDS (sockets "http" and "probe"), READY=1 o
 SIGUSR1 to pause, SIGUSR2 to resume, SIGTERM to finish what it has and end. Its environment says what goes wrong:
 
     TINY_VERSION        what it reports, by notify and as JSON
+    TINY_INIT           seconds that it needs before READY
     TINY_DIE_AT_START   raise before READY
     TINY_HANG           never say READY
     TINY_DIE_AFTER      seconds of taking traffic after which it raises
     TINY_FAIL_FILE      /health answers 500 while this file exists
     TINY_IGNORE_TERM    go on through SIGTERM
     TINY_PORT           bind this port itself (an exclusive service)
+    TINY_DEATH_NOTE     file into which the last instruction of an unhandled exception writes the monotonic time
 """
 
 from __future__ import annotations
@@ -19,8 +21,10 @@ import os
 import selectors
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
+from types import TracebackType
 
 
 class TinyService:
@@ -136,12 +140,23 @@ def notify(text: str) -> None:
                 return
 
 
+def die_with_note(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The usual traceback, then the note, then the end without an interpreter's farewell."""
+    sys.__excepthook__(kind, error, trace)
+    sys.stderr.flush()
+    Path(os.environ["TINY_DEATH_NOTE"]).write_text(repr(time.monotonic()))
+    os._exit(1)
+
+
 def main() -> None:
     """Run it, with the faults that come before READY."""
+    if "TINY_DEATH_NOTE" in os.environ:
+        sys.excepthook = die_with_note
     if "TINY_DIE_AT_START" in os.environ:
         raise RuntimeError("no such table: users")
     if "TINY_HANG" in os.environ:
         signal.pause()
+    time.sleep(float(os.environ.get("TINY_INIT", "0")))
     TinyService().run()
 
 

@@ -26,11 +26,11 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from regrow.api.types import ENDED, Job, Message, ServiceStatus, Status
+from regrow.catalogue import Language
 from regrow.errors import NotFound, RegrowError
 from regrow.web import diff, view
 from regrow.web.guards import SecurityHeaders
 from regrow.web.session import LIFETIME_S, Session
-from regrow.web.words import Language
 
 CHANNEL = "web"
 CHAT = "main"

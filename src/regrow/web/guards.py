@@ -14,9 +14,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from regrow.api.types import ErrorBody
+from regrow.catalogue import Language
 from regrow.web import view
 from regrow.web.session import Session
-from regrow.web.words import Language
 
 LOOPBACK: frozenset[str] = frozenset({"127.0.0.1", "localhost", "[::1]"})
 MARK = "x-regrow"

@@ -12,8 +12,8 @@ import jinja2
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from regrow.catalogue import Language
 from regrow.web import words
-from regrow.web.words import Language
 
 LANGUAGE_COOKIE = "regrow_language"
 _YEAR_S = 365 * 86400

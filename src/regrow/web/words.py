@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import functools
-import tomllib
 from collections.abc import Mapping
-from importlib import resources
 from types import MappingProxyType
-from typing import Literal, get_args
 
-Language = Literal["zh", "en"]
-LANGUAGES: tuple[Language, ...] = get_args(Language)
+from regrow import catalogue
+from regrow.catalogue import LANGUAGES, Language
 
 
 @functools.cache
 def words(language: Language) -> Mapping[str, str]:
-    """Every text of the pages in one language, by key; fields are in {braces}."""
-    text = (resources.files("regrow") / "catalogues" / f"web.{language}.toml").read_text(encoding="utf-8")
-    return MappingProxyType({key: str(value) for key, value in tomllib.loads(text).items()})
+    """Every text of the pages in one language, by key without "web."; fields are in {braces}."""
+    return MappingProxyType({key.removeprefix("web."): text for key, text in catalogue.texts(language, "web").items()})
 
 
 def say(language: Language, key: str, **fields: object) -> str:
-    """One text with its fields filled in.
-
-    Raises:
-        KeyError: no such text, or a field of it was not given.
-    """
-    return words(language)[key].format(**fields)
+    """One text of the pages with its fields filled in."""
+    return catalogue.say(language, f"web.{key}", **fields)
 
 
 def duration(language: Language, seconds: float) -> str:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-import string
 from pathlib import Path
 
 import pytest
@@ -9,16 +8,6 @@ import pytest
 from regrow.web import words
 
 WEB = Path(words.__file__).parent
-
-
-def fields(text: str) -> set[str]:
-    return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
-
-
-def test_both_languages_say_the_same_things_with_the_same_fields() -> None:
-    zh, en = words.words("zh"), words.words("en")
-    assert zh.keys() == en.keys()
-    assert {key: fields(zh[key]) for key in zh} == {key: fields(en[key]) for key in en}
 
 
 def test_every_text_that_a_page_asks_for_exists() -> None:

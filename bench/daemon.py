@@ -1,0 +1,72 @@
+"""The daemon at rest: how fast it is ready, what it holds, what it burns, how fast it answers.
+
+ready_ms            from the start of its process to READY=1, seen from outside, its service up and its state written
+first_ready_ms      the same in an empty state directory
+rss_mib             resident memory of the idle daemon, started anew; `rss_after_job_mib` after it has done a deploy
+supervisor_rss_mib  resident memory of the supervisor
+idle_cpu_pct        the daemon's own processor time over the idle seconds, in per cent of one core
+status_ms           `regrow status` as a program, from its start to its end
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import lines
+from bench.world import cpu_s, resident_mib, world
+
+
+@dataclass(frozen=True)
+class Size:
+    """Starts, seconds of idling, calls of `regrow status`."""
+
+    starts: int
+    idle_s: float
+    calls: int
+
+
+SIZES = {"smoke": Size(1, 1.0, 1), "default": Size(5, 30.0, 10), "nightly": Size(20, 300.0, 50)}
+SETTLE_S = 2.0
+
+
+def measure(out: lines.Lines, size: Size) -> None:
+    """One world, one case."""
+    with tempfile.TemporaryDirectory(prefix="rb-") as root, world(Path(root), bake_s=1.0) as here:
+        out.put("idle", "first_ready_ms", here.start() * 1000, "ms")
+        here.idle()
+        here.publish(here.tip)
+        here.ask("deploy", target="latest")
+        here.idle()
+        assert here.process is not None
+        time.sleep(SETTLE_S)
+        out.put("idle", "rss_after_job_mib", resident_mib(here.process.pid), "MiB")
+        starts = []
+        for _ in range(size.starts):
+            here.stop()
+            starts.append(here.start() * 1000)
+        out.put("idle", "ready_ms", statistics.median(starts), "ms", worst=round(max(starts), 2))
+        time.sleep(SETTLE_S)
+        pid, before, began = here.process.pid, cpu_s(here.process.pid), time.monotonic()
+        time.sleep(size.idle_s)
+        used = (cpu_s(pid) - before) / (time.monotonic() - began)
+        out.put("idle", "idle_cpu_pct", used * 100, "%")
+        out.put("idle", "rss_mib", resident_mib(pid), "MiB")
+        calls = [here.run("status") * 1000 for _ in range(size.calls)]
+        out.put("idle", "status_ms", statistics.median(calls), "ms", worst=round(max(calls), 2))
+        status = here.client.status()
+        supervisor = status.services[0].supervisor_pid
+        assert supervisor is not None
+        out.put("idle", "supervisor_rss_mib", resident_mib(supervisor), "MiB")
+
+
+def main() -> None:
+    """Print the lines."""
+    measure(lines.Lines("daemon"), SIZES[lines.size(__doc__ or "")])
+
+
+if __name__ == "__main__":
+    main()
