@@ -28,6 +28,7 @@ _STYLES = {"primary": "primary_filled", "danger": "danger", "plain": "default"}
 _FENCE = re.compile(r"```([A-Za-z0-9+#._-]*)\s*")
 _MARKDOWN = re.compile(r"[&<>*_\[\]#\\`~|]")
 _TAG = re.compile(r"<(?=\s*/?\s*(?:at|person)\b)", re.IGNORECASE)
+_KEY = re.compile(r"@(?=_all\b|_user_\d)")
 _LINK_END = re.compile(r"(https?://[!-~]+)(?=[^\s!-~])")
 # Colours of a terminal; control characters; characters that show text in another order than it has.
 _UNSEEN = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]|[\u202a-\u202e\u2066-\u2069\u200e\u200f]")
@@ -68,8 +69,8 @@ def plain(content: Content) -> str:
         lines.append(_bar(content.bar))
     if said := [sentence for choice in content.choices if (sentence := _sentence(choice))]:
         lines.append("→ " + " / ".join(said))
-    # In a text message only a tag can mention, and only at its "<".
-    text = _TAG.sub("<\u200b", "\n".join(lines)) or "…"
+    # In a text message a tag can mention, and so can the keys that stand for mentions in what is received.
+    text = _KEY.sub("@\u200b", _TAG.sub("<\u200b", "\n".join(lines))) or "…"
     data = text.encode()
     if len(data) > _TEXT_BYTES:
         text = data[:_TEXT_BYTES].decode(errors="ignore") + "\n…"

@@ -31,7 +31,7 @@ _MEANINGS: Mapping[int, Meaning] = {
     **dict.fromkeys((230001, 230025, 230099, 230022, 230028), "content"),
     230031: "old",
     200810: "locked",
-    99991672: "scope",
+    **dict.fromkeys((99991672, 230027), "scope"),
     **dict.fromkeys((99991662, 10003, 10014, 10015, 99991401), "config"),
 }
 _OF_CALL: Mapping[tuple[str, int], Meaning] = {
