@@ -74,6 +74,7 @@ class FeishuChannel:
         )
         self._receive: Receive | None = None
         self._bot: asyncio.Future[str] | None = None
+        self._last: dict[str, asyncio.Future[None]] = {}  # by chat: the message that is being taken
         self._changed_at: dict[str, float] = {}
         self._turns: dict[str, float] = {}
         self._gone: dict[str, str] = {}
@@ -167,15 +168,25 @@ class FeishuChannel:
                 self.catch_up.heard(said)
                 await self._take(said)
         else:
-            log.debug("an event nobody needs", action="feishu_other_event", event=str(kind)[:80])
+            log.debug("an event nobody needs", action="feishu_other_event", kind=str(kind)[:80])
         return Answer()
 
     async def _take(self, said: Said) -> None:
         assert self._receive is not None and self._bot is not None
-        bot = "" if said.private else await asyncio.shield(self._bot)
-        incoming = await self._reader.read(said, bot)
-        if incoming is not None:
-            await self._receive(incoming)
+        before, mine = self._last.get(said.place), asyncio.get_running_loop().create_future()
+        self._last[said.place] = mine
+        try:
+            bot = "" if said.private else await asyncio.shield(self._bot)
+            incoming = await self._reader.read(said, bot)
+            if before is not None:
+                # What was said first is on disk first, whatever took how long to read.
+                await asyncio.wait({before})
+            if incoming is not None:
+                await self._receive(incoming)
+        finally:
+            mine.set_result(None)
+            if self._last.get(said.place) is mine:
+                del self._last[said.place]
 
     # Speaking
 

@@ -183,16 +183,17 @@ class Reader:
             async with asyncio.timeout(_EVIDENCE_S):
                 lines += await self._attached(said.message, said.kind, said.content)
                 if said.parent:
-                    lines += await self._quoted(said.parent)
+                    lines += await self._quoted(said.parent, topic=bool(said.thread))
         except TimeoutError:
             lines.append("[what was quoted or attached could not be read in time]")
         return quoted(lines)
 
-    async def _quoted(self, message: str) -> list[str]:
+    async def _quoted(self, message: str, *, topic: bool) -> list[str]:
         try:
             item = await self._api.message(message)
         except FeishuError as error:
-            return [f"[the quoted message could not be read: {error.kind}]"]
+            # In a topic everything answers to its first message: nobody misses that as much as what they quoted.
+            return [] if topic else [f"[the quoted message could not be read: {error.kind}]"]
         if item is None or item.get("deleted") is True:
             return []
         kind, content = _text(item, "msg_type"), _text(_map(item, "body"), "content")
