@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -17,6 +18,7 @@ from pathlib import Path
 from bench import lines
 from regrow.api.client import Client
 from regrow.api.types import ENDED, Job, RequestBody
+from regrow.services.embedded import EmbeddedService
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "claw"
 DEADLINE_S = 120.0
@@ -117,6 +119,10 @@ class World:
     def end(self) -> None:
         """Stop everything."""
         if self.process is None or self.process.poll() is not None:
+            # The service and its supervisor outlive a daemon, also one that broke.
+            if (self.root / "run" / "claw.sock").exists():
+                service = EmbeddedService("claw", self.root / "state" / "claw", self.root / "run")
+                asyncio.run(service.close(keep_service=False))
             return
         self.client.stop(services=True)
         self.process.wait(DEADLINE_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -15,6 +16,9 @@ skipped: list[str] = []
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give the run a home of its own; root's state and sockets are there too, and not the system's."""
+    # A run in the background of a shell is started with Ctrl-C ignored, and would hand that on to all it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     home = Path(tempfile.mkdtemp(prefix="regrow-home-"))
     for name in HOMES:
         os.environ[name] = str(home if name == "HOME" else home / name.lower())

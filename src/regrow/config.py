@@ -316,12 +316,14 @@ class Config(Section):
         return [one(word) for word in words]
 
     def readable(self) -> tuple[Path, ...]:
-        """Directories the box may read: `{python}` stands for the interpreter's own prefixes."""
+        """Directories the box may read: `{python}` stands for the interpreter's own prefixes.
+
+        The system's Python has the prefix /usr, which every box shows anyway and no setting may name.
+        """
         found: dict[Path, None] = {}
         for entry in self.sandbox.readable:
             if entry == "{python}":
-                for prefix in (sys.prefix, sys.base_prefix):
-                    found[Path(prefix)] = None
+                found |= {Path(prefix): None for prefix in (sys.prefix, sys.base_prefix) if prefix != "/usr"}
             else:
                 found[(self.path.parent / entry).resolve()] = None
         return tuple(found)

@@ -22,7 +22,7 @@ from regrow.clock import Clock, SystemClock
 from regrow.errors import RegrowError
 from regrow.events import Events
 from regrow.intents import TABLE, Intent, Request, understand, yes_or_no
-from regrow.jobs.ledger import Ledger
+from regrow.jobs.ledger import Ledger, Record
 from regrow.outbox import Outbox
 from regrow.permissions import LOCAL, Permissions, Person
 from regrow.requests import Asked, Requests
@@ -172,17 +172,18 @@ class Conversations:
 
     # Telling of jobs
 
-    async def tell(self, job: int) -> None:
-        """Bring the job's messages up to date in the chat that asked for it."""
+    async def tell(self, job: int) -> Record:
+        """Bring the job's messages up to date in the chat that asked for it, and return the job as it was told."""
         record = await self._ledger.get(job)
         if not record.address.chat:
-            return  # asked for by regrow itself or the command line: nobody waits in a chat
+            return record  # asked for by regrow itself or the command line: nobody waits in a chat
         view = await self._views.job(record)
         care = self._cares[record.service]
         content = story.live(view, care.config.repair.agent)
         await self._put(f"job-{job}-live", record.address, content, care, job)
         if record.ended:
             await self._put(f"job-{job}-result", record.address, story.result(view), care, job)
+        return record
 
     async def _put(self, key: str, address: Address, content: Content, care: Care, job: int) -> None:
         text = care.redactor.shorten_paths(care.redactor.redact(content.text))
@@ -201,8 +202,8 @@ class Conversations:
         try:
             with self._events.watch(("job", job)) as watch:
                 while True:
-                    await self.tell(job)
-                    record = await self._ledger.get(job)
+                    # Not read again: a job that ends in between would end untold (F28).
+                    record = await self.tell(job)
                     if record.ended:
                         return
                     await watch.changed(self._cares[record.service].config.chat.heartbeat)

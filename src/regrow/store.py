@@ -261,7 +261,10 @@ class Store:
                 f"{SCHEMA_HEAD}); install that version again or use another state directory",
                 kind="store_newer",
             )
-        from alembic import command  # imported only when there is something to migrate
+        if not known:
+            self._create()
+            return
+        from alembic import command  # imported only when there is something to migrate: it stays in memory
         from alembic.config import Config
 
         config = Config()
@@ -269,6 +272,17 @@ class Store:
         with self.engine.begin() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+    def _create(self) -> None:
+        """A new store needs no history: the tables as they are, and the number from which later versions migrate."""
+        with self.engine.begin() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            metadata.create_all(connection)
+            connection.exec_driver_sql(
+                "CREATE TABLE alembic_version ("
+                "version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+            )
+            connection.execute(sa.text("insert into alembic_version values (:head)"), {"head": SCHEMA_HEAD})
 
     def _handle_error(self, context: sa.engine.ExceptionContext) -> None:
         original = context.original_exception

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from regrow.api.types import Job, Message
 
 REFRESH_S = 0.5
+IDLE_S = 1.0
+"""Between two looks while no job is under way: each look costs the daemon as much as all the rest of its idling."""
 POLL_S = 0.05
 MESSAGES = 6
 CHANNELS = ("terminal", "web")
@@ -89,7 +91,7 @@ def _show(glance: Glance, process: subprocess.Popen[bytes]) -> None:
                     glance.tell()
                 else:
                     live.update(screen(glance.document, glance.job, glance.said))
-            time.sleep(REFRESH_S)
+            time.sleep(REFRESH_S if glance.busy else IDLE_S)
 
 
 class Glance:
@@ -101,6 +103,7 @@ class Glance:
         self._client = client
         self._told = ""
         self._plain = views.PlainView()
+        self._over: set[int] = set()
         self._messages: dict[str, dict[int, Message]] = {channel: {} for channel in CHANNELS}
 
     def look(self) -> None:
@@ -114,6 +117,11 @@ class Glance:
             self._messages[channel] = dict(sorted(last)[-MESSAGES:])
 
     @property
+    def busy(self) -> bool:
+        """Whether a job is under way."""
+        return any(one.get("job") for one in self.document.get("services", ()))
+
+    @property
     def said(self) -> list[Message]:
         """The last messages of all chats that Regrow hosts, oldest first."""
         everything = [one for known in self._messages.values() for one in known.values()]
@@ -125,8 +133,16 @@ class Glance:
         if states != self._told:
             self._told = states
             terminal.line(states)
-        if self.job and self.document["services"]:
-            self._plain.show(self.job)
+        job = self.job
+        # What ended before this daemon began is no news.
+        ended = (job.ended_at if job else 0.0) or time.time()
+        if job and job.id not in self._over and ended >= self.document["daemon"]["started_at"]:
+            from regrow.api.types import ENDED
+
+            self._plain.show(job)
+            if job.status in ENDED:
+                self._over.add(job.id)
+                views.story(job)
 
 
 def screen(document: dict[str, Any], job: Job | None, said: list[Message]) -> RenderableType:

@@ -19,6 +19,7 @@ from regrow.jobs.ledger import WAITING_FOR_TURN
 from regrow.jobs.work import Work
 from regrow.pool import in_thread
 from regrow.process import Completed, exit_words
+from regrow.releases import Release
 from regrow.sandboxes.base import Box
 from regrow.verification import Conditions, verify
 
@@ -43,13 +44,7 @@ async def check(work: Work) -> Outcome:
         )
     if {"build", "test", "agent", "verify"} & set(job.plan):
         await care.sandbox.check()
-    facts: dict[str, Any] = {"started_wall": work.clock.now()}
-    if (serving := await care.serving()) is not None:
-        facts |= {
-            "previous_version": serving.version,
-            "previous_release": serving.id,
-            "previous_commit": serving.commit,
-        }
+    facts: dict[str, Any] = {"started_wall": work.clock.now(), **_before(await care.serving())}
     if job.kind in {"restart", "rollback"}:
         release = await care.releases.get(job.args["release"])
         return Done(facts | {"release": release.id, "version": release.version, "commit": release.commit})
@@ -60,6 +55,17 @@ async def check(work: Work) -> Outcome:
     version = await care.repository.short(commit)
     subject = await care.repository.subject(commit)
     return Done(facts | {"commit": commit, "base": commit, "version": version, "subject": subject})
+
+
+def _before(serving: Release | None) -> dict[str, Any]:
+    """What serves before anything is changed."""
+    if serving is None:
+        return {}
+    return {
+        "previous_version": serving.version,
+        "previous_release": serving.id,
+        "previous_commit": serving.commit,
+    }
 
 
 async def workspace(work: Work) -> Outcome:
@@ -431,7 +437,23 @@ async def turn(work: Work) -> Outcome:
     if holder != work.job.id:
         work.tell(detail=say(work.job.language, "live.waiting_turn", job=holder))
         return Wait((WAITING_FOR_TURN, {"job": holder}), (("turn", work.care.name),))
-    return Done()
+    # Jobs that had the turn before, and people while it was waited for, may have changed what serves since `check`.
+    serving = await work.care.serving()
+    facts = _before(serving)
+    if serving is not None and work.job.kind == "restart":
+        facts |= {"release": serving.id, "version": serving.version, "commit": serving.commit}
+    if serving is not None and work.job.kind == "repair" and not await _contains(work, serving.commit):
+        raise StepFailed(
+            f"cannot deploy the repair: {serving.version} was deployed meanwhile and would be lost; ask again",
+            kind="overtaken",
+            cause=serving.version,
+        )
+    return Done(facts)
+
+
+async def _contains(work: Work, commit: str) -> bool:
+    """Whether what this job deploys is built on `commit`."""
+    return await work.care.repository.is_ancestor(commit, work.facts["commit"])
 
 
 async def snapshot(work: Work) -> Outcome:

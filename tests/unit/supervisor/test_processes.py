@@ -22,14 +22,15 @@ def run(argv, tmp_path, env=None, fds=(), go=True):
 
 def test_inherits_the_given_sockets_as_three_and_on_and_nothing_else(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
-        code = "ls /proc/$$/fd | tr '\\n' ' '; echo $LISTEN_PID = $$; read x || echo eof"
+        # No pipe: a shell holds the ends of one for a moment, and they would be listed.
+        code = "ls /proc/$$/fd; echo $LISTEN_PID $$; read x || echo eof"
         env = {"LISTEN_FDS": "2"}
         how, error, text = run(["/bin/sh", "-c", code], tmp_path, env, [two.fileno(), one.fileno()])
     assert (how, error) == ("exit code 0", None)
-    numbers, _, pids = text.splitlines()[0].rpartition("4 ")
-    assert numbers == "0 1 2 3 "
-    assert pids.split(" = ")[0] == pids.split(" = ")[1]
-    assert text.splitlines()[1] == "eof"
+    *numbers, pids, end = text.splitlines()
+    assert numbers == ["0", "1", "2", "3", "4"]
+    assert len(set(pids.split())) == 1
+    assert end == "eof"
 
 
 @pytest.mark.parametrize(

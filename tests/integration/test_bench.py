@@ -1,0 +1,67 @@
+"""The benches run, in their smallest size, and print nothing but well-formed lines with the names that are agreed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 300.0
+UNITS = {"requests", "ms", "MiB", "%", "bool"}
+NAMES = {
+    "switch": {
+        *(("regrow/good", metric) for metric in ("failed_requests", "longest_gap_ms", "baseline_gap_ms")),
+        *(("regrow/good", metric) for metric in ("first_new_ms", "down_ms", "resets", "went_back")),
+        *(("regrow/crash_at_once", metric) for metric in ("failed_requests", "notice_ms", "served_by_dead")),
+        *(("regrow/crash_1s", metric) for metric in ("failed_requests", "fallback_ms", "went_back")),
+        *(("regrow/dies_in_bake", metric) for metric in ("failed_requests", "fallback_ms", "went_back")),
+    },
+    "jobs": {
+        (case, metric) for case in ("restart", "deploy", "rollback", "repair") for metric in ("overhead_ms", "step_ms")
+    },
+    "daemon": {
+        ("idle", metric) for metric in ("ready_ms", "rss_mib", "supervisor_rss_mib", "idle_cpu_pct", "status_ms")
+    },
+}
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_lines(name: str) -> None:
+    if name != "switch" and shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not installed: no test and no build can run in the box")
+    done = subprocess.run(
+        [str(ROOT / "scripts" / "bench"), name, "--size", "smoke"],
+        env={**os.environ, "REGROW_PYTHON": sys.executable},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    for line in lines:
+        assert line["bench"] == name
+        assert isinstance(line["value"], (int, float))
+        assert line["unit"] in UNITS
+        if line["metric"] == "step_ms":
+            assert line["step"]
+    assert {(line["case"], line["metric"]) for line in lines} >= NAMES[name]
+
+
+def test_a_wrong_size_is_refused() -> None:
+    done = subprocess.run(
+        [str(ROOT / "scripts" / "bench"), "switch", "--size", "huge"],
+        env={**os.environ, "REGROW_PYTHON": sys.executable},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+    assert done.returncode == 2
+    assert not done.stdout
