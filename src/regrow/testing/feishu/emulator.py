@@ -66,7 +66,7 @@ class FeishuEmulator:
         self.tokens = Tokens(self.clock, self.settings)
         self.kit = CardKit(self.clock, self.settings)
         tenant = secrets.token_hex(8)
-        self.messages = Messages(self.clock, self.settings, self.kit, tenant)
+        self.messages = Messages(self.clock, self.settings, self.journal, kit=self.kit, tenant_key=tenant)
         self.gateway = Gateway(self.clock, self.settings, self.journal, self.tokens, self._renamed)
         self.gateway.tenant_key = tenant
         self.clicks = Clicks(self.clock, self.settings, self.journal, self.gateway, self.kit)
@@ -333,9 +333,14 @@ class FeishuEmulator:
         """Never send the next events, though a client is connected; history has their messages."""
         self.gateway.faults.lose += count
 
-    def ignore_next_ack(self, count: int = 1) -> None:
-        """Do not see the next acknowledgements of events: they come again."""
-        self.gateway.faults.ignore_acks += count
+    def ignore_next_ack(self, count: int = 1, *, attempts: int = 1) -> None:
+        """Do not see the acknowledgements of the next events, so that they come again.
+
+        Args:
+            count: of events that are published from now on.
+            attempts: how often for each.
+        """
+        self.gateway.faults.deaf.extend([attempts] * count)
 
     def duplicate(self, count: int = 1, *, new_id: bool = False, new_event_id: bool = False) -> None:
         """Send the next events twice, though they are acknowledged.
@@ -359,11 +364,9 @@ class FeishuEmulator:
             parts: how many.
             count: of events.
             shuffled: in a wrong order.
-            incomplete: without the last one, once.
+            incomplete: without the last one at the first attempt.
         """
-        self.gateway.faults.parts.extend([parts] * count)
-        self.gateway.faults.shuffle += count if shuffled else 0
-        self.gateway.faults.withhold += 1 if incomplete else 0
+        self.gateway.faults.parts.extend([(parts, shuffled, incomplete)] * count)
 
     def refuse_next_handshake(
         self, status: int = 514, msg: str = "refused", auth_code: int = 0, *, count: int = 1

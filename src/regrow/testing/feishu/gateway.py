@@ -70,6 +70,10 @@ class Delivery:
         answer: of a click, the decoded `data`; None when there was none.
         acks: how many acknowledgements came, late ones too.
         taken: how long each acknowledgement took, in real seconds.
+        deaf: attempts whose acknowledgements are still to be ignored.
+        parts: in how many parts it comes at least.
+        shuffled: its parts come in a wrong order.
+        incomplete: attempts whose last part is still to be left out.
     """
 
     app: App
@@ -80,6 +84,10 @@ class Delivery:
     answer: Any = None
     acks: int = 0
     taken: list[float] = field(default_factory=list)
+    deaf: int = 0
+    parts: int = 1
+    shuffled: bool = False
+    incomplete: int = 0
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -112,25 +120,21 @@ class Attempt:
 
 @dataclass
 class Faults:
-    """What goes wrong next. Numbers count down.
+    """What goes wrong with the next events (each is taken when an event is published) and connections.
 
     Args:
         lose: events that are never sent, though a client is connected.
-        duplicate: how the next events come twice: `same`, `event_id` (a new one), `message_id` (new event and message).
-        ignore_acks: acknowledgements of events that the platform does not see.
-        parts: in how many parts the next events come.
-        shuffle: events whose parts come in a wrong order.
-        withhold: events whose last part is not sent.
-        refuse: handshake refusals: (status, headers).
-        clicks: also for clicks, where a fault of events can be meant for them.
+        duplicate: how events come twice: `same`, `event_id` (a new one), `message_id` (new event and message).
+        deaf: for how many attempts acknowledgements are ignored.
+        parts: in how many parts, whether in a wrong order, whether incomplete at first.
+        refuse: headers of refused upgrades.
+        repeat_clicks: presses that come twice at once.
     """
 
     lose: int = 0
     duplicate: deque[str] = field(default_factory=deque)
-    ignore_acks: int = 0
-    parts: deque[int] = field(default_factory=deque)
-    shuffle: int = 0
-    withhold: int = 0
+    deaf: deque[int] = field(default_factory=deque)
+    parts: deque[tuple[int, bool, bool]] = field(default_factory=deque)
     refuse: deque[dict[str, str]] = field(default_factory=deque)
     repeat_clicks: int = 0
 
@@ -356,7 +360,7 @@ class Gateway:
         delivery.acks += 1
         delivery.taken.append(time.monotonic() - attempt.sent)
         late = attempt.result.done()
-        ignored = not late and delivery.event_type != CLICK and self.faults.take("ignore_acks")
+        ignored = not late and delivery.deaf > 0
         self._journal.record(
             "frame",
             did="ack",
@@ -367,7 +371,9 @@ class Gateway:
             late=late,
             ignored=ignored,
         )
-        if not late and not ignored:
+        if ignored:
+            delivery.deaf -= 1
+        elif not late:
             attempt.result.set_result(payload)
 
     # Frames out
@@ -381,15 +387,12 @@ class Gateway:
             with contextlib.suppress(ConnectionClosed):
                 await connection.socket.send(data)
 
-    def _cut(self, payload: bytes) -> list[bytes]:
-        parts = self.faults.parts.popleft() if self.faults.parts else 1
-        if self._settings.shard_size:
-            parts = max(parts, -(-len(payload) // self._settings.shard_size))
-        return frames.cut(payload, parts)
-
     async def _push(self, delivery: Delivery, connection: Connection) -> Attempt:
         payload = json.dumps(delivery.body, ensure_ascii=False).encode()
-        pieces = self._cut(payload)
+        count = delivery.parts
+        if self._settings.shard_size:
+            count = max(count, -(-len(payload) // self._settings.shard_size))
+        pieces = frames.cut(payload, count)
         number, trace = secrets.token_hex(16), secrets.token_hex(16)
         kind = "card" if delivery.event_type == CLICK and self._settings.clicks_as_card_frames else "event"
         parts: dict[str, frames.Frame] = {}
@@ -403,8 +406,9 @@ class Gateway:
                 "trace_id": trace,
                 "timestamp": str(self._clock.now_ms()),
             }
-            # Log ids with the highest bit set: a client that keeps 63 bits is found out.
-            log_id = secrets.randbits(63) | 1 << 63
+            # The highest bit is set: a client that keeps fewer is found out.
+            top = self._settings.log_id_bits - 1
+            log_id = secrets.randbits(top) | 1 << top
             parts[str(index)] = frames.Frame(
                 self._sequence, log_id, connection.service, frames.DATA, tuple(headers.items()), piece
             )
@@ -412,9 +416,10 @@ class Gateway:
         attempt = Attempt(delivery, connection, parts, time.monotonic(), loop.create_future())
         self._attempts[number] = attempt
         order = list(parts.values())
-        if len(order) > 1 and self.faults.take("shuffle"):
+        if delivery.shuffled:
             order = order[1:] + order[:1]
-        if self.faults.take("withhold"):
+        if delivery.incomplete > 0:
+            delivery.incomplete -= 1
             order.pop()
         self._journal.record(
             "frame",
@@ -449,6 +454,11 @@ class Gateway:
             delivery.attempts.append("dropped")
             self._end(delivery)
             return delivery
+        if self.faults.deaf:
+            delivery.deaf = self.faults.deaf.popleft()
+        if self.faults.parts:
+            delivery.parts, delivery.shuffled, incomplete = self.faults.parts.popleft()
+            delivery.incomplete = int(incomplete)
         self.spawn(self._deliver(delivery))
         if self.faults.duplicate:
             self.repeat(delivery, self.faults.duplicate.popleft())

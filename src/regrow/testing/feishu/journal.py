@@ -16,7 +16,7 @@ class Entry:
     """One thing that happened.
 
     Args:
-        kind: `http`, `frame`, `bad_frame`, `connection`, `delivery`, `click` or `note`.
+        kind: `http`, `frame`, `bad_frame`, `connection`, `message`, `delivery`, `click` or `note`.
         at: seconds since 1970 by the platform's clock.
         what: the facts; never a secret, a token or the query of an address.
     """
@@ -35,7 +35,7 @@ class Journal:
         self.counts: Counter[str] = Counter()
         self._changed = asyncio.Event()
 
-    def record(self, kind: str, **what: Any) -> Entry:
+    def record(self, kind: str, /, **what: Any) -> Entry:
         """Append an entry and wake everyone who waits."""
         entry = Entry(kind, self._now(), what)
         self.entries.append(entry)
@@ -44,7 +44,7 @@ class Journal:
         changed.set()
         return entry
 
-    def of(self, kind: str, **facts: Any) -> list[Entry]:
+    def of(self, kind: str, /, **facts: Any) -> list[Entry]:
         """The entries of a kind whose facts are those given."""
         return [
             entry

@@ -13,6 +13,7 @@ from regrow.testing.feishu.cardkit import CardKit
 from regrow.testing.feishu.chats import Chat, Mention, Message, Person, Reaction, post_of
 from regrow.testing.feishu.clock import EmulatorClock, Limit
 from regrow.testing.feishu.codes import ApiError, CardError, required
+from regrow.testing.feishu.journal import Journal
 from regrow.testing.feishu.settings import Settings
 from regrow.testing.feishu.tokens import App
 
@@ -28,13 +29,16 @@ class Messages:
     """Every chat, person and message, and what an app may do to them.
 
     Args:
-        clock: the platform's.
+        clock, journal: the platform's.
         settings: limits.
         kit: CardKit, for messages that show an entity.
         tenant_key: of the tenant.
     """
 
-    def __init__(self, clock: EmulatorClock, settings: Settings, kit: CardKit, tenant_key: str) -> None:
+    def __init__(
+        self, clock: EmulatorClock, settings: Settings, journal: Journal, *, kit: CardKit, tenant_key: str
+    ) -> None:
+        self._journal = journal
         self._clock = clock
         self._settings = settings
         self._kit = kit
@@ -107,6 +111,9 @@ class Messages:
         message.note(message.created)
         message.chat.messages.append(message)
         self.messages[message.id] = message
+        self._journal.record(
+            "message", message_id=message.id, chat=message.chat.name, who=message.sender.name, kind=message.kind
+        )
         return message
 
     def crowd(self, chat: Chat) -> None:

@@ -20,6 +20,7 @@ class Settings:
         strict: close a connection with 1002 on a frame that lacks required fields.
         answer_pings: False: no pongs.
         pong_payload: None for the full `ClientConfig`; else these bytes.
+        log_id_bits: log ids have their highest bit of so many set. The Node SDK reads numbers as doubles and keeps 53.
         shard_size: most bytes of a payload in one frame; 0: never cut.
         clicks_as_card_frames: clicks come in frames of type `card`.
         token_life, token_renewal: the same token is given while at least `token_renewal` of `token_life` are left.
@@ -52,6 +53,7 @@ class Settings:
     strict: bool = True
     answer_pings: bool = True
     pong_payload: bytes | None = None
+    log_id_bits: int = 64
     shard_size: int = 0
     clicks_as_card_frames: bool = False
     token_life: int = 7200
