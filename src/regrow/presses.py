@@ -38,7 +38,7 @@ class Presses:
         requests: Requests,
         permissions: Permissions,
         refusal: Callable[[RegrowError, Language], str],
-        tell: Callable[[int], Awaitable[None]],
+        tell: Callable[[int], Awaitable[object]],
     ) -> None:
         self._outbox = outbox
         self._ledger = ledger

@@ -434,8 +434,8 @@ async def test_c16_f34_redelivery_over_six_hours_and_restarts_is_handled_once(tm
         await tom.say(tom.private(), "重启")
         await until(lambda: bot.heard, "the message")
         heard = len(bot.heard)
+        deliveries = feishu.gateway.deliveries
         for number, wait in enumerate((15, 300, 3600, 21600), 1):
-            deliveries = feishu.gateway.deliveries
             await until(lambda n=number: all(len(d.attempts) == n for d in deliveries), f"attempt {number}")
             await bot.stop()
             heard += len(bot.heard) if number > 1 else 0

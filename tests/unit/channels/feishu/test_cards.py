@@ -85,7 +85,7 @@ def check_markdown(text: str) -> None:
         assert not re.search(r"(?<!&)#", text)
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(CONTENTS)
 def test_c35_whatever_the_content_says_the_card_keeps_the_rules(content: Content) -> None:
     check(cards.card(Outgoing("k", Address("feishu", "oc", "om"), content, 1)))

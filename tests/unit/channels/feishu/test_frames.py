@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regrow.channels.feishu import frames
@@ -80,11 +80,13 @@ def test_the_last_of_a_repeated_header_counts() -> None:
     assert Frame().header("a") == ""
 
 
+@settings(deadline=None)
 @given(FRAMES)
 def test_c1_what_is_written_is_read(frame: Frame) -> None:
     assert Frame.decode(frame.encode()) == frame
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_c10_any_bytes_are_a_frame_or_an_error(data: bytes) -> None:
     with contextlib.suppress(FrameError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regrow.channels.feishu.frames import DATA, Frame
@@ -29,6 +29,7 @@ class Clock:
         self.time += seconds
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1), st.integers(1, 7), st.randoms())
 def test_c3_any_cut_in_any_order_gives_the_whole_once(text: str, pieces: int, random) -> None:  # type: ignore[no-untyped-def]
     payload = text.encode()
