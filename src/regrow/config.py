@@ -227,6 +227,46 @@ class DaemonSection(Section):
         return value
 
 
+class PersonSection(Section):
+    """Somebody who may ask for things; everyone who is not listed is a stranger (F37)."""
+
+    id: Name
+    name: str
+    role: Literal["viewer", "operator", "maintainer", "owner"]
+    open_id: str = ""
+    union_id: str = ""
+
+    @model_validator(mode="after")
+    def _has_identity(self) -> PersonSection:
+        if not self.open_id and not self.union_id:
+            raise ValueError("a person needs `open_id` or `union_id`")
+        return self
+
+
+class FeishuSection(Section):
+    """The app on Feishu or Lark through which people talk to Regrow."""
+
+    app_id: Annotated[str, Field(pattern=r"^cli_[A-Za-z0-9_]+$")]
+    app_secret: SecretName
+    domain: Literal["feishu", "lark"] = "feishu"
+    base_url: str = ""
+    proxy: str = ""
+    people: tuple[PersonSection, ...] = ()
+
+    @field_validator("base_url", "proxy")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^/@\s]+(/[^\s]*)?", value):
+            raise ValueError('an address looks like "https://host:port", without a name or password in it')
+        return value.rstrip("/")
+
+
+class ChannelsSection(Section):
+    """Ways to talk besides the page and the terminal; in one of several configuration files at the most."""
+
+    feishu: FeishuSection | None = None
+
+
 class Config(Section):
     """All of one `regrow.toml`."""
 
@@ -241,6 +281,7 @@ class Config(Section):
     switch: SwitchSection = SwitchSection()
     retention: RetentionSection = RetentionSection()
     chat: ChatSection = ChatSection()
+    channels: ChannelsSection | None = None
     daemon: DaemonSection | None = None
     path: Path = Path()
 
