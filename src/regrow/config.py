@@ -19,14 +19,14 @@ from regrow.errors import ConfigError
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)i?B?")
-_UNIT_BYTES = {"": 1, "k": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kMGT])i?)?B?")
+_UNIT_BYTES = {None: 1, "k": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
 def parse_duration(value: object) -> object:
     """Turn "500ms", "30s", "10m", "2h", "1d" (or a number of seconds) into seconds."""
-    if isinstance(value, str):
-        match = _DURATION.fullmatch(value.strip())
+    if isinstance(value, str | bool):  # true would pass as 1 second
+        match = _DURATION.fullmatch(str(value).strip())
         if match is None:
             raise ValueError('a duration looks like "500ms", "30s", "10m", "2h" or "1d"')
         return float(match[1]) * _UNIT_S[match[2]]
@@ -35,15 +35,15 @@ def parse_duration(value: object) -> object:
 
 def parse_size(value: object) -> object:
     """Turn "512MB", "2 GiB" (powers of 1024) or a number of bytes into bytes."""
-    if isinstance(value, str):
-        match = _SIZE.fullmatch(value.strip())
+    if isinstance(value, str | bool):
+        match = _SIZE.fullmatch(str(value).strip())
         if match is None:
             raise ValueError('a size looks like "512MB" or "2GB"')
         return int(float(match[1]) * _UNIT_BYTES[match[2]])
     return value
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, allow_inf_nan=False)]
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 Argv = Annotated[tuple[str, ...], Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
@@ -227,6 +227,46 @@ class DaemonSection(Section):
         return value
 
 
+class PersonSection(Section):
+    """Somebody who may ask for things; everyone who is not listed is a stranger (F37)."""
+
+    id: Name
+    name: str
+    role: Literal["viewer", "operator", "maintainer", "owner"]
+    open_id: str = ""
+    union_id: str = ""
+
+    @model_validator(mode="after")
+    def _has_identity(self) -> PersonSection:
+        if not self.open_id and not self.union_id:
+            raise ValueError("a person needs `open_id` or `union_id`")
+        return self
+
+
+class FeishuSection(Section):
+    """The app on Feishu or Lark through which people talk to Regrow."""
+
+    app_id: Annotated[str, Field(pattern=r"^cli_[A-Za-z0-9_]+$")]
+    app_secret: SecretName
+    domain: Literal["feishu", "lark"] = "feishu"
+    base_url: str = ""
+    proxy: str = ""
+    people: tuple[PersonSection, ...] = ()
+
+    @field_validator("base_url", "proxy")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^/@\s]+(/[^\s]*)?", value):
+            raise ValueError('an address looks like "https://host:port", without a name or password in it')
+        return value.rstrip("/")
+
+
+class ChannelsSection(Section):
+    """Ways to talk besides the page and the terminal; in one of several configuration files at the most."""
+
+    feishu: FeishuSection | None = None
+
+
 class Config(Section):
     """All of one `regrow.toml`."""
 
@@ -241,6 +281,7 @@ class Config(Section):
     switch: SwitchSection = SwitchSection()
     retention: RetentionSection = RetentionSection()
     chat: ChatSection = ChatSection()
+    channels: ChannelsSection | None = None
     daemon: DaemonSection | None = None
     path: Path = Path()
 
@@ -304,8 +345,10 @@ def load(path: Path) -> Config:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
+    if "path" in values:  # a field of ours, by which relative paths are found; not a setting
+        raise ConfigError(f'cannot use {path}:{line_of(text, ["path"])}: unknown setting "path"; remove it')
     try:
-        return Config.model_validate({**values, "path": path.resolve()} if "path" not in values else values)
+        return Config.model_validate({**values, "path": path.resolve()})
     except ValidationError as error:
         raise ConfigError(_explain(path, text, error)) from error
 
@@ -350,7 +393,7 @@ def line_of(text: str, keys: list[str]) -> int:
     """The line on which the setting `keys` stands, 1-based; 0 when it is not written out."""
     table: list[str] = []
     best = 0
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # TOML knows fewer line ends than `splitlines`
         stripped = line.strip()
         if header := re.match(r"\[+\s*([^\]]+?)\s*\]+", stripped):
             table = [part.strip().strip("\"'") for part in header[1].split(".")]

@@ -26,8 +26,9 @@ from regrow.audit import Audit
 from regrow.care import Care
 from regrow.catalogue import Language
 from regrow.channels.base import Address, Channel
+from regrow.channels.feishu import feishu_channel, people
 from regrow.channels.hosted import HostedChannel
-from regrow.config import Config, DaemonSection, load
+from regrow.config import Config, DaemonSection, FeishuSection, load
 from regrow.conversations import Conversations
 from regrow.errors import ConfigError, Refused, RegrowError, StoreError
 from regrow.events import Events
@@ -45,6 +46,7 @@ from regrow.permissions import LOCAL, Permissions
 from regrow.phrases import phrases
 from regrow.places import Places
 from regrow.pool import in_thread
+from regrow.presses import Presses
 from regrow.process import process_age_s
 from regrow.redact import Redactor
 from regrow.releases import Releases
@@ -65,6 +67,7 @@ log = structlog.get_logger("daemon")
 EXIT_CONFIG = 78
 EXIT_REFUSED = 5
 _RESTART_PART_S = 1.0
+_PART_PAUSE_S = 60.0
 _STOP_S = 30.0
 
 
@@ -128,7 +131,8 @@ class Daemon:
         outbox, inbox, incidents = Outbox(store, events), Inbox(store, events), Incidents(store, events)
         hosted = {name: HostedChannel(name, store, events) for name in ("web", "terminal")}
         channels: dict[str, Channel] = dict(hosted)
-        permissions = Permissions([], ROLES)
+        feishu = _feishu_section(self.configs)
+        permissions = Permissions(people(feishu), ROLES)
         self.runner = runner = Runner(
             store=store,
             host=settings.host,
@@ -172,6 +176,18 @@ class Daemon:
             views=views,
             events=events,
         )
+        if feishu is not None:
+            presses = Presses(
+                outbox=outbox,
+                ledger=ledger,
+                requests=requests,
+                permissions=permissions,
+                refusal=conversations.refusal,
+                tell=conversations.tell,
+            )
+            talk = feishu_channel(feishu, permissions, presses.take, inbox.newest)
+            channels[talk.name] = talk
+            stack.push_async_callback(talk.close)
         for care in self.cares.values():
             await care.service.ensure()
         await runner.start()
@@ -263,13 +279,19 @@ class Daemon:
         """Run a part in a task of its own; one that breaks is told of and started again, the others go on."""
 
         async def keep() -> None:
+            pause = _RESTART_PART_S
             while True:
+                began = time.monotonic()
                 try:
                     await part()
                     return
+                except RegrowError as error:
+                    log.error("a part of the daemon cannot run", action="part_failure", part=name, error=str(error))
                 except Exception:
                     log.exception("a part of the daemon broke and is started again", action="part_failure", part=name)
-                    await asyncio.sleep(_RESTART_PART_S)
+                # Whatever keeps it from running will not be cured by trying every second.
+                pause = _RESTART_PART_S if time.monotonic() - began > _PART_PAUSE_S else min(2 * pause, _PART_PAUSE_S)
+                await asyncio.sleep(pause)
 
         self._tasks.append(asyncio.create_task(keep(), name=name))
 
@@ -371,6 +393,13 @@ def _daemon_section(configs: Sequence[Config]) -> DaemonSection:
     if len(set(names)) < len(names):
         raise ConfigError(f"cannot care for two services of one name: {', '.join(sorted(names))}; rename one")
     return given[0] if given else DaemonSection()
+
+
+def _feishu_section(configs: Sequence[Config]) -> FeishuSection | None:
+    given = [config.channels.feishu for config in configs if config.channels is not None and config.channels.feishu]
+    if len(given) > 1:
+        raise ConfigError("cannot use two [channels.feishu] sections; keep the one of a single configuration file")
+    return given[0] if given else None
 
 
 def _console_token(path: Path) -> str:

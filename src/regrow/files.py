@@ -68,8 +68,9 @@ def remove_tree(path: Path) -> None:
     """Delete `path` and everything below it, also where directories were made read-only."""
 
     def make_writable(directory: str) -> None:
+        Path(directory).chmod(0o700)  # before the walk, which does not see into what may not be read
         for root, names, _ in os.walk(directory):
-            for name in (root, *(os.path.join(root, n) for n in names)):  # noqa: PTH118  os.walk gives str
+            for name in (os.path.join(root, n) for n in names):  # noqa: PTH118  os.walk gives str
                 if not os.path.islink(name):  # noqa: PTH114
                     Path(name).chmod(0o700)
 

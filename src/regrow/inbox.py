@@ -67,6 +67,12 @@ class Inbox:
             self._events.touch("inbox")
         return new
 
+    async def newest(self, channel: str) -> dict[str, float]:
+        """The chats of a channel ever heard of, each with the time of its newest message in seconds since 1970."""
+        query = sa.select(inbox.c.chat, sa.func.max(inbox.c.created_at).label("newest")).group_by(inbox.c.chat)
+        rows = await self._store.rows(query.where(inbox.c.channel == channel))
+        return {row["chat"]: row["newest"] for row in rows}
+
     async def run(self, handle: Callable[[Incoming], Awaitable[None]]) -> None:
         """Hand every message to `handle`, in order per chat, until cancelled.
 

@@ -5,14 +5,16 @@ A row can be edited as long as it lives: the newest content wins, what lies betw
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 import sqlalchemy as sa
 import structlog
 
-from regrow.channels.base import Address, Channel, Content, Edits, Outgoing
+from regrow.channels.base import Address, Channel, Content, Edits, Outgoing, Paced
 from regrow.clock import Clock, SystemClock
-from regrow.errors import RegrowError
+from regrow.errors import NotFound, RegrowError
 from regrow.events import Events
 from regrow.store import Store, outbox
 
@@ -21,6 +23,8 @@ log = structlog.get_logger("outbox")
 _EXPIRE_S = 24 * 3600.0
 _BACKOFF_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 _LOOK_AGAIN_S = 30.0
+_HOLDS_UP = 5
+"""Tries of a message that those after it in its chat wait for, so that they keep their order."""
 
 
 class Outbox:
@@ -80,62 +84,111 @@ class Outbox:
         count = sa.select(sa.func.count()).where(outbox.c.state == "waiting")
         return await self._store.read(lambda c: c.execute(count).scalar_one())
 
-    async def run(self, channels: Mapping[str, Channel]) -> None:
-        """Send what waits, retry what failed, until cancelled."""
-        with self._events.watch("outbox") as watch:
-            while True:
-                next_at = await self._round(channels)
-                pause = _LOOK_AGAIN_S if next_at is None else min(max(next_at - self._clock.now(), 0.0), _LOOK_AGAIN_S)
-                await watch.changed(pause)
+    async def shown(self, channel: str, platform_id: str) -> Outgoing | None:
+        """The message that was sent as `platform_id`, as it stands now; None when it is none of ours."""
+        where = (outbox.c.channel == channel, outbox.c.platform_id == platform_id)
+        row = await self._store.row(sa.select(outbox).where(*where)) if platform_id else None
+        return None if row is None else _message(row)
 
-    async def _round(self, channels: Mapping[str, Channel]) -> float | None:
-        """Try everything that is due once; return when the next try is."""
-        query = sa.select(outbox).where(outbox.c.state == "waiting").order_by(outbox.c.id)
-        soonest: float | None = None
+    async def run(self, channels: Mapping[str, Channel]) -> None:
+        """Send what waits, retry what failed, until cancelled. Chats do not wait for one another."""
+        lanes: dict[tuple[str, str], asyncio.Task[None]] = {}
+        with self._events.watch("outbox") as watch:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    soonest = _LOOK_AGAIN_S
+                    for lane, (wait, numbers) in (await self._due(channels)).items():
+                        if lane in lanes and not lanes[lane].done():
+                            continue  # its end wakes this loop
+                        if numbers:
+                            lanes[lane] = group.create_task(self._lane(numbers, channels), name=f"outbox {lane[0]}")
+                        else:
+                            lanes.pop(lane, None)
+                        soonest = min(soonest, wait)
+                    await watch.changed(soonest)
+
+    async def _due(self, channels: Mapping[str, Channel]) -> dict[tuple[str, str], tuple[float, list[int]]]:
+        """By chat: seconds until the next message is due, and those that are due now, new ones first."""
+        columns = (
+            outbox.c.id,
+            outbox.c.channel,
+            outbox.c.chat,
+            outbox.c.platform_id,
+            outbox.c.next_at,
+            outbox.c.attempts,
+        )
+        query = sa.select(*columns).where(outbox.c.state == "waiting").order_by(outbox.c.platform_id != "", outbox.c.id)
+        found: dict[tuple[str, str], tuple[float, list[int]]] = {}
+        held_up: set[tuple[str, str]] = set()
         for row in await self._store.rows(query):
-            if row["next_at"] > self._clock.now():
-                soonest = min(soonest or row["next_at"], row["next_at"])
+            lane = (row["channel"], row["chat"])
+            later = row["next_at"] - self._clock.now()
+            paced: object = channels.get(row["channel"])
+            if row["platform_id"] and isinstance(paced, Paced):
+                later = max(later, paced.wait_s(row["platform_id"]))
+            wait, numbers = found.setdefault(lane, (_LOOK_AGAIN_S, []))
+            if later > 0:
+                found[lane] = (min(wait, later), numbers)
+                if not row["platform_id"] and row["attempts"] <= _HOLDS_UP:
+                    held_up.add(lane)
+            elif lane not in held_up or row["platform_id"]:
+                numbers.append(row["id"])
+        return found
+
+    async def _lane(self, numbers: list[int], channels: Mapping[str, Channel]) -> None:
+        """Try messages of one chat, one after the other."""
+        for number in numbers:
+            where = outbox.c.id == number
+            row = await self._store.row(sa.select(outbox).where(where, outbox.c.state == "waiting"))
+            if row is None:
                 continue
             changed = await self._try(row, channels)
-            where = outbox.c.id == row["id"]
-            await self._store.transact(lambda c, w=where, v=changed: c.execute(outbox.update().where(w).values(**v)))  # type: ignore[misc]
-            if changed.get("state") != "expired" and "next_at" in changed:
-                when = float(str(changed["next_at"]))
-                soonest = min(soonest or when, when)
-            # A newer content that came while this one was being sent stays "waiting".
-            await self._store.transact(
-                lambda c, w=where: c.execute(  # type: ignore[misc]
-                    outbox.update().where(w, outbox.c.sent_revision >= outbox.c.revision).values(state="sent")
-                )
-            )
-        return soonest
 
-    async def _try(self, row: dict[str, object], channels: Mapping[str, Channel]) -> dict[str, object]:
-        """Send one row; return the columns that change."""
+            def record(connection: sa.Connection, where: Any = where, changed: Any = changed) -> None:
+                connection.execute(outbox.update().where(where).values(**changed))
+                # A newer content that came while this one was being sent stays "waiting".
+                done = (where, outbox.c.state == "waiting", outbox.c.sent_revision >= outbox.c.revision)
+                connection.execute(outbox.update().where(*done).values(state="sent"))
+
+            await self._store.transact(record)
+            if not row["platform_id"] and "next_at" in changed and row["attempts"] < _HOLDS_UP:
+                break
+        self._events.touch("outbox")
+
+    async def _try(self, row: Mapping[str, Any], channels: Mapping[str, Channel]) -> dict[str, object]:
+        """Send one message; return the columns that change."""
         now = self._clock.now()
-        expires_at, attempts = float(str(row["expires_at"])), int(str(row["attempts"]))
-        if now > expires_at:
+        if now > row["expires_at"]:
             log.warning("a message expired unsent", action="outbox_expired", key=row["key"])
             return {"state": "expired"}
-        channel = channels.get(str(row["channel"]))
+        channel = channels.get(row["channel"])
         if channel is None:
             return {"state": "failed", "failure": f"no channel {row['channel']}"}
-        content = row["content"]
-        assert isinstance(content, dict)
-        job = row["job"]
-        message = Outgoing(
-            key=str(row["key"]),
-            address=Address(str(row["channel"]), str(row["chat"]), str(row["reply_to"])),
-            content=Content.from_json(content),
-            job=None if job is None else int(str(job)),
-        )
+        message = _message(row)
+        sent: dict[str, object] = {"sent_revision": row["revision"], "failure": "", "attempts": 0}
         try:
             if not row["platform_id"]:
-                return {"platform_id": await channel.send(message), "sent_revision": row["revision"], "failure": ""}
-            if isinstance(channel, Edits):
-                await channel.edit(str(row["platform_id"]), message)
-            return {"sent_revision": row["revision"], "failure": ""}
+                return sent | {"platform_id": await channel.send(message)}
+            if isinstance(channel, Edits) and (moved := await channel.edit(row["platform_id"], message)):
+                return sent | {"platform_id": moved}
+            return sent
+        except NotFound as error:
+            # Nobody will ever see it there; the channel has said so in the log.
+            return {"state": "failed", "failure": str(error)}
         except (RegrowError, OSError) as error:
-            wait = _BACKOFF_S[min(attempts, len(_BACKOFF_S) - 1)]
             log.warning("a message could not be sent", action="outbox_retry", key=row["key"], error=str(error))
-            return {"attempts": attempts + 1, "next_at": now + wait, "failure": str(error)}
+            failure = str(error)
+        except Exception as error:
+            log.exception("a message broke its channel", action="outbox_failure", key=row["key"])
+            failure = type(error).__name__
+        wait = _BACKOFF_S[min(row["attempts"], len(_BACKOFF_S) - 1)]
+        return {"attempts": row["attempts"] + 1, "next_at": self._clock.now() + wait, "failure": failure}
+
+
+def _message(row: Mapping[str, Any]) -> Outgoing:
+    return Outgoing(
+        key=row["key"],
+        address=Address(row["channel"], row["chat"], row["reply_to"]),
+        content=Content.from_json(row["content"]),
+        job=row["job"],
+    )

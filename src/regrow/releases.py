@@ -177,7 +177,9 @@ class Releases:
     async def all(self) -> list[Release]:
         """Every release still on disk, newest first."""
         query = sa.select(releases).where(*self._mine(), releases.c.pruned_at.is_(None))
-        return [self._row(row) for row in await self._store.rows(query.order_by(releases.c.number.desc()))]
+        found = [self._row(row) for row in await self._store.rows(query.order_by(releases.c.number.desc()))]
+        # A job that ended between the record and the rename has left a record of nothing.
+        return [release for release in found if release.directory.exists()]
 
     async def get(self, name: str) -> Release:
         """The release called `name`: its id ("r7" or "7"), its version, or the start of its commit id.
@@ -226,6 +228,12 @@ class Releases:
         for release in gone:
             # The record first: a half-deleted directory must never look like a release.
             await self._mark(release.number, pruned_at=self._clock.now())
-            await in_thread(files.remove_tree, release.directory)
-            (self._root / f"{release.id}.json").unlink(missing_ok=True)
+        pruned = sa.select(releases).where(*self._mine(), releases.c.pruned_at.is_not(None))
+        # With those that were marked before and, the process being killed, not deleted.
+        await in_thread(self._delete, [self._row(row) for row in await self._store.rows(pruned)])
         return [release.id for release in gone]
+
+    def _delete(self, gone: list[Release]) -> None:
+        for release in gone:
+            files.remove_tree(release.directory)
+            (self._root / f"{release.id}.json").unlink(missing_ok=True)

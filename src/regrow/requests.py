@@ -136,6 +136,8 @@ class Requests:
                 release = await self._serving(care, "repair")
                 shown = args.reproduction or await self._failing_probe(care)
                 what = {"commit": release.commit, "bug": args.bug, "reproduction": shown, "agent": agent}
+                if args.evidence:
+                    what["evidence"] = "\n".join(args.evidence)  # quoted or attached: for the agent to read
                 if not args.bug.strip():
                     raise Refused("cannot repair: say what goes wrong after the word bug", kind="no_bug")
                 care.agents(agent)  # an unknown name is refused now, not in the middle of the job
@@ -156,7 +158,7 @@ class Requests:
         if new:
             detail = {
                 "intent": str(intent),
-                "args": {k: v for k, v in what.items() if k not in {"bug", "reproduction"}},
+                "args": {k: v for k, v in what.items() if k not in {"bug", "reproduction", "evidence"}},
             }
             await self._audit.write(asked.name, asked.address.channel, "asked", record.id, **detail)
         await self._runner.submit(record)

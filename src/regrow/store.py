@@ -11,6 +11,7 @@ import asyncio
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +29,7 @@ SCHEMA_HEAD = "0001"
 
 metadata = sa.MetaData()
 
+_SUBSECONDS_SINCE = (3, 42, 0)
 _JSON = sa.JSON(none_as_null=True)
 
 jobs = sa.Table(
@@ -332,3 +334,14 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+    if sqlite3.sqlite_version_info < _SUBSECONDS_SINCE:
+        # Under Python 3.12 and later the engine's tables have unixepoch('subsec') as the default of times that may not
+        # be null, also where SQLite is older than that word and answers null: Debian 12's is 3.40.
+        connection.create_function("unixepoch", 1, _unixepoch)
+
+
+def _unixepoch(word: str) -> float:
+    """What SQLite answers from 3.42 on; nothing of ours asks for another time than now."""
+    if word != "subsec":
+        raise ValueError(f"cannot tell unixepoch({word!r})")
+    return round(time.time(), 3)

@@ -1,13 +1,33 @@
+"""One configuration file: what it may say, and what a person is told who mistypes it."""
+
 from __future__ import annotations
 
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from regrow.config import load
+from regrow.config import Config, line_of, load, parse_duration, parse_size
+from regrow.errors import ConfigError
 
-MINIMAL = '[service]\nname = "claw"\ncommand = ["{python}"]\n[sandbox]\nreadable = ["{python}", "kit"]\n'
+SERVICE = '[service]\nname = "claw"\ncommand = ["{python}"]\n'
+
+
+def written(tmp_path: Path, text: str) -> Config:
+    (tmp_path / "regrow.toml").write_text(text)
+    return load(tmp_path / "regrow.toml")
+
+
+def refusal(tmp_path: Path, text: str) -> str:
+    """What is said of a file that cannot be used, without the directory of this test."""
+    with pytest.raises(ConfigError) as caught:
+        written(tmp_path, text)
+    assert caught.value.kind == "config"
+    return str(caught.value).replace(f"{tmp_path}/", "")
 
 
 @pytest.mark.parametrize(
@@ -23,7 +43,219 @@ MINIMAL = '[service]\nname = "claw"\ncommand = ["{python}"]\n[sandbox]\nreadable
 def test_the_box_reads_the_prefixes_of_the_interpreter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefix: str, base: str, expected: list[str]
 ) -> None:
-    (tmp_path / "regrow.toml").write_text(MINIMAL)
     monkeypatch.setattr(sys, "prefix", prefix)
     monkeypatch.setattr(sys, "base_prefix", base)
-    assert load(tmp_path / "regrow.toml").readable() == (*map(Path, expected), tmp_path / "kit")
+    config = written(tmp_path, SERVICE + '[sandbox]\nreadable = ["{python}", "kit"]\n')
+    assert config.readable() == (*map(Path, expected), tmp_path / "kit")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("500ms", 0.5), ("30s", 30.0), (" 10 m ", 600.0), ("2h", 7200.0), ("1d", 86400.0), ("1.5s", 1.5), ("0s", 0.0)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "30", "s", "-1s", "1 week", "1h30m", "1,5s", "30 S", "1e3s", "infs"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="a duration looks like"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("512MB", 512 * 1024**2),
+        ("2 GiB", 2 * 1024**3),
+        ("10k", 10240),
+        ("7", 7),
+        ("7B", 7),
+        ("1.5kB", 1536),
+        ("1T", 1024**4),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "MB", "-1MB", "1 MBit", "1mb", "1PB", "1,5MB", "7i", "7iB"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="a size looks like"):
+        parse_size(text)
+
+
+def test_numbers_are_seconds_and_bytes(tmp_path: Path) -> None:
+    config = written(tmp_path, SERVICE + "drain = 2.5\nstop_timeout = 3\nlog_size = 1000\n")
+    assert (config.service.drain, config.service.stop_timeout, config.service.log_size) == (2.5, 3.0, 1000)
+
+
+def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
+    config = written(tmp_path, SERVICE)
+    assert config.path == tmp_path / "regrow.toml"
+    assert config.repository == tmp_path
+    assert config.daemon is None
+    assert config.service.effective_handover == "exclusive"
+    assert written(tmp_path, SERVICE + '[service.listen]\nhttp = "[::1]:80"\n').service.effective_handover == "socket"
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        # Unknown keys, with the place, the path and what was probably meant.
+        ("drian = 1\n", 'cannot use regrow.toml:4: unknown setting "service.drian"; did you mean "drain"?'),
+        ("[srvice]\nname = 1\n", 'cannot use regrow.toml:4: unknown setting "srvice"; did you mean "service"?'),
+        (
+            '# a probe\n[probe.health]\ntarget = "/h"\ninterval_s = 1\n',
+            'cannot use regrow.toml:7: unknown setting "probe.health.interval_s"; did you mean "interval"?',
+        ),
+        (
+            'build = { comand = ["make"] }\n',
+            'cannot use regrow.toml:4: unknown setting "service.build"; remove it',
+        ),
+        (
+            '[daemon]\nconsole = "127.0.0.1:1"\nlangauge = "en"\n',
+            'cannot use regrow.toml:6: unknown setting "daemon.langauge"; did you mean "language"?',
+        ),
+        ("[switch]\nzzzzzz = 1\n", 'cannot use regrow.toml:5: unknown setting "switch.zzzzzz"; remove it'),
+        # Known keys with values that cannot be.
+        ('drain = "soon"\n', 'cannot use regrow.toml:4: "service.drain": a duration looks like'),
+        ("drain = -1\n", 'cannot use regrow.toml:4: "service.drain": input should be greater than or equal to 0'),
+        ("drain = true\n", 'cannot use regrow.toml:4: "service.drain": a duration looks like'),
+        ("drain = inf\n", 'cannot use regrow.toml:4: "service.drain": input should be a finite number'),
+        ("drain = nan\n", 'cannot use regrow.toml:4: "service.drain": input should be'),
+        ("drain = []\n", 'cannot use regrow.toml:4: "service.drain": input should be a valid number'),
+        ("log_size = 1.5\n", 'cannot use regrow.toml:4: "service.log_size": input should be a valid integer'),
+        ("log_size = true\n", 'cannot use regrow.toml:4: "service.log_size": a size looks like'),
+        ('handover = "magic"\n', "cannot use regrow.toml:4: \"service.handover\": input should be 'socket', 'overlap'"),
+        ('stop_signal = "TERM"\n', 'cannot use regrow.toml:4: "service.stop_signal": string should match pattern'),
+        ('[service.listen]\nhttp = "8700"\n', 'cannot use regrow.toml:4: "service.listen": an address looks like'),
+        ('[service.listen]\nhttp = "localhost:0"\n', 'cannot use regrow.toml:4: "service.listen": an address looks'),
+        ('[service.secrets]\nKEY = "word"\n', 'cannot use regrow.toml:5: "service.secrets.KEY": string should match'),
+        ("[probe.health]\n", 'cannot use regrow.toml:4: "probe.health": a probe of type http needs `target`'),
+        ('[probe.h]\ntype = "command"\n', 'cannot use regrow.toml:4: "probe.h": a command probe needs `command`'),
+        ('[probe.h]\ntarget = "/"\ntimeout = 0\n', 'cannot use regrow.toml:4: "probe.h": `interval` and `timeout`'),
+        ('[repair]\nagent = "command"\n', 'cannot use regrow.toml:4: "repair": the agent `command` needs `command`'),
+        ('[daemon]\nconsole = "0.0.0.0:80"\n', 'cannot use regrow.toml:5: "daemon.console": the console listens on'),
+        ("[retention]\nreleases = 1\n", 'cannot use regrow.toml:5: "retention.releases": input should be greater'),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(tmp_path: Path, extra: str, expected: str) -> None:
+    assert refusal(tmp_path, SERVICE + extra).startswith(expected)
+
+
+def test_a_missing_setting_is_named(tmp_path: Path) -> None:
+    assert refusal(tmp_path, '[service]\nname = "claw"\n') == (
+        'cannot use regrow.toml:1: the setting "service.command" is missing; add it'
+    )
+    assert refusal(tmp_path, "") == 'cannot use regrow.toml: the setting "service" is missing; add it'
+    # A mistyped name is also a missing one; the first says more.
+    assert 'unknown setting "service.nmae"; did you mean "name"?' in refusal(
+        tmp_path, '[service]\nnmae = "claw"\ncommand = ["x"]\n'
+    )
+
+
+def test_where_the_file_is_cannot_be_said_in_it(tmp_path: Path) -> None:
+    # Everything relative hangs on it: a setting must not move the repository and the box elsewhere.
+    assert refusal(tmp_path, f'path = "/etc/regrow.toml"\n{SERVICE}') == (
+        'cannot use regrow.toml:1: unknown setting "path"; remove it'
+    )
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"does not exist; name the file with --config"):
+        load(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match="Is a directory"):
+        load(tmp_path)
+    (tmp_path / "latin.toml").write_bytes(b"# \xff")
+    with pytest.raises(ConfigError, match="utf-8"):
+        load(tmp_path / "latin.toml")
+    assert "line 2" in refusal(tmp_path, "[service]\nname = \n")
+    assert refusal(tmp_path, "[service\n").startswith("cannot read regrow.toml: ")
+
+
+def test_placeholders(tmp_path: Path) -> None:
+    config = written(tmp_path, SERVICE)
+    words = ("{python}", "--out={out}/bin", "$HOME", '{"json": 1}', "{}", "plain")
+    assert config.expand(words, out="/srv/{python}") == [
+        sys.executable,
+        "--out=/srv/{python}/bin",  # what is put in is not read again
+        "$HOME",
+        '{"json": 1}',
+        "{}",
+        "plain",
+    ]
+    with pytest.raises(ConfigError, match=r"cannot use \{outt\} in regrow.toml: known here are \{out\}, \{python\}"):
+        config.expand(("{outt}",), out="/srv")
+
+
+# Finding the line
+
+QUICK = settings(max_examples=60, deadline=None)
+NAMES = st.text("abcdefghijklmnopqrstuvwxyz_0123456789-", min_size=1, max_size=8)
+VALUES = st.one_of(
+    st.integers(-9, 9).map(str),
+    st.booleans().map(lambda value: str(value).lower()),
+    st.sampled_from(['"[text]"', '"a = 1"', "[\n  1,\n  2,\n]", '"\u2028"', '"\x85 line"', "'''raw'''", '["a", "b"]']),
+)
+TREES: st.SearchStrategy[Any] = st.recursive(
+    st.dictionaries(NAMES, VALUES, min_size=1, max_size=4),
+    lambda inner: st.dictionaries(NAMES, st.one_of(VALUES, inner), min_size=1, max_size=3),
+    max_leaves=8,
+)
+
+
+def as_toml(tree: dict[str, Any], table: tuple[str, ...] = ()) -> tuple[list[str], dict[tuple[str, ...], int]]:
+    """A file with these settings, and the line on which each stands."""
+    lines: list[str] = []
+    places: dict[tuple[str, ...], int] = {}
+    for key, value in tree.items():
+        if isinstance(value, str):
+            places[*table, key] = len(lines) + 1
+            lines += f"{key} = {value}  # why".split("\n")
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            lines += ["", f"[{'.'.join((*table, key))}]"]
+            places[*table, key] = len(lines)
+            inner, below = as_toml(value, (*table, key))
+            places |= {name: line + len(lines) for name, line in below.items()}
+            lines += inner
+    return lines, places
+
+
+@QUICK
+@given(TREES)
+def test_every_setting_is_found_on_its_line(tree: dict[str, Any]) -> None:
+    lines, places = as_toml(tree)
+    text = "\n".join(lines)
+    tomllib.loads(text)
+    assert {keys: line_of(text, list(keys)) for keys in places} == places
+
+
+@QUICK
+@given(st.text(), st.lists(st.text(max_size=5), max_size=4))
+def test_looking_for_a_line_never_breaks(text: str, keys: list[str]) -> None:
+    assert 0 <= line_of(text, keys) <= text.count("\n") + 1
+
+
+@QUICK
+@given(st.text(st.sampled_from("[]=.\"'# \nab"), max_size=60))
+def test_looking_in_what_is_almost_toml_never_breaks(text: str) -> None:
+    assert 0 <= line_of(text, ["a", "b"]) <= text.count("\n") + 1
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[a]\nb.c = 1", 2),
+        ("a.b.c = 1", 1),
+        ("a = { b = { c = 1 } }", 1),
+        ("[a]\nb = { c = 1 }", 2),
+        ('["a"."b"]\n"c" = 1', 2),
+        ("[ a . b ] # here\nc = 1", 2),
+        ("[a]\n[b]\nc = 1", 1),  # not written out: the nearest table that is
+        ("c = 1", 0),
+    ],
+)
+def test_other_ways_to_write_a_key(text: str, line: int) -> None:
+    assert line_of(text, ["a", "b", "c"]) == line

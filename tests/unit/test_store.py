@@ -1,15 +1,25 @@
-"""A new store is what all migrations together make, and one cut short while it is made is made again."""
+"""A new store is what all migrations together make, and one cut short while it is made is made again.
+
+A transaction is there or not, and a store that fails ends the process instead of becoming the outcome of a job.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy import event
 
 from regrow.errors import StoreError
-from regrow.store import SCHEMA_HEAD, Store
+from regrow.store import SCHEMA_HEAD, STORE_ERROR_EXIT, Store, cursors
 
 
 def schema(path: Path) -> dict[str, str]:
@@ -56,3 +66,169 @@ def test_a_newer_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError) as caught:
         Store(path)
     assert caught.value.kind == "store_newer"
+    assert "install that version again" in str(caught.value)
+    assert version(path) == [("9999",)]  # and it is as it was
+
+
+@pytest.mark.parametrize("damage", ["not a database", "cut off", "a page of noise"])
+def test_a_corrupt_store_is_refused(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "regrow.db"
+    Store(path).close()
+    content = path.read_bytes()
+    if damage == "not a database":
+        path.write_bytes(b"this is no database, however long it may be" * 100)
+    elif damage == "cut off":
+        path.write_bytes(content[:5000])
+    else:
+        path.write_bytes(content[:100] + b"\xff" * 3996 + content[4096:])
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="restore it from a backup or move it away") as caught:
+        Store(path, on_fatal=lambda _: pytest.fail("at start-up a person reads the error"))
+    assert caught.value.kind == "store_corrupt"
+    assert path.read_bytes() == before
+
+
+@pytest.fixture
+def fatal() -> list[str]:
+    """For what reasons the store would have ended the process."""
+    return []
+
+
+@pytest.fixture
+def failing(tmp_path: Path, fatal: list[str]) -> Iterator[Store]:
+    """A store whose next connections meet the driver's own errors: a full disk, and no patience with locks."""
+    made = Store(tmp_path / "regrow.db", on_fatal=fatal.append)
+    made.engine.dispose()
+
+    def tighten(connection: sqlite3.Connection, _: object) -> None:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count={pages + 2}")
+        connection.execute("PRAGMA busy_timeout=0")
+
+    event.listen(made.engine, "connect", tighten)
+    yield made
+    made.close()
+
+
+def put(connection: sa.Connection, name: str = "one", value: int = 1) -> None:
+    connection.execute(cursors.insert().values(name=name, value=value))
+
+
+async def names(store: Store) -> list[str]:
+    return [row["name"] for row in await store.rows(sa.select(cursors).order_by(cursors.c.name))]
+
+
+async def test_nothing_of_a_transaction_that_breaks_remains(store: Store) -> None:
+    def work(connection: sa.Connection) -> None:
+        put(connection)
+        raise ValueError("inside")
+
+    with pytest.raises(ValueError, match="inside"):
+        await store.transact(work)
+    assert await names(store) == []
+    await store.transact(put)
+    assert await store.row(sa.select(cursors)) == {"name": "one", "value": 1}
+    assert await store.row(sa.select(cursors).where(cursors.c.name == "two")) is None
+
+
+async def test_what_was_read_holds_until_it_is_written(store: Store) -> None:
+    await store.transact(lambda c: put(c, value=0))
+
+    def add_one(connection: sa.Connection) -> None:
+        value = connection.execute(sa.select(cursors.c.value)).scalar_one()
+        connection.execute(cursors.update().values(value=value + 1))
+
+    await asyncio.gather(*(store.transact(add_one) for _ in range(40)))
+    assert await store.read(lambda c: c.execute(sa.select(cursors.c.value)).scalar_one()) == 40
+
+
+async def test_a_written_transaction_is_durable(tmp_path: Path, store: Store) -> None:
+    await store.transact(put)
+    with closing(sqlite3.connect(tmp_path / "regrow.db")) as other:
+        assert other.execute("select name from cursors").fetchall() == [("one",)]
+    pragmas = ("journal_mode", "synchronous", "foreign_keys")
+    values = await store.read(lambda c: [c.exec_driver_sql(f"PRAGMA {name}").scalar() for name in pragmas])
+    assert values == ["wal", 2, 1]
+
+
+async def test_a_full_disk_is_fatal_and_nothing_remains(failing: Store, fatal: list[str]) -> None:
+    await failing.transact(put)
+    assert fatal == []
+    with pytest.raises(sa.exc.OperationalError, match="full"):
+        await failing.transact(lambda c: put(c, name="x" * 50_000))
+    assert fatal == ["database or disk is full"]
+    assert await names(failing) == ["one"]
+
+
+async def test_damage_met_later_is_fatal(tmp_path: Path, fatal: list[str]) -> None:
+    store = Store(tmp_path / "regrow.db", on_fatal=fatal.append)
+    try:
+        await store.transact(put)
+        store.engine.dispose()
+        path = tmp_path / "regrow.db"
+        # Everything but the head and the table of tables.
+        path.write_bytes(path.read_bytes()[:4096] + b"\xff" * (path.stat().st_size - 4096))
+        with pytest.raises(sa.exc.DatabaseError):
+            await names(store)
+        assert "malformed" in fatal[0]
+    finally:
+        store.close()
+
+
+async def test_a_conflict_is_an_answer_and_not_fatal(failing: Store, fatal: list[str]) -> None:
+    await failing.transact(put)
+    with pytest.raises(sa.exc.IntegrityError):
+        await failing.transact(put)
+    assert fatal == []
+
+
+async def test_a_locked_store_is_not_fatal(tmp_path: Path, failing: Store, fatal: list[str]) -> None:
+    with closing(sqlite3.connect(tmp_path / "regrow.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sa.exc.OperationalError, match="locked"):
+            await failing.transact(put)
+        other.execute("ROLLBACK")
+    assert fatal == []
+    await failing.transact(put)
+
+
+WRITE_UNTIL_FULL = """
+import asyncio, pathlib, resource, sys
+from regrow.store import Store, cursors
+
+async def main():
+    path = pathlib.Path(sys.argv[1])
+    store = Store(path)
+    await store.transact(lambda c: c.execute(cursors.insert().values(name="kept", value=1)))
+    wal = path.with_name(path.name + "-wal").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (wal, wal))  # the kernel refuses every byte more
+    print("full", flush=True)
+    await store.transact(lambda c: c.execute(cursors.insert().values(name="x" * 9000, value=1)))
+    print("went on")
+
+asyncio.run(main())
+"""
+
+
+async def test_a_store_that_cannot_write_ends_the_process(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", WRITE_UNTIL_FULL, str(tmp_path / "regrow.db")]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (STORE_ERROR_EXIT, "full\n")
+    assert done.stderr.startswith("cannot go on: the store failed: ")
+    store = Store(tmp_path / "regrow.db")
+    try:
+        assert await names(store) == ["kept"]
+    finally:
+        store.close()
+
+
+def test_the_engine_gets_its_times_also_from_an_old_sqlite(tmp_path: Path) -> None:
+    # The default that the engine gives its tables under Python 3.12 and later; SQLite knows it since 3.42.
+    store = Store(tmp_path / "new.db")
+    before = time.time()
+    try:
+        with store.engine.connect() as connection:
+            now = connection.execute(sa.text("select unixepoch('subsec') * 1000")).scalar()
+    finally:
+        store.close()
+    assert before * 1000 - 1 <= now <= time.time() * 1000 + 1

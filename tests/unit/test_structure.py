@@ -25,7 +25,7 @@ LAYERS = {
     "nouns": "probes probe_trial releases workspaces snapshots gate verification permissions intents approvals inbox "
     "outbox incidents audit care agents sandboxes services channels",
     "jobs": "jobs",
-    "talk": "story views requests conversations doctor",
+    "talk": "story views requests presses conversations doctor",
     "surfaces": "api web",
     "daemon": "daemon",
 }

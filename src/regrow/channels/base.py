@@ -121,5 +121,53 @@ class Channel(Protocol):
 class Edits(Protocol):
     """The ability to change a message in place."""
 
-    async def edit(self, platform_id: str, message: Outgoing) -> None:
-        """Show the new content in the message that was sent as `platform_id`."""
+    async def edit(self, platform_id: str, message: Outgoing) -> str | None:
+        """Show the new content in the message that was sent as `platform_id`.
+
+        Returns:
+            The id of the message that shows it now, when that had to be another one.
+        """
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """The ability to say how soon a message may be changed again; what comes meanwhile is never sent."""
+
+    def wait_s(self, platform_id: str) -> float:
+        """Seconds until the message may be changed; 0 for now."""
+
+
+@dataclass(frozen=True)
+class Press:
+    """A button was pressed.
+
+    Attributes:
+        channel: the channel's name.
+        chat: the chat in which it was pressed, as the platform says.
+        message: the platform's id of the message with the button, as the platform says.
+        sender: the platform's id of the person.
+        sender_name: what people call them.
+        action: what came with the button.
+    """
+
+    channel: str
+    chat: str
+    message: str
+    sender: str
+    sender_name: str
+    action: str
+
+
+@dataclass(frozen=True)
+class Pressed:
+    """What became of a press.
+
+    Attributes:
+        ok: whether it counted.
+        text: one line for the person.
+        shown: what the message shows from now on, where that is known.
+    """
+
+    ok: bool
+    text: str
+    shown: Outgoing | None = None

@@ -238,7 +238,7 @@ async def agent(work: Work) -> Outcome:
             work.tell(detail=care.redactor.shorten_paths(text)[:100])
 
     task = Task(
-        bug=job.args["bug"],
+        bug="\n\n".join(filter(None, (job.args["bug"], job.args.get("evidence", "")))),
         workspace=Path(work.facts["workspace"]),
         git_directory=care.repository.git_dir,
         allowed=config.repair.allowed,

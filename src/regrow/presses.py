@@ -1,0 +1,75 @@
+"""A button pressed in a chat, made a request.
+
+It counts only when its message shows it now, in its own chat, pressed by a person with the role, and once. Forwarded
+and outdated messages do nothing (F35, F37).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from regrow.api import types
+from regrow.catalogue import Language, say
+from regrow.channels.base import Address, Press, Pressed
+from regrow.errors import RegrowError
+from regrow.jobs.ledger import Ledger
+from regrow.outbox import Outbox
+from regrow.permissions import Permissions
+from regrow.requests import Asked, Requests, button
+
+
+class Presses:
+    """Carries out presses.
+
+    Args:
+        outbox: what messages show.
+        ledger: in which language.
+        requests: the way of every request.
+        permissions: who pressed.
+        refusal: a refusal in words.
+        tell: brings a job's messages up to date.
+    """
+
+    def __init__(
+        self,
+        *,
+        outbox: Outbox,
+        ledger: Ledger,
+        requests: Requests,
+        permissions: Permissions,
+        refusal: Callable[[RegrowError, Language], str],
+        tell: Callable[[int], Awaitable[object]],
+    ) -> None:
+        self._outbox = outbox
+        self._ledger = ledger
+        self._requests = requests
+        self._permissions = permissions
+        self._refusal = refusal
+        self._tell = tell
+
+    async def take(self, press: Press) -> Pressed:
+        """Carry out a press, or say why not. The press of somebody without the role changes nothing and is recorded."""
+        message = await self._outbox.shown(press.channel, press.message)
+        if message is None:
+            return Pressed(False, say("zh", "press.changed"))  # not one of ours, or not recorded yet
+        language: Language = "zh" if message.job is None else (await self._ledger.get(message.job)).language
+        if message.address.chat != press.chat and not message.address.chat.startswith(f"{press.chat}/"):
+            return Pressed(False, say(language, "press.elsewhere"))
+        if press.action not in {choice.action for choice in message.content.choices}:
+            return Pressed(False, say(language, "press.changed"), message)
+        asked = Asked(
+            person=self._permissions.find(press.channel, press.sender),
+            name=press.sender_name,
+            address=Address(press.channel, message.address.chat, press.message),
+            language=language,
+        )
+        ok, text = True, ""
+        try:
+            intent, args = button(press.action)
+            done = await self._requests.carry_out(intent, args, asked)
+            text = done.text if isinstance(done, types.Answer) else ""
+        except RegrowError as error:
+            ok, text = False, self._refusal(error, language)
+        if message.job is not None:
+            await self._tell(message.job)
+        return Pressed(ok, text, await self._outbox.shown(press.channel, press.message))

@@ -1,0 +1,334 @@
+"""The whole way: people in a Feishu chat, the emulated platform, the real daemon as a process, claw under its care."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from regrow.api.client import Client
+from regrow.api.types import ENDED, Job
+from regrow.errors import RegrowError
+from regrow.testing.feishu import Chat, FeishuEmulator, Message, Settings, User
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+CLAW = CHECKOUT / "examples" / "claw"
+DEADLINE_S = 90.0
+BUG = "Reminders set for 07:00 in Shanghai come at 15:00"
+REPRODUCTION = (
+    "python -m claw due '0 7 * * *' --tz Asia/Shanghai"
+    " --after 2026-01-01T00:00:00+08:00 --expect 2026-01-01T07:00:00+08:00"
+)
+
+
+def git(*words: str) -> str:
+    done = subprocess.run(["git", *words], check=True, capture_output=True, text=True, timeout=DEADLINE_S)
+    return done.stdout.strip()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+async def until(found: Callable[[], Any], what: str, within_s: float = DEADLINE_S) -> Any:
+    deadline = time.monotonic() + within_s
+    while not (value := found()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"cannot see {what} within {within_s} s")
+        await asyncio.sleep(0.02)
+    return value
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("history") / "claw"
+    subprocess.run(
+        [sys.executable, str(CLAW / "history.py"), str(path)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        timeout=DEADLINE_S,
+    )
+    return path
+
+
+class World:
+    """Claw under the care of a daemon that is reached over Feishu: Olga owns, Vera may look, Stan is a stranger."""
+
+    def __init__(self, root: Path, history: Path, feishu: FeishuEmulator) -> None:
+        self.root = root
+        self.feishu = feishu
+        self.olga, self.vera, self.stan = (feishu.user(name) for name in ("Olga", "Vera", "Stan"))
+        self.group: Chat = feishu.group("ops", [self.olga, self.vera, self.stan])
+        git("clone", "--quiet", "--bare", str(history), str(root / "claw.git"))
+        self.good, self.tip = git("-C", str(history), "rev-parse", "main~3", "main").split()
+        self.publish(self.good)
+        self.client = Client(root / "run" / "daemon.sock")
+        self.ports = free_port(), free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.environment = os.environ | {
+            "REGROW_STATE_DIR": str(root / "state"),
+            "REGROW_RUNTIME_DIR": str(root / "run"),
+            "PYTHONPATH": str(CHECKOUT / "src"),
+            "FEISHU_APP_SECRET": feishu.app.secret,
+        }
+        self.write_config({self.olga: "owner", self.vera: "viewer"})
+
+    def write_config(self, people: dict[User, str]) -> None:
+        """With these people; by union_id, which every app sees the same."""
+        config = (CLAW / "regrow.toml").read_text()
+        config = re.sub(r'http = "127\.0\.0\.1:\d+"', f'http = "127.0.0.1:{self.ports[0]}"', config)
+        config = re.sub(r'(?m)^bake = ".*"', 'bake = "500ms"', config)
+        rows = "".join(
+            f'{{ id = "{user.name.lower()}", name = "{user.name}", role = "{role}", union_id = "{user.union_id}" }},\n'
+            for user, role in people.items()
+        )
+        (self.root / "regrow.toml").write_text(
+            f'{config}\n[daemon]\nconsole = "127.0.0.1:{self.ports[1]}"\n\n[channels.feishu]\n'
+            f'app_id = "{self.feishu.app.app_id}"\napp_secret = "env:FEISHU_APP_SECRET"\n'
+            f'base_url = "{self.feishu.base_url}"\npeople = [\n{rows}]\n'
+        )
+
+    def publish(self, commit: str) -> None:
+        git("-C", str(self.root / "claw.git"), "update-ref", "refs/heads/main", commit)
+
+    async def start(self) -> None:
+        """Start the daemon and wait until it is connected and idle."""
+        await self.start_again()
+        await until(self.idle, "an idle daemon")
+
+    async def start_again(self) -> None:
+        """Start the daemon and wait until it is connected; jobs may be under way."""
+        with (self.root / "daemon.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "regrow.daemon", "--config", str(self.root / "regrow.toml")],
+                env=self.environment,
+                cwd=self.root,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            await self.feishu.connected(timeout=DEADLINE_S)
+            await until(self.answers, "an answer of the API")
+        except (TimeoutError, AssertionError) as error:
+            raise AssertionError(f"{error}\n{(self.root / 'daemon.log').read_text()[-3000:]}") from None
+
+    def answers(self) -> bool:
+        try:
+            self.client.jobs()
+        except (RegrowError, OSError):
+            return False
+        return True
+
+    def idle(self) -> bool:
+        jobs = self.client.jobs()
+        return bool(jobs) and all(job.status in ENDED for job in jobs)
+
+    async def kill(self, number: int = signal.SIGKILL) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+        await asyncio.to_thread(self.process.wait, DEADLINE_S)
+        self.process = None
+        await self.feishu.disconnected(timeout=DEADLINE_S)
+
+    def end(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            try:
+                self.client.stop(services=True)
+                self.process.wait(DEADLINE_S)
+            finally:
+                self.process.kill()
+        for process in psutil.process_iter(["cmdline"]):
+            if any(str(self.root) in word for word in process.info["cmdline"] or ()):
+                process.kill()
+
+    def jobs(self, kind: str, asked_by: str = "Olga") -> list[Job]:
+        return [job for job in self.client.jobs() if job.kind == kind and job.asked_by == asked_by]
+
+    def row(self, query: str, *values: object) -> Any:
+        """The store, read beside the daemon."""
+        with sqlite3.connect(f"file:{self.root}/state/regrow.db?mode=ro", uri=True) as connection:
+            found = connection.execute(query, values).fetchone()
+        connection.close()
+        return found
+
+    async def see(self, chat: Chat, text: str, after: Message | None = None) -> Message:
+        try:
+            return await self.feishu.wait_for(chat, text, after=after, timeout=DEADLINE_S)
+        except TimeoutError as error:
+            raise AssertionError(f"{error}\n{(self.root / 'daemon.log').read_text()[-3000:]}") from None
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    # Unix sockets lie in it: the name is short.
+    with tempfile.TemporaryDirectory(prefix="rf-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+@pytest.fixture
+async def world(root: Path, history: Path) -> AsyncIterator[World]:
+    async with FeishuEmulator(Settings(speed=1.0, ping_interval=2)) as feishu:
+        made = World(root, history, feishu)
+        try:
+            await made.start()
+            yield made
+        finally:
+            await asyncio.to_thread(made.end)
+
+
+async def test_a_restart_is_asked_for_shown_and_told(world: World) -> None:
+    """The first dialogue of the seed; with what must not happen on the way."""
+    feishu, group = world.feishu, world.group
+    asked = await world.olga.say(group, "@bot 重启一下")
+    live = await world.see(group, "正在重启")
+    assert (live.kind, live.parent) == ("interactive", asked)
+    result = await world.see(group, "已重新上线")
+    assert result.parent is asked
+    # One live card that was changed in place, and one message with the result.
+    assert [message for message in feishu.sent(group) if message.parent is asked] == [live, result]
+    await feishu.journal.wait(
+        lambda: "结果见下一条消息" in live.text, timeout=DEADLINE_S, for_what="the live card's last state"
+    )
+    assert len(live.versions) > 1
+    assert world.client.status().channels
+    (channel,) = (one for one in world.client.status().channels if one.name == "feishu")
+    assert channel.healthy, channel.detail
+    # A stranger, somebody with too small a role, and a command from an hour ago.
+    for who in (world.stan, world.vera):
+        said = await who.say(group, "@bot 重启")
+        refusal = await world.see(group, "没有这个权限", after=said)
+        assert refusal.parent is said
+    assert await world.olga.say(world.olga.private(), "重启一下", at=time.time() - 3600)
+    await world.see(world.olga.private(), "没有执行")
+    viewed = await world.vera.say(world.vera.private(), "状态")
+    await world.see(world.vera.private(), "claw", after=viewed)
+    assert len(world.jobs("restart")) == 1
+    assert world.jobs("restart", "Vera") == []
+    feishu.verify(allow_codes={230027})
+
+
+async def test_a_repair_is_approved_by_pressing(world: World) -> None:
+    """F35, F37, C22: only the right person, here, for this change, once."""
+    feishu, group = world.feishu, world.group
+    world.publish(world.tip)
+    await world.olga.say(group, "@bot 部署最新版本")
+    await world.see(group, "已重新上线，版本")
+    asked = await world.olga.say(group, f"@bot 修一下这个bug: {BUG}\n```sh\n{REPRODUCTION}\n```")
+    live = await world.see(group, "[批准]", after=asked)
+    assert "```diff" in live.text
+    (job,) = world.jobs("repair")
+    assert job.approval is not None
+    action = f"approve:{job.id}:{job.approval.digest}"
+
+    async def refused(click: Any) -> None:
+        assert (click.shown, (click.toast or {}).get("type")) == ("toast", "error"), click
+        (now,) = world.jobs("repair")
+        assert now.approval is not None
+        assert now.approval.state == "open"
+
+    other = feishu.group("elsewhere", [world.olga])
+    await refused(await world.stan.click(live, "批准", confirm=True))
+    await refused(await world.vera.click(live, "批准", confirm=True))
+    await refused(await world.olga.forge(live, {"action": f"approve:{job.id}:0000000000"}))
+    await refused(await world.olga.forge(live, {"action": f"approve:{job.id + 1}:{job.approval.digest}"}))
+    await refused(await world.olga.forge(live, {"action": action}, chat_id=other.id))
+    await refused(await world.olga.forge(live, {"action": action}, message_id=asked.id))
+    await refused(await world.olga.forge(live, "approve"))
+    with pytest.raises(PermissionError):
+        await world.olga.forward(live, other)
+    # The daemon is another one when the right press comes.
+    await world.kill()
+    await world.start_again()
+    click = await world.olga.click(live, "批准", confirm=True)
+    assert (click.shown, (click.toast or {}).get("type")) == ("toast", "success")
+    assert click.changed
+    assert "[批准]" not in live.text
+    again = await world.olga.forge(live, {"action": action})
+    assert (again.toast or {}).get("type") == "error"
+    done = await world.see(group, "Bug 已修复并部署", after=asked)
+    assert done.parent is asked
+    (job,) = world.jobs("repair")
+    assert job.status == "done"
+    assert job.result["approved_by"] == "Olga"
+    assert [message.text for message in feishu.sent(group) if "Bug 已修复" in message.text] == [done.text]
+
+
+@pytest.mark.parametrize("new_id", [False, True], ids=["same id", "new id"])
+async def test_f34_redelivery_for_six_hours_acts_once(world: World, new_id: bool) -> None:
+    """At 15 s, 5 min, 1 h and 6 h on the platform's clock, with a killed daemon in between."""
+    feishu = world.feishu
+    feishu.ignore_next_ack(8 if new_id else 4)
+    if new_id:
+        feishu.duplicate(new_id=True)
+    await world.olga.say(world.group, "@bot 重启一下")
+    await world.see(world.group, "已重新上线")
+    deliveries = feishu.gateway.deliveries
+    assert len(deliveries) == (2 if new_id else 1)
+    for number, wait in enumerate((15, 300, 3600, 21600), 1):
+        await until(lambda n=number: all(len(d.attempts) == n for d in deliveries), f"attempt {number}")
+        if number % 2:
+            await world.kill()
+            await world.start_again()
+        feishu.advance(wait)
+    await until(lambda: all(d.done.is_set() for d in deliveries), "the end of all deliveries")
+    assert {d.outcome for d in deliveries} == {"acknowledged"}
+    assert len(world.jobs("restart")) == 1
+    assert len([m for m in feishu.sent(world.group) if "已重新上线" in m.text]) == 1
+    assert not [m for m in feishu.sent(world.group) if "没有执行" in m.text]
+
+
+async def test_c15_killed_between_commit_and_acknowledgement(world: World) -> None:
+    feishu = world.feishu
+    feishu.ignore_next_ack()
+    said = await world.olga.say(world.group, "@bot 重启一下")
+    await until(lambda: world.row("select 1 from inbox where message = ?", said.id), "the row")
+    await world.kill()
+    await world.start_again()
+    (delivery,) = feishu.deliveries(said)
+    feishu.advance(15)
+    await until(lambda: delivery.outcome == "acknowledged", "the acknowledgement of the redelivery")
+    await world.see(world.group, "已重新上线")
+    assert len(world.jobs("restart")) == 1
+    assert len([m for m in feishu.sent(world.group) if "已重新上线" in m.text]) == 1
+
+
+async def test_c15_killed_before_the_commit(world: World) -> None:
+    feishu = world.feishu
+    assert world.process is not None
+    world.process.send_signal(signal.SIGSTOP)
+    said = await world.olga.say(world.group, "@bot 重启一下")
+    (delivery,) = feishu.deliveries(said)
+    await until(lambda: delivery.attempts == ["timeout"], "a failed attempt")
+    await world.kill()
+    assert world.row("select 1 from inbox where message = ?", said.id) is None
+    await world.start_again()
+    feishu.advance(15)
+    await until(lambda: delivery.outcome == "acknowledged", "the redelivery")
+    await world.see(world.group, "已重新上线")
+    assert len(world.jobs("restart")) == 1
+
+
+async def test_f37_an_empty_list_means_nobody_and_leaving_it_ends_rights(world: World) -> None:
+    await world.olga.say(world.group, "@bot 重启一下")
+    await world.see(world.group, "已重新上线")
+    await world.kill(signal.SIGTERM)
+    world.write_config({})
+    await world.start_again()
+    said = await world.olga.say(world.group, "@bot 重启")
+    await world.see(world.group, "没有这个权限", after=said)
+    assert len(world.jobs("restart")) == 1

@@ -1,0 +1,34 @@
+"""What the nouns stand on: a real store, real topics, and a clock that a test moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from regrow.events import Events
+from regrow.store import Store
+from regrow.testing.manual_clock import ManualClock
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A new store; a test during which it would have ended the process fails."""
+    fatal: list[str] = []
+    made = Store(tmp_path / "regrow.db", on_fatal=fatal.append)
+    yield made
+    made.close()
+    assert fatal == []
+
+
+@pytest.fixture
+def events() -> Events:
+    """Topics that nobody watches yet."""
+    return Events()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Stands still until a test moves it."""
+    return ManualClock()
