@@ -30,7 +30,7 @@ from regrow.channels.feishu import feishu_channel, people
 from regrow.channels.hosted import HostedChannel
 from regrow.config import Config, DaemonSection, FeishuSection, load
 from regrow.conversations import Conversations
-from regrow.errors import ConfigError, Refused, RegrowError, StoreError
+from regrow.errors import ConfigError, RegrowError, ServiceError, StoreError
 from regrow.events import Events
 from regrow.gate import DENIED, Gate, Limits
 from regrow.git import Repository
@@ -445,7 +445,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """`python -m regrow.daemon --config FILE [...]`: run in the foreground until TERM, INT or HUP.
 
     Returns:
-        0 after a clean stop, 78 for the configuration, 5 when refused (a second daemon), 75 for the store.
+        0 after a clean stop, 78 for the configuration, 5 when refused (a second daemon), 75 for the state on disk.
     """
     parser = argparse.ArgumentParser(prog="regrow.daemon")
     parser.add_argument("--config", action="append", type=Path, required=True)
@@ -458,7 +458,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         if isinstance(error, StoreError):
             return STORE_ERROR_EXIT
-        return EXIT_REFUSED if isinstance(error, Refused) and error.kind == "locked" else EXIT_CONFIG
+        if isinstance(error, ServiceError) and error.kind != "own_cgroup":
+            return STORE_ERROR_EXIT  # a supervisor that cannot start: its record is a newer one's, or its disk is full
+        return EXIT_REFUSED if error.kind in {"locked", "own_cgroup"} else EXIT_CONFIG
+    except OSError as error:
+        text = f"cannot start: {error.strerror or error}: {error.filename or places.state}; mend that and start again"
+        sys.stderr.write(f"{text}\n")
+        return STORE_ERROR_EXIT
     return 0
 
 
