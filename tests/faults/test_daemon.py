@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -213,15 +211,7 @@ async def test_the_release_dies_in_its_bake_while_the_daemon_is_stopped(world: W
 async def test_a_second_daemon_is_refused_and_changes_nothing(world: World) -> None:
     before, state = await world.pid(), sorted(p.name for p in world.state.iterdir())
     assert world.process is not None
-    done = await asyncio.to_thread(
-        subprocess.run,
-        (sys.executable, "-m", "regrow.daemon", "--config", str(world.config)),
-        env=world.environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = await world.run("-m", "regrow.daemon", "--config", str(world.config))
     assert done.returncode == 5
     assert done.stderr.startswith(f"cannot start a second daemon: process {world.process.pid} holds ")
     assert len(done.stderr.splitlines()) == 1

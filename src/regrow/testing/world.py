@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import regrow
+from regrow import files
 from regrow.api.client import Client
 from regrow.api.types import ENDED, ChatBody, Job, Message, RequestBody, Status
-from regrow.errors import RegrowError
+from regrow.errors import Refused, RegrowError
 from regrow.places import Places
 from regrow.services.embedded import EmbeddedService
 from regrow.testing import tiny_service
@@ -34,7 +35,7 @@ from regrow.testing.repositories import Checkout
 from regrow.testing.service_system import Traffic
 
 NAME = "tiny"
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 T = TypeVar("T")
 Settings = Mapping[str, Mapping[str, Any] | None]
 _LOOK_S = 0.02
@@ -91,7 +92,7 @@ class World:
         self.process: subprocess.Popen[bytes] | None = None
         self.log = root / "daemon.log"
         self._chats = 0
-        files: dict[str, str | bytes | None] = {
+        begin: dict[str, str | bytes | None] = {
             "serve.py": _SERVE,
             "tiny_service.py": Path(tiny_service.__file__).read_bytes(),
             "build.sh": _BUILD,
@@ -99,7 +100,7 @@ class World:
             "faults": "",
             "src/answer.txt": "good\n",
         }
-        self.first = self.checkout.commit("Begin", files)
+        self.first = self.checkout.commit("Begin", begin)
         self.checkout.git("clone", "--quiet", "--bare", str(self.checkout.path), str(self.bare))
         self.checkout.git("remote", "add", "origin", str(self.bare))
         self.configure(settings or {})
@@ -206,6 +207,24 @@ class World:
 
         await eventually(ready, "the daemon is ready")
 
+    async def run(self, *words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run Python with these arguments where the daemon runs: ("-m", "regrow.cli", "status")."""
+        return await asyncio.to_thread(
+            subprocess.run,
+            (sys.executable, *words),
+            env=self.environment(env),
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+
+    async def cli(self, *words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run the command line."""
+        return await self.run("-m", "regrow.cli", *words, env=env)
+
     async def kill_daemon(self, number: int = signal.SIGKILL) -> int:
         """Send the daemon a signal and wait for its end; returns its exit code, minus the signal if one ended it."""
         assert self.process is not None
@@ -231,11 +250,21 @@ class World:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(signal.SIGCONT)
             await self.kill_daemon()
+        with contextlib.suppress(RegrowError):  # one that `cli("up")` started
+            await asyncio.to_thread(lambda: self.client().stop(services=True))
+            await eventually(self._unlocked, "the daemon ends")
         if (self.directory / "supervisor.json").exists():
             driver = EmbeddedService(NAME, self.directory, self.runtime)
             async with asyncio.timeout(DEADLINE_S):
                 await driver.close(keep_service=False)
         shutil.rmtree(self.runtime, ignore_errors=True)
+
+    async def _unlocked(self) -> bool:
+        try:
+            with files.exclusive_lock(self.state / "daemon.lock", "daemon"):
+                return True
+        except Refused:
+            return False
 
     # What the daemon says of itself
 
