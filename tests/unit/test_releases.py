@@ -279,6 +279,5 @@ def test_names_cannot_be_mistaken_for_contents(tmp_path: Path) -> None:
 
 def test_a_name_that_is_no_text_has_a_digest(tmp_path: Path) -> None:
     before = digest_tree(tmp_path)
-    with open(os.fsencode(tmp_path) + b"/\xff", "w"):
-        pass
+    (tmp_path / os.fsdecode(b"\xff")).write_text("")
     assert digest_tree(tmp_path) != before
