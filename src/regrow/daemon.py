@@ -232,6 +232,8 @@ class Daemon:
         repository = await Repository.open(config.repository)
         workspaces = Workspaces(directory / "workspaces", repository)
         known = [Secret(token), *(resolve(reference) for reference in config.service.secrets.values())]
+        if (feishu := _feishu_section(self.configs)) is not None:
+            known.append(resolve(feishu.app_secret))
         repair = config.repair
         redactor = Redactor(
             [*known],
