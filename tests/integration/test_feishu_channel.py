@@ -230,6 +230,7 @@ async def test_c3_c4_events_in_parts_are_acknowledged_once_each(bot: Bot, feishu
     again = await tom.say(chat, "晚到的")
     (delivery,) = await feishu.delivered(again, timeout=20)
     assert delivery.attempts == ["timeout", "200"]
+    await until(lambda: len(bot.heard) == 11, "the late one")
     assert [m.text for m in bot.heard].count("晚到的") == 1
     feishu.verify()
 
@@ -428,7 +429,7 @@ async def test_c16_f34_redelivery_over_six_hours_and_restarts_is_handled_once(tm
     async with FeishuEmulator(Settings(speed=1.0, ping_interval=1)) as feishu:
         bot = await Bot(feishu, tmp_path / "regrow.db").start()
         tom = feishu.user("Tom")
-        feishu.ignore_next_ack(8 if new_id else 4)
+        feishu.ignore_next_ack(2 if new_id else 1, attempts=4)
         if new_id:
             feishu.duplicate(new_id=True)
         await tom.say(tom.private(), "重启")

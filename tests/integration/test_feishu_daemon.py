@@ -272,7 +272,7 @@ async def test_a_repair_is_approved_by_pressing(world: World) -> None:
 async def test_f34_redelivery_for_six_hours_acts_once(world: World, new_id: bool) -> None:
     """At 15 s, 5 min, 1 h and 6 h on the platform's clock, with a killed daemon in between."""
     feishu = world.feishu
-    feishu.ignore_next_ack(8 if new_id else 4)
+    feishu.ignore_next_ack(2 if new_id else 1, attempts=4)
     if new_id:
         feishu.duplicate(new_id=True)
     await world.olga.say(world.group, "@bot 重启一下")

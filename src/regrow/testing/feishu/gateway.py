@@ -477,7 +477,7 @@ class Gateway:
             body["header"]["event_id"] = secrets.token_hex(16)
         if how == "message_id":
             body["event"] = self._renamed(body["event"])
-        again = Delivery(delivery.app, body)
+        again = Delivery(delivery.app, body, deaf=delivery.deaf)
         self.deliveries.append(again)
         self.spawn(self._deliver(again))
         return again
