@@ -126,7 +126,7 @@ class World:
             "test.env": gates,
             "repair": {"allowed": ["src/**"]},
             "sandbox": {"readable": ["{python}", "gates"]},
-            "switch": {"bake": "500ms", "restart_bake": "100ms"},
+            "switch": {"bake": "400ms", "restart_bake": "50ms"},
             "daemon": {"console": f"127.0.0.1:{self.console_port}"},
         }
 
