@@ -276,6 +276,30 @@ async def test_a_release_that_dies_in_its_bake(shared: World) -> None:
     assert await deployed(shared, change(shared)), "a newer commit was held up by the pin"
 
 
+async def test_an_exclusive_service_comes_back_before_its_end_is_told(make_world: Any) -> None:
+    """The port is the service's own, so only one process can run: there is a gap, and it is told."""
+    world: World = await make_world(up=False, service__listen=None)
+    world.configure(
+        {
+            "service": {"handover": "exclusive", "standby": "none", "probe_socket": False},
+            "service.env": {"TINY_PORT": str(world.port)},
+            "probe.health": {"target": f"http://127.0.0.1:{world.port}/health"},
+        }
+    )
+    await world.bring_up()
+    good = await deployed(world, change(world))
+    bad = change(world, faults="TINY_DIE_AFTER=0.1\n")
+    number = await world.asked("build and restart")
+    _, text = await live_and_result(world, number)
+    assert await world.version() == good
+    assert text.startswith(f"↩️ The new version {world.short(bad)} went wrong; {good} is back.")
+    dead = change(world, faults="TINY_DIE_AT_START=1\n")
+    _, text = await live_and_result(world, await world.asked("build and restart"))
+    assert await world.version() == good
+    assert world.short(dead) not in text.splitlines()[0]
+    assert f"Version now: {good}" in text
+
+
 async def test_an_unknown_branch_is_no_job(shared: World) -> None:
     last = (await shared.jobs())[0].id
     assert "There is no such branch, tag or commit" in await shared.answer("deploy no-such-branch")

@@ -41,6 +41,7 @@ _RING_AGAIN_S = (0.1, 0.3, 1.0)  # the engine's own thread brings back the jobs 
 _LISTENER_POLL_S = 0.25  # looks at memory only while nothing is received; a stop waits for one round of it
 _RECOVERIES = 1000
 _UNDO_DEADLINE_S = 120.0
+_COME_BACK_LOOK_S = 0.5
 
 
 class JSONSerializer(DBOSSerializer):
@@ -312,6 +313,17 @@ class Runner:
             work.log(f"{name}: undo failed: {error}")
             await self._ledger.step(job, index, status="failed", detail=str(error))
 
+    async def _come_back(self, care: Care) -> None:
+        """Wait while the supervisor starts what it went back to: an exclusive service takes its time (F4)."""
+        service = care.config.service
+        try:
+            async with asyncio.timeout(service.drain + service.stop_timeout + service.start_timeout):
+                with self._events.watch(("service", care.name)) as watch:
+                    while (await care.service.status()).state not in {"running", "stopped"}:
+                        await watch.changed(_COME_BACK_LOOK_S)
+        except (RegrowError, OSError) as error:
+            log.warning("the service is not back", action="come_back_failure", service=care.name, error=str(error))
+
     @staticmethod
     async def _serving(care: Care) -> dict[str, str]:
         """What really serves now, whatever the steps believe (F25)."""
@@ -326,8 +338,10 @@ class Runner:
         record = await self._ledger.get(job)
         care = self._cares[record.service]
         facts = dict(ending["facts"])
-        facts.update(await self._serving(care))
         status = ending["status"]
+        if status != "done" and ending["step"] in SWITCHED:
+            await self._come_back(care)
+        facts.update(await self._serving(care))
         error = None
         if status == "failed":
             error = {
