@@ -194,7 +194,7 @@ class Conversations:
         async with asyncio.TaskGroup() as group, aclosing(self._events.ticks("jobs", at_least_every_s=30.0)) as ticks:
             async for _ in ticks:
                 for record in await self._ledger.last(50):
-                    if record.id not in self._told:
+                    if record.id not in self._told and record.service in self._cares:
                         self._told.add(record.id)
                         group.create_task(self._follow(record.id), name=f"tell-{record.id}")
 

@@ -296,3 +296,24 @@ async def test_the_daemon_stops_while_a_job_is_taken_back(tmp_path: Path) -> Non
         assert len(await world.said(number)) == 2
     finally:
         await world.close()
+
+
+async def test_a_job_waits_while_its_service_is_not_cared_for(world: World) -> None:
+    """The configuration names another service for one life of the daemon (F42)."""
+    change(world, "Break it", **{"src/answer.txt": "bad\n"})
+    await world.say("build and restart")
+    job = await world.asked(f"fix this bug: the answer is wrong\n{REPRODUCE}")
+    await world.step(job, "approve", "waiting")
+    await world.kill_daemon(signal.SIGTERM)
+    name, listen = world.settings["service"]["name"], world.settings["service.listen"]["http"]
+    world.configure({"service": {"name": "other"}, "service.listen": {"http": f"127.0.0.1:{world.spare_port}"}})
+    await world.start_daemon()
+    other = (await world.settled_of("other"))[0]
+    assert other.status == "done"
+    assert (await world.job(job)).status not in ENDED
+    assert (await world.cli("down")).returncode == 0
+    await world.daemon_ended()
+    world.configure({"service": {"name": name}, "service.listen": {"http": listen}})
+    await world.start_daemon()
+    await world.press(job, "approve")
+    await whole(world, await world.ended(job), world.head())

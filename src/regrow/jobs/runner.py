@@ -194,8 +194,17 @@ class Runner:
             progress=progress,
         )
 
-    async def _perform(self, job: int, index: int, facts: dict[str, Any]) -> dict[str, Any]:
+    async def _record(self, job: int) -> Record:
+        """The job; one of a service that this daemon does not care for any more waits until a later one does."""
         record = await self._ledger.get(job)
+        if record.service not in self._cares:
+            log.warning("a job waits for its service", action="job_set_aside", job=job, service=record.service)
+            # An error here would be the end of the job for the engine, and nobody would ever be told.
+            await asyncio.get_running_loop().create_future()
+        return record
+
+    async def _perform(self, job: int, index: int, facts: dict[str, Any]) -> dict[str, Any]:
+        record = await self._record(job)
         name = record.plan[index]
         if record.cancelled_by and name not in {"promote", "merge", "tidy"}:
             return {"status": "cancelled", "step": name}
@@ -294,7 +303,7 @@ class Runner:
         return {"status": "failed", "step": step, "kind": error.kind, "text": str(error), "log_tail": tail, **extra}
 
     async def _take_back(self, job: int, index: int, facts: dict[str, Any]) -> None:
-        record = await self._ledger.get(job)
+        record = await self._record(job)
         name = record.plan[index]
         step = self._steps.get(name)
         if step is None or step.undo is None:
@@ -335,7 +344,7 @@ class Runner:
         return {"serving": serving.version, "serving_release": serving.id} if serving else {}
 
     async def _conclude(self, job: int, ending: dict[str, Any]) -> str:
-        record = await self._ledger.get(job)
+        record = await self._record(job)
         care = self._cares[record.service]
         facts = dict(ending["facts"])
         status = ending["status"]
