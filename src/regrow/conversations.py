@@ -118,10 +118,10 @@ class Conversations:
             return
         if isinstance(done, types.Answer):
             await self._answer(asked, Content(done.text))
-        elif done.joined:
+        elif done.joined and (await self._ledger.get(done.job)).address != asked.address:
             await self._answer(asked, Content(say(asked.language, "chat.joined", job=done.job)))
         else:
-            # The receipt goes out before anything else happens to the job.
+            # The receipt goes out before anything else happens to the job; a message handled again gets it again.
             await self.tell(done.job)
 
     async def _ask_which(self, request: Request, asked: Asked) -> None:
