@@ -118,10 +118,10 @@ class Conversations:
             return
         if isinstance(done, types.Answer):
             await self._answer(asked, Content(done.text))
-        elif done.joined:
+        elif done.joined and (await self._ledger.get(done.job)).address != asked.address:
             await self._answer(asked, Content(say(asked.language, "chat.joined", job=done.job)))
         else:
-            # The receipt goes out before anything else happens to the job.
+            # The receipt goes out before anything else happens to the job; a message handled again gets it again.
             await self.tell(done.job)
 
     async def _ask_which(self, request: Request, asked: Asked) -> None:
@@ -194,7 +194,7 @@ class Conversations:
         async with asyncio.TaskGroup() as group, aclosing(self._events.ticks("jobs", at_least_every_s=30.0)) as ticks:
             async for _ in ticks:
                 for record in await self._ledger.last(50):
-                    if record.id not in self._told:
+                    if record.id not in self._told and record.service in self._cares:
                         self._told.add(record.id)
                         group.create_task(self._follow(record.id), name=f"tell-{record.id}")
 

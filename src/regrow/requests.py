@@ -19,7 +19,7 @@ from regrow.catalogue import Language, say
 from regrow.channels.base import Address
 from regrow.errors import NotFound, Refused
 from regrow.intents import Args, Intent
-from regrow.jobs.ledger import Ledger
+from regrow.jobs.ledger import Ledger, Record
 from regrow.jobs.plans import PLANS
 from regrow.jobs.runner import Runner
 from regrow.permissions import Permissions, Person
@@ -224,7 +224,7 @@ class Requests:
 
     async def _only_open_question(self, asked: Asked) -> int:
         open_ = [question.job for question in await self._approvals.open()]
-        here = [job for job in open_ if (await self._ledger.get(job)).address.chat == asked.address.chat]
+        here = [job for job in open_ if _here(await self._ledger.get(job), asked)]
         found = here or open_
         if not found:
             raise Refused("cannot decide: nothing waits for an approval", kind="no_approval")
@@ -242,7 +242,7 @@ class Requests:
                 live = [record for record in live if record.kind == args.kind]
             if not live:
                 raise Refused("cannot cancel: no job is under way", kind="nothing_to_cancel")
-            mine = [record for record in live if record.address.chat == asked.address.chat]
+            mine = [record for record in live if _here(record, asked)]
             if len(mine or live) > 1:
                 numbers = ", ".join(f"#{record.id}" for record in mine or live)
                 raise Refused(f"cannot tell which job is meant; name one of: {numbers}", kind="which_job")
@@ -276,6 +276,11 @@ class Requests:
                 return self._views.help_text(language)
             case _:
                 raise Refused(f"cannot {intent}: this version does not know how yet", kind="unsupported")
+
+
+def _here(record: Record, asked: Asked) -> bool:
+    """Whether a job was asked for in the chat that speaks now; two channels may have chats of one name."""
+    return (record.address.channel, record.address.chat) == (asked.address.channel, asked.address.chat)
 
 
 def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
@@ -314,6 +319,6 @@ def button(action: str) -> tuple[Intent, Args]:
     """
     word, _, rest = action.partition(":")
     number, _, digest = rest.partition(":")
-    if word in {"approve", "reject", "cancel"} and number.isdigit():
+    if word in {"approve", "reject", "cancel"} and re.fullmatch(r"[0-9]{1,9}", number):
         return Intent(word), Args(job=int(number), target=digest)
     raise Refused("cannot use this button: it is not one of mine", kind="bad_request")

@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +26,6 @@ REPRODUCE = "```sh\ngrep -q good src/answer.txt\n```"
 LASTING = ("workspace", "build", "release", "candidate", "switch", "promote", "tidy")
 LASTING_IN_REPAIR = ("agent", "approve", "commit", "merge")
 counter = iter(range(10_000))
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A world whose service is up and whose daemon is down."""
-    world = World(tmp_path_factory.mktemp("faults"))
-
-    async def begin() -> None:
-        await world.bring_up()
-        await world.kill_daemon()
-
-    asyncio.run(begin())
-    yield world
-    asyncio.run(world.close())
 
 
 @pytest.fixture
@@ -84,43 +70,60 @@ def one_of_each(world: World, job: Job) -> None:
     assert not (world.directory / "workspaces" / str(job.id)).exists()
 
 
-async def test_a_deploy_goes_on_after_a_kill_at_every_step(shared: World) -> None:
-    made = change(shared)
+async def test_jobs_go_on_after_a_kill_at_every_step(tmp_path: Path) -> None:
+    """Each in a world of its own and all at once: most of this is waiting for daemons to start."""
+    async with asyncio.TaskGroup() as group:
+        for kind in (killed_deploy, killed_repair, killed_undo):
+            group.create_task(in_a_world(tmp_path / kind.__name__, kind), name=kind.__name__)
+
+
+async def in_a_world(root: Path, story: Callable[[World], Awaitable[None]]) -> None:
+    root.mkdir()
+    world = World(root)
+    try:
+        await world.bring_up()
+        await story(world)
+    finally:
+        await world.close()
+
+
+async def killed_deploy(world: World) -> None:
+    """Begun at every step, and where what a step does outlives the daemon also between the deed and the record."""
+    made = change(world)
     points = [f"deploy:{step}:begin" for step in (*PLANS["deploy"], "conclude")]
     points += [f"deploy:{step}:end" for step in (*LASTING, "conclude")]
-    async with shared.traffic() as seen:
-        job = await through_kills(shared, "build and restart", points)
-        await whole(shared, job, made)
+    async with world.traffic() as seen:
+        job = await through_kills(world, "build and restart", points)
+        await whole(world, job, made)
     assert (seen.refused, seen.cut) == (0, 0)
 
 
-async def test_a_repair_goes_on_after_a_kill_at_every_step(shared: World) -> None:
-    change(shared, "Break it", **{"src/answer.txt": "bad\n"})
-    await shared.start_daemon()
-    await shared.say("build and restart")
+async def killed_repair(world: World) -> None:
+    change(world, "Break it", **{"src/answer.txt": "bad\n"})
+    await world.say("build and restart")
     points = [f"repair:{step}:begin" for step in (*PLANS["repair"], "conclude")]
-    points += [f"repair:{step}:end" for step in (*LASTING_IN_REPAIR, "conclude")]
-    async with shared.traffic() as seen:
-        job = await through_kills(shared, f"fix this bug: the answer is wrong\n{REPRODUCE}", points)
-        await whole(shared, job, shared.head())
+    points += [f"repair:{step}:end" for step in LASTING_IN_REPAIR]
+    async with world.traffic() as seen:
+        job = await through_kills(world, f"fix this bug: the answer is wrong\n{REPRODUCE}", points)
+        await whole(world, job, world.head())
     assert (seen.refused, seen.cut) == (0, 0)
     assert job.result["merged"] is True
 
 
-async def test_a_failed_deploy_is_taken_back_through_kills(shared: World) -> None:
-    change(shared, faults="TINY_DIE_AT_START=1\n")
-    before, version = await shared.pid(), await shared.version()
+async def killed_undo(world: World) -> None:
+    change(world, faults="TINY_DIE_AT_START=1\n")
+    before, version = await world.pid(), await world.version()
     points = [f"deploy:{step}:{when}" for step in ("candidate", "build", "workspace") for when in ("undo", "undone")]
-    async with shared.traffic() as seen:
-        job = await through_kills(shared, "build and restart", [*points, "deploy:conclude:begin"])
-        _, result = await shared.said(job.id)
+    async with world.traffic() as seen:
+        job = await through_kills(world, "build and restart", [*points, "deploy:conclude:begin"])
+        _, result = await world.said(job.id)
     assert job.status == "failed"
     assert job.error is not None
     assert job.error.kind == "candidate_failed"
     assert f"The old version {version} never stopped." in result.text
     assert (seen.refused, seen.cut) == (0, 0)
-    assert await shared.pid() == before
-    assert not (shared.directory / "workspaces" / str(job.id)).exists()
+    assert await world.pid() == before
+    assert not (world.directory / "workspaces" / str(job.id)).exists()
 
 
 async def through_kills(world: World, text: str, points: list[str]) -> Job:
@@ -293,3 +296,24 @@ async def test_the_daemon_stops_while_a_job_is_taken_back(tmp_path: Path) -> Non
         assert len(await world.said(number)) == 2
     finally:
         await world.close()
+
+
+async def test_a_job_waits_while_its_service_is_not_cared_for(world: World) -> None:
+    """The configuration names another service for one life of the daemon (F42)."""
+    change(world, "Break it", **{"src/answer.txt": "bad\n"})
+    await world.say("build and restart")
+    job = await world.asked(f"fix this bug: the answer is wrong\n{REPRODUCE}")
+    await world.step(job, "approve", "waiting")
+    await world.kill_daemon(signal.SIGTERM)
+    name, listen = world.settings["service"]["name"], world.settings["service.listen"]["http"]
+    world.configure({"service": {"name": "other"}, "service.listen": {"http": f"127.0.0.1:{world.spare_port}"}})
+    await world.start_daemon()
+    other = (await world.settled_of("other"))[0]
+    assert other.status == "done"
+    assert (await world.job(job)).status not in ENDED
+    assert (await world.cli("down")).returncode == 0
+    await world.daemon_ended()
+    world.configure({"service": {"name": name}, "service.listen": {"http": listen}})
+    await world.start_daemon()
+    await world.press(job, "approve")
+    await whole(world, await world.ended(job), world.head())

@@ -115,9 +115,8 @@ async def test_a_rollback_names_its_target_also_forward(shared: World) -> None:
 
 
 async def test_repair_by_taking_a_commit_back(shared: World) -> None:
-    await deployed(shared, change(shared, "Answer well"))
-    bug = change(shared, "Answer otherwise", **{"src/answer.txt": "bad\n"})
-    await deployed(shared, bug)
+    await buggy(shared)
+    bug = shared.head()
     async with shared.traffic() as seen:
         number = await shared.asked(f"修一下这个 bug: 答案不对\n{REPRODUCE}")
         job = await shared.step(number, "approve", "waiting")
@@ -128,7 +127,7 @@ async def test_repair_by_taking_a_commit_back(shared: World) -> None:
     assert text.startswith("✅ Bug 已修复并部署！")
     assert "- 验证: 修复前能复现，修复后不再出现；测试通过" in text
     assert "- 已合并到 main" in text
-    assert "Answer otherwise" in text
+    assert "Break it" in text
     assert "local 已批准" in live
     job = await shared.job(number)
     assert job.result["culprit"] == bug
@@ -144,7 +143,9 @@ async def test_repair_by_taking_a_commit_back(shared: World) -> None:
 
 async def buggy(world: World) -> str:
     """A deployed bug after a good release; returns the version that serves."""
-    await deployed(world, change(world))
+    serving = await world.version()
+    if world.checkout.git("--git-dir", str(world.bare), "show", f"{serving}:src/answer.txt") != "good":
+        await deployed(world, change(world))
     return await deployed(world, change(world, "Break it", **{"src/answer.txt": "bad\n"}))
 
 
@@ -257,7 +258,7 @@ async def test_a_candidate_that_dies_at_its_start(shared: World) -> None:
 async def test_a_release_that_dies_in_its_bake(shared: World) -> None:
     good = await deployed(shared, change(shared))
     before = await shared.pid()
-    bad = change(shared, faults="TINY_DIE_AFTER=0.2\n")
+    bad = change(shared, faults="TINY_DIE_AFTER=0.1\n")
     async with shared.traffic() as seen:
         number = await shared.asked("build and restart")
         job = await shared.ended(number)
@@ -273,6 +274,30 @@ async def test_a_release_that_dies_in_its_bake(shared: World) -> None:
     named = await shared.say(f"deploy {bad[:10]}")
     assert named.startswith("↩️"), "by name it is tried again"
     assert await deployed(shared, change(shared)), "a newer commit was held up by the pin"
+
+
+async def test_an_exclusive_service_comes_back_before_its_end_is_told(make_world: Any) -> None:
+    """The port is the service's own, so only one process can run: there is a gap, and it is told."""
+    world: World = await make_world(up=False, service__listen=None)
+    world.configure(
+        {
+            "service": {"handover": "exclusive", "standby": "none", "probe_socket": False},
+            "service.env": {"TINY_PORT": str(world.port)},
+            "probe.health": {"target": f"http://127.0.0.1:{world.port}/health"},
+        }
+    )
+    await world.bring_up()
+    good = await deployed(world, change(world))
+    bad = change(world, faults="TINY_DIE_AFTER=0.1\n")
+    number = await world.asked("build and restart")
+    _, text = await live_and_result(world, number)
+    assert await world.version() == good
+    assert text.startswith(f"↩️ The new version {world.short(bad)} went wrong; {good} is back.")
+    dead = change(world, faults="TINY_DIE_AT_START=1\n")
+    _, text = await live_and_result(world, await world.asked("build and restart"))
+    assert await world.version() == good
+    assert world.short(dead) not in text.splitlines()[0]
+    assert f"Version now: {good}" in text
 
 
 async def test_an_unknown_branch_is_no_job(shared: World) -> None:
@@ -338,7 +363,7 @@ async def test_the_same_request_twice_is_one_job(shared: World) -> None:
 
 
 async def test_jobs_change_a_service_one_after_the_other_in_order(make_world: Any) -> None:
-    world = await make_world(switch={"bake": "2s"})
+    world = await make_world(switch={"bake": "1s"})
     numbers, commits = [], []
     async with world.traffic() as seen:
         for _ in range(3):
@@ -357,7 +382,7 @@ async def test_jobs_change_a_service_one_after_the_other_in_order(make_world: An
 
 
 async def test_a_restart_in_the_queue_restarts_what_serves_at_its_turn(make_world: Any) -> None:
-    world = await make_world(switch={"bake": "2s"})
+    world = await make_world(switch={"bake": "1s"})
     change(world)
     numbers = [await world.asked("build and restart")]
     await world.step(numbers[0], "bake", "doing")

@@ -10,6 +10,7 @@ import pytest
 from regrow.events import Events
 from regrow.store import Store
 from regrow.testing.manual_clock import ManualClock
+from regrow.testing.parts import Parts
 
 
 @pytest.fixture
@@ -32,3 +33,9 @@ def events() -> Events:
 def clock() -> ManualClock:
     """Stands still until a test moves it."""
     return ManualClock()
+
+
+@pytest.fixture
+async def parts(tmp_path: Path, store: Store, events: Events, clock: ManualClock) -> Parts:
+    """Everything around one service, without a process."""
+    return await Parts.make(tmp_path, store, events, clock)

@@ -41,6 +41,7 @@ _RING_AGAIN_S = (0.1, 0.3, 1.0)  # the engine's own thread brings back the jobs 
 _LISTENER_POLL_S = 0.25  # looks at memory only while nothing is received; a stop waits for one round of it
 _RECOVERIES = 1000
 _UNDO_DEADLINE_S = 120.0
+_COME_BACK_LOOK_S = 0.5
 
 
 class JSONSerializer(DBOSSerializer):
@@ -193,8 +194,17 @@ class Runner:
             progress=progress,
         )
 
-    async def _perform(self, job: int, index: int, facts: dict[str, Any]) -> dict[str, Any]:
+    async def _record(self, job: int) -> Record:
+        """The job; one of a service that this daemon does not care for any more waits until a later one does."""
         record = await self._ledger.get(job)
+        if record.service not in self._cares:
+            log.warning("a job waits for its service", action="job_set_aside", job=job, service=record.service)
+            # An error here would be the end of the job for the engine, and nobody would ever be told.
+            await asyncio.get_running_loop().create_future()
+        return record
+
+    async def _perform(self, job: int, index: int, facts: dict[str, Any]) -> dict[str, Any]:
+        record = await self._record(job)
         name = record.plan[index]
         if record.cancelled_by and name not in {"promote", "merge", "tidy"}:
             return {"status": "cancelled", "step": name}
@@ -293,7 +303,7 @@ class Runner:
         return {"status": "failed", "step": step, "kind": error.kind, "text": str(error), "log_tail": tail, **extra}
 
     async def _take_back(self, job: int, index: int, facts: dict[str, Any]) -> None:
-        record = await self._ledger.get(job)
+        record = await self._record(job)
         name = record.plan[index]
         step = self._steps.get(name)
         if step is None or step.undo is None:
@@ -312,6 +322,17 @@ class Runner:
             work.log(f"{name}: undo failed: {error}")
             await self._ledger.step(job, index, status="failed", detail=str(error))
 
+    async def _come_back(self, care: Care) -> None:
+        """Wait while the supervisor starts what it went back to: an exclusive service takes its time (F4)."""
+        service = care.config.service
+        try:
+            async with asyncio.timeout(service.drain + service.stop_timeout + service.start_timeout):
+                with self._events.watch(("service", care.name)) as watch:
+                    while (await care.service.status()).state not in {"running", "stopped"}:
+                        await watch.changed(_COME_BACK_LOOK_S)
+        except (RegrowError, OSError) as error:
+            log.warning("the service is not back", action="come_back_failure", service=care.name, error=str(error))
+
     @staticmethod
     async def _serving(care: Care) -> dict[str, str]:
         """What really serves now, whatever the steps believe (F25)."""
@@ -323,11 +344,13 @@ class Runner:
         return {"serving": serving.version, "serving_release": serving.id} if serving else {}
 
     async def _conclude(self, job: int, ending: dict[str, Any]) -> str:
-        record = await self._ledger.get(job)
+        record = await self._record(job)
         care = self._cares[record.service]
         facts = dict(ending["facts"])
-        facts.update(await self._serving(care))
         status = ending["status"]
+        if status != "done" and ending["step"] in SWITCHED:
+            await self._come_back(care)
+        facts.update(await self._serving(care))
         error = None
         if status == "failed":
             error = {

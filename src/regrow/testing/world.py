@@ -84,7 +84,7 @@ class World:
         self.directory = self.places.service(NAME)
         self.gates = root / "gates"
         self.gates.mkdir(parents=True)
-        self.port, self.console_port = free_ports(2)
+        self.port, self.console_port, self.spare_port = free_ports(3)
         self.checkout = Checkout(root / "checkout")
         self.bare = root / "source.git"
         self.config = root / "regrow.toml"
@@ -126,7 +126,7 @@ class World:
             "test.env": gates,
             "repair": {"allowed": ["src/**"]},
             "sandbox": {"readable": ["{python}", "gates"]},
-            "switch": {"bake": "500ms", "restart_bake": "100ms"},
+            "switch": {"bake": "400ms", "restart_bake": "50ms"},
             "daemon": {"console": f"127.0.0.1:{self.console_port}"},
         }
 
@@ -313,9 +313,13 @@ class World:
 
     async def settled(self) -> list[Job]:
         """Wait until a job was asked for and every job has ended and every message is sent; newest first."""
+        return await self.settled_of(self.settings["service"]["name"])
+
+    async def settled_of(self, service: str) -> list[Job]:
+        """The same of the jobs of one service."""
 
         async def there() -> list[Job] | None:
-            jobs = await self.jobs()
+            jobs = [job for job in await self.jobs() if job.service == service]
             done = bool(jobs) and all(job.status in ENDED for job in jobs)
             return jobs if done and (await self.status()).outbox_waiting == 0 else None
 

@@ -1,0 +1,213 @@
+"""A message becomes a request, a question back, or silence; and jobs are told of, each in the chat that asked."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from regrow.channels.base import Address
+from regrow.intents import Args, Intent
+from regrow.testing.manual_clock import ManualClock
+from regrow.testing.parts import Parts
+
+
+async def served(parts: Parts) -> None:
+    parts.serve(await parts.release())
+
+
+async def answers(parts: Parts) -> list[str]:
+    return [row["text"] for row in await parts.sent() if row["key"].startswith("answer:")]
+
+
+@pytest.mark.parametrize(("text", "language"), [("重启一下", "zh"), ("please restart it", "en")])
+async def test_a_command_is_a_job_with_a_receipt_at_once(parts: Parts, text: str, language: str) -> None:
+    await served(parts)
+    await parts.conversations.handle(parts.message(text, "m1", chat="team"))
+    (job,) = await parts.ledger.last()
+    assert (job.kind, job.language, job.address) == ("restart", language, Address("memory", "team", "m1"))
+    (told,) = await parts.sent()
+    assert (told["key"], told["chat"]) == (f"job-{job.id}-live", "team")
+    assert told["choices"][0]["action"] == f"cancel:{job.id}"
+
+
+async def test_a_message_handled_twice_is_one_job_and_one_receipt(parts: Parts) -> None:
+    """A daemon killed before it could record that it had handled a message handles it again (F5)."""
+    await served(parts)
+    for _ in range(3):
+        await parts.conversations.handle(parts.message("重启一下", "m1"))
+    (job,) = await parts.ledger.last()
+    assert [row["key"] for row in await parts.sent()] == [f"job-{job.id}-live"], "it was told that it joined itself"
+
+
+async def test_an_equal_command_of_somebody_else_joins(parts: Parts) -> None:
+    await served(parts)
+    await parts.conversations.handle(parts.message("重启一下", "m1"))
+    await parts.conversations.handle(parts.message("restart", "m2", who="operator", chat="other"))
+    (job,) = await parts.ledger.last()
+    assert (await parts.sent())[-1]["chat"] == "other"
+    assert await answers(parts) == [f"the same job is already under way: #{job.id}"]
+
+
+@pytest.mark.parametrize(("who", "text"), [("viewer", "operator"), ("stranger", "重启")])
+async def test_who_may_not_is_told_and_nothing_happens(parts: Parts, who: str, text: str) -> None:
+    await served(parts)
+    await parts.conversations.handle(parts.message("重启一下", "m1", who=who))
+    (said,) = await answers(parts)
+    assert said.startswith("⛔")
+    assert await parts.ledger.last() == []
+
+
+async def test_a_refusal_is_in_the_words_of_the_language(parts: Parts) -> None:
+    await parts.conversations.handle(parts.message("重启一下", "m1"))
+    await parts.conversations.handle(parts.message("restart", "m2"))
+    await parts.conversations.handle(parts.message("deploy no-such-branch", "m3"))
+    assert await answers(parts) == [
+        "⛔ 目前没有版本在运行，请先部署一个。",
+        "⛔ No version is running; deploy one first.",
+        "⛔ There is no such branch, tag or commit.",
+    ]
+
+
+@pytest.mark.parametrize("text", ["重启一下", "restart", "build and restart", "取消", "同意"])
+async def test_a_command_that_comes_late_is_asked_back_and_not_run(parts: Parts, text: str) -> None:
+    """F5, F34: after an outage things may have changed."""
+    await served(parts)
+    await parts.conversations.handle(parts.message(text, "m1", age=61.0))
+    assert await parts.ledger.last() == []
+    (said,) = await answers(parts)
+    assert "61" in said
+    assert text in said
+    await parts.conversations.handle(parts.message("状态", "m2", age=3600.0))
+    assert len(await answers(parts)) == 2, "a question harms nobody, however late"
+
+
+async def test_what_is_not_understood_is_answered_only_when_it_was_said_to_us(parts: Parts) -> None:
+    await parts.conversations.handle(parts.message("今天天气不错", "m1"))
+    assert len(await answers(parts)) == 1
+    from dataclasses import replace
+
+    await parts.conversations.handle(replace(parts.message("今天天气不错", "m2"), addressed=False))
+    await parts.conversations.handle(parts.message("  ", "m3"))
+    assert len(await answers(parts)) == 1
+
+
+async def test_a_doubt_is_asked_and_the_answer_counts_once(parts: Parts, clock: ManualClock) -> None:
+    await served(parts)
+    await parts.conversations.handle(parts.message("要不要重启？", "m1"))
+    assert await parts.ledger.last() == []
+    (said,) = await answers(parts)
+    assert said.startswith("您是想：")
+    await parts.conversations.handle(parts.message("是", "m2"))
+    (job,) = await parts.ledger.last()
+    assert (job.kind, job.language) == ("restart", "zh")
+    await parts.ledger.change(job.id, status="done")
+    await parts.conversations.handle(parts.message("是", "m3"))
+    assert len(await parts.ledger.last()) == 1, "an old question was answered again"
+
+
+async def test_a_doubt_is_for_the_one_who_was_asked(parts: Parts) -> None:
+    await served(parts)
+    await parts.conversations.handle(parts.message("要不要重启？", "m1", who="operator"))
+    await parts.conversations.handle(parts.message("是", "m2", who="owner"))
+    assert await parts.ledger.last() == []
+
+
+async def test_a_doubt_is_dropped_by_no_by_time_and_by_anything_else(parts: Parts, clock: ManualClock) -> None:
+    await served(parts)
+    await parts.conversations.handle(parts.message("要不要重启？", "m1"))
+    await parts.conversations.handle(parts.message("不是", "m2"))
+    assert (await answers(parts))[-1] == "好的，什么都没做。"
+    await parts.conversations.handle(parts.message("要不要重启？", "m3"))
+    await parts.conversations.handle(parts.message("状态", "m4"))
+    await parts.conversations.handle(parts.message("是", "m5"))
+    await parts.conversations.handle(parts.message("要不要重启？", "m6"))
+    clock.advance(24 * 3600)
+    await parts.conversations.handle(parts.message("是", "m7"))
+    assert await parts.ledger.last() == []
+
+
+# Telling of jobs
+
+
+async def asked(parts: Parts, number: str = "m1") -> int:
+    await served(parts)
+    await parts.conversations.handle(parts.message("restart", number))
+    return (await parts.ledger.last())[0].id
+
+
+async def test_a_job_has_one_live_message_and_one_result(parts: Parts) -> None:
+    job = await asked(parts)
+    await parts.ledger.change(job, status="done", result={"version": "abc"}, ended_at=2.0)
+    for _ in range(3):
+        await parts.conversations.tell(job)
+    live, result = await parts.sent()
+    assert (live["key"], result["key"]) == (f"job-{job}-live", f"job-{job}-result")
+    assert live["choices"] == [], "an ended job can still be cancelled"
+    assert result["text"].startswith("✅ Back online")
+
+
+async def test_a_job_that_ends_while_it_is_told_of_is_told_to_its_end(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It once ended between the last telling and the look whether it had (F28)."""
+    job = await asked(parts)
+    put = parts.outbox.put
+
+    async def ends_meanwhile(key: str, address: Address, content: Any, number: int | None = None) -> None:
+        await put(key, address, content, number)
+        if (await parts.ledger.get(job)).status != "done":
+            await parts.ledger.change(job, status="done", result={"version": "abc"}, ended_at=2.0)
+
+    monkeypatch.setattr(parts.outbox, "put", ends_meanwhile)
+    task = asyncio.create_task(parts.conversations.run())
+    try:
+        async with asyncio.timeout(20):
+            while f"job-{job}-result" not in [row["key"] for row in await parts.sent()]:
+                clock = parts.clock
+                assert isinstance(clock, ManualClock)
+                clock.advance(1.0)
+                await asyncio.sleep(0.01)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_ended_unseen_is_told_by_the_next_daemon(parts: Parts) -> None:
+    job = await asked(parts)
+    await parts.ledger.change(job, status="failed", ended_at=2.0, error=_ERROR)
+    task = asyncio.create_task(parts.conversations.run())
+    try:
+        async with asyncio.timeout(20):
+            with parts.events.watch("outbox") as watch:
+                while f"job-{job}-result" not in [row["key"] for row in await parts.sent()]:
+                    await watch.changed(1.0)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+_ERROR = {"kind": "candidate_failed", "text": "cannot start", "step": "check", "log_tail": ""}
+
+
+async def test_paths_and_secrets_never_reach_a_chat(parts: Parts) -> None:
+    """F38: also where the failing program prints them."""
+    job = await asked(parts)
+    secret = "ghp_" + "a1B2" * 9
+    tail = f"{parts.care.directory}/workspaces/7: token={secret}"
+    error = {"kind": "build_failed", "text": f"cannot build: {secret}", "step": "check", "log_tail": tail}
+    await parts.ledger.change(job, status="failed", error=error, result={"cause": secret}, ended_at=2.0)
+    await parts.conversations.tell(job)
+    result = (await parts.sent())[-1]["text"]
+    assert secret not in result
+    assert str(parts.care.directory) not in result
+
+
+async def test_a_job_of_the_command_line_is_told_in_no_chat(parts: Parts) -> None:
+    await served(parts)
+    asked = parts.asked(chat="")
+    await parts.requests.carry_out(Intent.restart, Args(), asked)
+    (job,) = await parts.ledger.last()
+    await parts.conversations.tell(job.id)
+    assert await parts.sent() == []
