@@ -505,8 +505,9 @@ class Gateway:
     tenant_key = ""
 
     async def _deliver(self, delivery: Delivery) -> None:
-        """Attempt, wait, attempt again: at once and after each of `retries`. That a repeated event keeps its ids and
-        comes in frames with a new `message_id` is an assumption.
+        """Attempt, wait, attempt again: at once and after each of `retries`.
+
+        That a repeated event keeps its ids and comes in frames with a new `message_id` is an assumption.
         """
         for wait in (0.0, *self._settings.retries):
             if wait:
