@@ -6,6 +6,7 @@ The environment says where:
                              KIND:STEP:end     after all it does, before anything of that is written down
                              KIND:STEP:undo    before the step is taken back
                              KIND:STEP:undone  after that, before it is written down
+                             forward:post:end  after the service has answered a message, before that is written down
 
 It is the real daemon with the steps of its table wrapped; nothing in the daemon knows of it.
 """
@@ -18,6 +19,7 @@ import signal
 import sys
 
 from regrow import daemon
+from regrow.forwarding import Forwarding
 from regrow.jobs.base import Outcome, Step
 from regrow.jobs.steps import STEPS
 from regrow.jobs.work import Work
@@ -47,10 +49,18 @@ def mortal(step: Step, kind: str, when: str) -> Step:
     return dataclasses.replace(step, do=do, undo=undo if step.undo is not None else None)
 
 
+async def die(*_: object) -> None:
+    """End the daemon here and now."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def main() -> int:
     """Wrap the step that is named, and be the daemon."""
     kind, name, when = os.environ[VARIABLE].split(":")
-    STEPS[name] = mortal(STEPS[name], kind, when)
+    if kind == "forward":
+        Forwarding.finish = die  # type: ignore[method-assign,assignment]
+    else:
+        STEPS[name] = mortal(STEPS[name], kind, when)
     return daemon.main(sys.argv[1:])
 
 

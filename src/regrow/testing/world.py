@@ -135,6 +135,13 @@ class World:
             self.settings.setdefault(section, {}).update(values)
         self.config.write_text(to_toml(self.settings))
 
+    def forward(self, **settings: Any) -> Path:
+        """Have the chat forwarded to the service; returns the file in which it writes down what it was told."""
+        told = self.root / "chat.log"
+        url = f"http://127.0.0.1:{self.port}/chat"
+        self.configure({"chat": {"forward": url, **settings}, "service.env": {"TINY_CHAT": str(told)}})
+        return told
+
     def commit(self, files: Mapping[str, str | bytes | None], message: str = "Change") -> str:
         """Pull, commit to main and push as a person would, and return the full id."""
         self.checkout.git("fetch", "--quiet", "origin", "main")
