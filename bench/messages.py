@@ -92,19 +92,29 @@ class Bench:
     async def run(self) -> dict[str, float]:
         """Everything; the figures by metric."""
         intake = await self._burst()
-        steps = [self._upgrade] * self.size.upgrades + [self._kill] * self.size.kills + [self._cut] * self.size.cuts
+        steps = _mixed((self._upgrade, self.size.upgrades), (self._kill, self.size.kills), (self._cut, self.size.cuts))
         total = self.size.feishu + self.size.web
+        allowed = total // (len(steps) + 1)
 
-        async def disturb(kind: Callable[[], Awaitable[None]]) -> None:
-            for step in steps:
-                if step == kind:
+        async def disturb() -> None:
+            upgrade: asyncio.Future[None] | None = None
+            for number, step in enumerate(steps, 1):
+                await self._spoken(number * allowed)
+                if step == self._upgrade:
+                    # The daemon is killed and the connection cut while it is under way.
+                    if upgrade is not None:
+                        await upgrade
+                    upgrade = asyncio.ensure_future(step())
+                else:
                     await step()
-                    self.done += 1
+                self.done += 1
+            if upgrade is not None:
+                await upgrade
 
         async def speak(talk: Talk, count: int) -> None:
             for _ in range(count):
                 # As much of what is to be said as has been disturbed, and a little ahead of it.
-                while self.sent >= total * (self.done + 1) / (len(steps) + 1):
+                while self.sent >= min(total, (self.done + 1) * allowed + allowed // 2):
                     await asyncio.sleep(0.01)
                 self.sent += 1
                 await talk.say(f"message {len(talk.said)}")
@@ -114,8 +124,7 @@ class Bench:
             for talks, count in ((web, self.size.web), (chat, self.size.feishu)):
                 for talk, share in zip(talks, _shares(count, len(talks)), strict=True):
                     group.create_task(speak(talk, share))
-            for kind in (self._upgrade, self._kill, self._cut):
-                group.create_task(disturb(kind))
+            group.create_task(disturb())
         return {**await self._count(), "intake_per_s": intake}
 
     # What happens
@@ -132,22 +141,18 @@ class Bench:
         return job if job.status in {"done", "failed", "undone", "cancelled"} else None
 
     async def _kill(self) -> None:
-        before = self.sent
         await self.world.kill_daemon()
         await self.world.start_daemon()
-        await self._spoken(before)
 
     async def _cut(self) -> None:
-        before = self.sent
         await self.feishu.connected(timeout=60.0)
         self.feishu.reset()
-        await self._spoken(before)
 
-    async def _spoken(self, before: int) -> None:
-        """Wait until people have said something since."""
-        deadline = time.monotonic() + 2.0
-        while self.sent < before + 5 and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
+    async def _spoken(self, count: int) -> None:
+        """Wait until people have said so much."""
+        async with asyncio.timeout(DRAIN_S):
+            while self.sent < count:
+                await asyncio.sleep(0.01)
 
     # Who talks
 
@@ -160,7 +165,7 @@ class Bench:
             first.append(await self.world.tell(text, name))
 
         async def heard() -> list[str]:
-            return [message.text for message in await self.world.heard(first[0])] if first else []
+            return self.world.heard_of(first[0]) if first else []
 
         talk = Talk(say, heard)
         self.talks.append(talk)
@@ -230,6 +235,12 @@ class Bench:
             reordered += sum(later < earlier for earlier, later in itertools.pairwise(places))
         sent = sum(len(talk.said) for talk in self.talks)
         return {"sent": sent, "lost": lost, "doubled": doubled, "reordered": reordered}
+
+
+def _mixed(*kinds: tuple[Callable[[], Awaitable[None]], int]) -> list[Callable[[], Awaitable[None]]]:
+    """Each kind as often as said, evenly spread among the others."""
+    places = [((number + 0.5) / count, at, kind) for at, (kind, count) in enumerate(kinds) for number in range(count)]
+    return [kind for _, _, kind in sorted(places, key=lambda place: place[:2])]
 
 
 def _shares(count: int, parts: int) -> list[int]:

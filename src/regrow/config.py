@@ -346,10 +346,8 @@ class Config(Section):
         def one(word: str) -> str:
             def put(match: re.Match[str]) -> str:
                 if match[1] not in known:
-                    raise ConfigError(
-                        f"cannot use {match[0]} in {self.path.name}: known here are "
-                        + ", ".join(f"{{{name}}}" for name in sorted(known))
-                    )
+                    names = ", ".join(f"{{{name}}}" for name in sorted(known))
+                    raise ConfigError(f"cannot use {match[0]}: it stands for nothing here; known are {names}")
                 return known[match[1]]
 
             return re.sub(r"\{([a-z_]+)\}", put, word)
@@ -389,9 +387,26 @@ def load(path: Path) -> Config:
     if "path" in values:  # a field of ours, by which relative paths are found; not a setting
         raise ConfigError(f'cannot use {path}:{line_of(text, ["path"])}: unknown setting "path"; remove it')
     try:
-        return Config.model_validate({**values, "path": path.resolve()})
+        config = Config.model_validate({**values, "path": path.resolve()})
     except ValidationError as error:
         raise ConfigError(_explain(path, text, error)) from error
+    _check_places(config, text)
+    return config
+
+
+# What a command may name beside {python}.
+_PLACES = {"service": ("release", "state"), "build": ("out", "cache"), "test": (), "repair": ()}
+
+
+def _check_places(config: Config, text: str) -> None:
+    """A misspelt {out} is found when the configuration is read, and not in the middle of a job."""
+    for section, names in _PLACES.items():
+        try:
+            config.expand(getattr(config, section).command, **dict.fromkeys(names, ""))
+        except ConfigError as error:
+            where = f"{config.path}:{line_of(text, [section, 'command'])}"
+            said = str(error).removeprefix("cannot use ")
+            raise ConfigError(f'cannot use {where}: "{section}.command": {said}') from None
 
 
 def _explain(path: Path, text: str, error: ValidationError) -> str:

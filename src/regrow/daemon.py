@@ -30,7 +30,7 @@ from regrow.channels.feishu import feishu_channel, people
 from regrow.channels.hosted import HostedChannel
 from regrow.config import Config, DaemonSection, FeishuSection, load
 from regrow.conversations import Conversations
-from regrow.errors import ConfigError, Refused, RegrowError, StoreError
+from regrow.errors import ConfigError, RegrowError, ServiceError, StoreError
 from regrow.events import Events
 from regrow.forwarding import Forwarding
 from regrow.gate import DENIED, Gate, Limits
@@ -238,6 +238,8 @@ class Daemon:
         repository = await Repository.open(config.repository)
         workspaces = Workspaces(directory / "workspaces", repository)
         known = [Secret(token), *(resolve(reference) for reference in config.service.secrets.values())]
+        if (feishu := _feishu_section(self.configs)) is not None:
+            known.append(resolve(feishu.app_secret))
         repair = config.repair
         redactor = Redactor(
             [*known],
@@ -465,7 +467,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """`python -m regrow.daemon --config FILE [...]`: run in the foreground until TERM, INT or HUP.
 
     Returns:
-        0 after a clean stop, 78 for the configuration, 5 when refused (a second daemon), 75 for the store.
+        0 after a clean stop, 78 for the configuration, 5 when refused (a second daemon), 75 for the state on disk.
     """
     parser = argparse.ArgumentParser(prog="regrow.daemon")
     parser.add_argument("--config", action="append", type=Path, required=True)
@@ -478,7 +480,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         if isinstance(error, StoreError):
             return STORE_ERROR_EXIT
-        return EXIT_REFUSED if isinstance(error, Refused) and error.kind == "locked" else EXIT_CONFIG
+        if isinstance(error, ServiceError) and error.kind != "own_cgroup":
+            return STORE_ERROR_EXIT  # a supervisor that cannot start: its record is a newer one's, or its disk is full
+        return EXIT_REFUSED if error.kind in {"locked", "own_cgroup"} else EXIT_CONFIG
+    except OSError as error:
+        text = f"cannot start: {error.strerror or error}: {error.filename or places.state}; mend that and start again"
+        sys.stderr.write(f"{text}\n")
+        return STORE_ERROR_EXIT
     return 0
 
 

@@ -17,6 +17,7 @@ from regrow.store import Store, inbox
 log = structlog.get_logger("inbox")
 
 _LOOK_AGAIN_S = 30.0
+_HANDLE_S = 120.0  # handling begins a job and does not wait for it
 
 
 def fingerprint(message: Incoming) -> str:
@@ -37,8 +38,11 @@ class Inbox:
         """Make a message durable.
 
         Returns:
-            Whether it is new. A known message id, or the same message under a new id, is not.
+            Whether it is new. A known message id, or the same message under a new id, is not. What people say to one
+            another is not kept.
         """
+        if not message.addressed:
+            return False
         values = {
             "channel": message.address.channel,
             "message": message.address.message,
@@ -74,18 +78,31 @@ class Inbox:
         return {row["chat"]: row["newest"] for row in rows}
 
     async def run(self, handle: Callable[[Incoming], Awaitable[None]]) -> None:
-        """Hand every message to `handle`, in order per chat, until cancelled.
+        """Hand every message to `handle`, in order per chat, until cancelled; one chat does not wait for another.
 
-        A message that breaks its handling is set aside with its reason and does not stop the others (F33).
+        A message that breaks its handling, or hangs in it, is set aside with its reason and does not stop the others
+        (F33).
         """
-        async for _ in self._events.ticks("inbox", at_least_every_s=_LOOK_AGAIN_S):
-            waiting = sa.select(inbox).where(inbox.c.handled_at.is_(None)).order_by(inbox.c.id)
-            chats: dict[tuple[str, str], list[dict[str, object]]] = {}
-            for row in await self._store.rows(waiting):
-                chats.setdefault((row["channel"], row["chat"]), []).append(row)
-            async with asyncio.TaskGroup() as group:
-                for rows in chats.values():
-                    group.create_task(self._handle(rows, handle))
+        busy: set[tuple[str, str]] = set()
+
+        def free(chat: tuple[str, str]) -> None:
+            busy.discard(chat)
+            self._events.touch("inbox")  # for what came meanwhile
+
+        async with asyncio.TaskGroup() as group:
+            async for _ in self._events.ticks("inbox", at_least_every_s=_LOOK_AGAIN_S):
+                # As it is before the look: what ends during it may have handled what the look still shows.
+                held = set(busy)
+                waiting = sa.select(inbox).where(inbox.c.handled_at.is_(None)).order_by(inbox.c.id)
+                chats: dict[tuple[str, str], list[dict[str, object]]] = {}
+                for row in await self._store.rows(waiting):
+                    chats.setdefault((row["channel"], row["chat"]), []).append(row)
+                for chat, rows in chats.items():
+                    if chat in held:
+                        continue
+                    busy.add(chat)
+                    task = group.create_task(self._handle(rows, handle))
+                    task.add_done_callback(lambda _, chat=chat: free(chat))  # type: ignore[misc]
 
     async def _handle(self, rows: list[dict[str, object]], handle: Callable[[Incoming], Awaitable[None]]) -> None:
         for row in rows:
@@ -98,7 +115,8 @@ class Inbox:
                 created_at=float(str(row["created_at"])),
             )
             try:
-                await handle(message)
+                async with asyncio.timeout(_HANDLE_S):
+                    await handle(message)
             except Exception as error:
                 log.exception("a message could not be handled", action="inbox_failure", message=row["message"])
                 failure = f"{type(error).__name__}: {error}"

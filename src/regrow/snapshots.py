@@ -53,10 +53,15 @@ def copy_database(source: Path, target: Path) -> dict[str, Any]:
     """
     try:
         with (
-            closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=_BUSY_S)) as live,
+            closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)) as live,
             closing(sqlite3.connect(target)) as copy,
         ):
-            live.backup(copy, pages=_PAGES_A_STEP, sleep=0.005)
+            (mode,) = live.execute("PRAGMA journal_mode").fetchone()
+            if mode == "wal":
+                # One moment is read throughout, and writers go on; else each write makes the copy begin anew.
+                live.execute("BEGIN")
+                live.execute("SELECT 1 FROM sqlite_master").fetchone()
+            live.backup(copy, pages=_PAGES_A_STEP, progress=_patient, sleep=0.005)
             copy.execute("PRAGMA journal_mode=DELETE")
             (verdict,) = copy.execute("PRAGMA integrity_check").fetchone()
             (version,) = copy.execute("PRAGMA user_version").fetchone()
@@ -75,6 +80,12 @@ def copy_database(source: Path, target: Path) -> dict[str, Any]:
             "user_version": version,
             "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
         }
+
+
+def _patient(status: int, _remaining: int, _total: int) -> None:
+    """Each step waits for a lock as long as the connection says; the copying itself would then try for ever."""
+    if status in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        raise sqlite3.OperationalError("database is locked")
 
 
 class Snapshots:
@@ -100,6 +111,12 @@ class Snapshots:
             return None
         if (row := await self._store.row(self._select().where(snapshots.c.job == job))) is not None:
             return _snapshot(row)
+        names = [path.name for path in existing]
+        if twice := next((name for name in names if names.count(name) > 1), ""):
+            raise Refused(
+                f"cannot take a snapshot: two databases are called {twice}; rename one in [state] sqlite",
+                kind="snapshot_failed",
+            )
         need = 2 * sum(path.stat().st_size for path in existing)
         files.private_directory(self._root)
         if files.free_bytes(self._root) < need:
@@ -131,7 +148,11 @@ class Snapshots:
     def _copy(databases: Sequence[Path], staged: Path) -> list[dict[str, Any]]:
         files.remove_tree(staged)
         files.private_directory(staged)
-        return [copy_database(path, staged / path.name) for path in databases]
+        try:
+            return [copy_database(path, staged / path.name) for path in databases]
+        except BaseException:
+            files.remove_tree(staged)  # the job fails, and comes by here no more
+            raise
 
     def _publish(self, staged: Path, target: Path) -> None:
         files.sync_tree(staged)

@@ -150,7 +150,7 @@ def _success(job: types.Job) -> list[str]:
     if job.kind == "build":
         made = {"version": found["version"], "release": found["release"]}
         return [say(language, "result.build", size=size, seconds=seconds, **made)]
-    if found.get("first"):
+    if found.get("debut"):
         lines = [say(language, "result.first", version=found["version"])]
     elif job.kind in {"restart", "repair"}:
         lines = [say(language, f"result.{job.kind}")]

@@ -35,7 +35,7 @@ LATER = frozenset({Intent.undo, Intent.keep})
 # What a report may need; the rest of a job's facts are the steps' own business, paths of this machine among them.
 SHOWN = frozenset(
     {
-        *("release", "version", "commit", "subject", "digest", "first", "pid", "switched_at", "down_ms"),
+        *("release", "version", "commit", "subject", "digest", "first", "debut", "pid", "switched_at", "down_ms"),
         *("previous_version", "previous_release", "serving", "serving_release", "uncommitted"),
         *("tests", "tests_seconds", "build_seconds", "build_bytes", "build_estimate", "snapshot_bytes"),
         *("agent", "summary", "culprit", "culprit_subject", "files", "added", "removed", "reproduced"),

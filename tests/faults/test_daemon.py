@@ -9,18 +9,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from regrow.api.types import Job
+from regrow.api.types import ENDED, Job
 from regrow.jobs.plans import PLANS
-from regrow.testing.mortal import VARIABLE
-from regrow.testing.world import World, eventually
+from regrow.testing import mortal
+from regrow.testing.world import DEADLINE_S, World, eventually
 
 REPRODUCE = "```sh\ngrep -q good src/answer.txt\n```"
 # Where what a step does outlives the daemon, dying after the deed and before the record is another case.
@@ -85,90 +84,67 @@ def one_of_each(world: World, job: Job) -> None:
     assert not (world.directory / "workspaces" / str(job.id)).exists()
 
 
-@pytest.mark.parametrize(
-    "where",
-    [*(f"{step}:begin" for step in PLANS["deploy"]), *(f"{step}:end" for step in PLANS["deploy"] if step in LASTING)],
-)
-async def test_a_deploy_goes_on_after_a_kill(shared: World, where: str) -> None:
+async def test_a_deploy_goes_on_after_a_kill_at_every_step(shared: World) -> None:
     made = change(shared)
-    await shared.start_daemon({VARIABLE: f"deploy:{where}"}, "regrow.testing.mortal")
+    points = [f"deploy:{step}:begin" for step in (*PLANS["deploy"], "conclude")]
+    points += [f"deploy:{step}:end" for step in (*LASTING, "conclude")]
     async with shared.traffic() as seen:
-        number = await shared.asked_of_the_dying("build and restart")
-        assert await shared.daemon_ended() == -signal.SIGKILL
-        await shared.start_daemon()
-        job = await shared.ended(number)
+        job = await through_kills(shared, "build and restart", points)
         await whole(shared, job, made)
     assert (seen.refused, seen.cut) == (0, 0)
-    await shared.kill_daemon(signal.SIGTERM)
 
 
-@pytest.mark.parametrize(
-    "where",
-    [
-        *(f"{step}:begin" for step in PLANS["repair"]),
-        *(f"{step}:end" for step in PLANS["repair"] if step in LASTING_IN_REPAIR),
-    ],
-)
-async def test_a_repair_goes_on_after_a_kill(shared: World, where: str) -> None:
-    change(shared, "Answer well")
+async def test_a_repair_goes_on_after_a_kill_at_every_step(shared: World) -> None:
+    change(shared, "Break it", **{"src/answer.txt": "bad\n"})
     await shared.start_daemon()
     await shared.say("build and restart")
-    change(shared, "Break it", **{"src/answer.txt": "bad\n"})
-    await shared.say("build and restart")
-    await shared.kill_daemon(signal.SIGTERM)
-
-    await shared.start_daemon({VARIABLE: f"repair:{where}"}, "regrow.testing.mortal")
+    points = [f"repair:{step}:begin" for step in (*PLANS["repair"], "conclude")]
+    points += [f"repair:{step}:end" for step in (*LASTING_IN_REPAIR, "conclude")]
     async with shared.traffic() as seen:
-        number = await shared.asked_of_the_dying(f"fix this bug: the answer is wrong\n{REPRODUCE}")
-        died = await approve_unless_dead(shared, number)
-        assert await shared.daemon_ended() == -signal.SIGKILL
-        await shared.start_daemon()
-        if died:
-            await shared.step(number, "approve", "waiting", "done")
-            await shared.approve(number)
-        job = await shared.ended(number)
+        job = await through_kills(shared, f"fix this bug: the answer is wrong\n{REPRODUCE}", points)
         await whole(shared, job, shared.head())
     assert (seen.refused, seen.cut) == (0, 0)
     assert job.result["merged"] is True
-    await shared.kill_daemon(signal.SIGTERM)
 
 
-async def approve_unless_dead(world: World, number: int) -> bool:
-    """Approve the repair; True when the daemon died before it asked."""
-    process = world.process
-    assert process is not None
-
-    async def asked() -> str:
-        if process.poll() is not None:
-            return "dead"
-        job = await world.job(number)
-        return "asked" if job.approval is not None and job.approval.state == "open" else ""
-
-    if await eventually(asked, "the question, or the death") == "dead":
-        return True
-    await world.approve(number)
-    return False
-
-
-@pytest.mark.parametrize("where", ["candidate:undo", "candidate:undone", "build:undo", "workspace:undone"])
-async def test_a_failed_deploy_is_taken_back_through_a_kill(shared: World, where: str) -> None:
+async def test_a_failed_deploy_is_taken_back_through_kills(shared: World) -> None:
     change(shared, faults="TINY_DIE_AT_START=1\n")
     before, version = await shared.pid(), await shared.version()
-    await shared.start_daemon({VARIABLE: f"deploy:{where}"}, "regrow.testing.mortal")
+    points = [f"deploy:{step}:{when}" for step in ("candidate", "build", "workspace") for when in ("undo", "undone")]
     async with shared.traffic() as seen:
-        number = await shared.asked_of_the_dying("build and restart")
-        assert await shared.daemon_ended() == -signal.SIGKILL
-        await shared.start_daemon()
-        job = await shared.ended(number)
-        _, result = await shared.said(number)
+        job = await through_kills(shared, "build and restart", [*points, "deploy:conclude:begin"])
+        _, result = await shared.said(job.id)
     assert job.status == "failed"
     assert job.error is not None
     assert job.error.kind == "candidate_failed"
     assert f"The old version {version} never stopped." in result.text
     assert (seen.refused, seen.cut) == (0, 0)
     assert await shared.pid() == before
-    assert not (shared.directory / "workspaces" / str(number)).exists()
-    await shared.kill_daemon(signal.SIGTERM)
+    assert not (shared.directory / "workspaces" / str(job.id)).exists()
+
+
+async def through_kills(world: World, text: str, points: list[str]) -> Job:
+    """Ask for a job of a daemon that is killed at every one of `points` and started again each time."""
+    died = Path(tempfile.mkdtemp(dir=world.root))
+    env = {mortal.POINTS: ",".join(points), mortal.DIED: str(died)}
+    await world.start_daemon(env, "regrow.testing.mortal")
+    number = await world.asked_of_the_dying(text)
+
+    async def next_life() -> Job | None:
+        assert world.process is not None
+        if world.process.poll() is not None:
+            assert await world.daemon_ended() == -signal.SIGKILL
+            await world.start_daemon(env, "regrow.testing.mortal")
+            return None
+        job = await world.job(number)
+        if job.approval is not None and job.approval.state == "open":
+            await world.approve(number)
+        alive = len(list(died.iterdir())) == len(points) and world.process.poll() is None
+        return job if job.status in ENDED and alive else None
+
+    job = await eventually(next_life, f"job {number} has ended after {len(points)} kills", 5 * DEADLINE_S)
+    assert {path.name for path in died.iterdir()} == set(points)
+    return job
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -235,15 +211,7 @@ async def test_the_release_dies_in_its_bake_while_the_daemon_is_stopped(world: W
 async def test_a_second_daemon_is_refused_and_changes_nothing(world: World) -> None:
     before, state = await world.pid(), sorted(p.name for p in world.state.iterdir())
     assert world.process is not None
-    done = await asyncio.to_thread(
-        subprocess.run,
-        (sys.executable, "-m", "regrow.daemon", "--config", str(world.config)),
-        env=world.environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = await world.run("-m", "regrow.daemon", "--config", str(world.config))
     assert done.returncode == 5
     assert done.stderr.startswith(f"cannot start a second daemon: process {world.process.pid} holds ")
     assert len(done.stderr.splitlines()) == 1
@@ -278,3 +246,50 @@ async def test_a_message_said_to_a_daemon_that_dies_is_one_job(world: World) -> 
     number = await eventually(job, "the message is handled")
     await whole(world, await world.ended(number), made)
     assert len([job for job in await world.jobs() if job.chat == said.chat]) == 1
+
+
+async def test_the_first_deploy_goes_on_after_a_kill(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    points = [f"deploy:{step}:end" for step in ("candidate", "promote")]
+    env = {mortal.POINTS: ",".join(points), mortal.DIED: str(tmp_path)}
+    try:
+        for _ in points:
+            await world.start_daemon(env, "regrow.testing.mortal")
+            assert await world.daemon_ended() == -signal.SIGKILL
+        await world.start_daemon(env, "regrow.testing.mortal")
+        (job,) = await world.settled()
+        assert job.status == "done"
+        assert job.result["first"] is True, "a second try took its own process for an earlier release"
+        assert await world.version() == world.short(world.first)
+        assert world.log.read_text().count("could not") == 0
+    finally:
+        await world.close()
+
+
+async def test_the_daemon_stops_while_a_job_is_taken_back(tmp_path: Path) -> None:
+    """An exclusive service: the release on trial must have ended before the old one can start again, and takes its
+    time."""
+    world = World(tmp_path, {"switch": {"bake": "60s"}, "service.listen": None})
+    address = f"127.0.0.1:{world.port}"
+    world.configure(
+        {
+            "service": {"handover": "exclusive", "standby": "none", "probe_socket": False},
+            "service.env": {"TINY_PORT": str(world.port)},
+            "probe.health": {"target": f"http://{address}/health"},
+        }
+    )
+    try:
+        await world.bring_up()
+        change(world, faults="TINY_IGNORE_TERM=1\n")
+        number = await world.asked("build and restart")
+        await world.step(number, "bake", "doing")
+        await world.answer("cancel")
+        await world.step(number, "switch", "undoing")
+        assert await world.kill_daemon(signal.SIGTERM) == 0
+        await world.start_daemon()
+        job = await world.ended(number)
+        assert job.status == "cancelled"
+        assert await world.version() == world.short(world.first)
+        assert len(await world.said(number)) == 2
+    finally:
+        await world.close()

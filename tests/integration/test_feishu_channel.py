@@ -505,6 +505,24 @@ async def test_c19_a_lost_event_is_found_in_the_history_once(feishu: FeishuEmula
     await bot.stop()
 
 
+async def test_c19_what_was_said_while_the_process_was_away_is_found(feishu: FeishuEmulator, tmp_path: Path) -> None:
+    tom = feishu.user("Tom")
+    bot = await Bot(feishu, tmp_path / "db").start()
+    await tom.say(tom.private(), "eins")
+    await until(lambda: bot.heard, "the first message")
+    await bot.stop()
+    feishu.lose_next()
+    await tom.say(tom.private(), "zwei")
+    again = Bot(feishu, tmp_path / "db")
+    await again.start()
+    again.channel.catch_up._settle_s = -5.0
+    again.channel.catch_up.wake()
+    # That the chat is a private one is asked of the platform: no event of this process has told.
+    await until(lambda: again.heard, "what was said meanwhile")
+    assert [message.text for message in again.heard] == ["zwei"]
+    await again.stop()
+
+
 async def test_c19_groups_without_the_permission_are_told_of_once(bot: Bot, feishu: FeishuEmulator) -> None:
     tom = feishu.user("Tom")
     group = feishu.group("ops", [tom])

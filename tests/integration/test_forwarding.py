@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from regrow.testing.mortal import VARIABLE
+from regrow.testing.mortal import DIED, POINTS
 from regrow.testing.world import World, eventually
 
 
@@ -38,7 +38,7 @@ class Chat:
         """Wait for the last answer; by then each message has exactly one, in order."""
 
         async def all_there() -> list[str] | None:
-            heard = [message.text for message in await self.world.heard(self.first)]
+            heard = self.world.heard_of(self.first)
             return heard if len(heard) >= len(self.said) else None
 
         heard = await eventually(all_there, f"{len(self.said)} answers in {self.name}")
@@ -53,7 +53,7 @@ class Chat:
 async def talk(chat: Chat, over: asyncio.Event) -> None:
     while not over.is_set():
         await chat.say(f"message {len(chat.said)} of {chat.name}")
-        await asyncio.sleep(0.01)  # a person's pace, not a wait for anything
+        await asyncio.sleep(0.03)  # a person's pace, not a wait for anything
 
 
 async def test_what_is_for_regrow_is_not_for_the_service(make_world: Any) -> None:
@@ -119,10 +119,12 @@ async def test_a_daemon_killed_under_load_answers_each_message_once(make_world: 
         await chat.quiet()
 
 
-async def test_a_daemon_killed_between_the_answer_and_its_record_asks_again_and_sends_once(make_world: Any) -> None:
+async def test_a_daemon_killed_between_the_answer_and_its_record_asks_again_and_sends_once(
+    make_world: Any, tmp_path: Path
+) -> None:
     world, told = await talkative(make_world)
     await world.kill_daemon(signal.SIGTERM)
-    await world.start_daemon({VARIABLE: "forward:post:end"}, "regrow.testing.mortal")
+    await world.start_daemon({POINTS: "forward:post:end", DIED: str(tmp_path)}, "regrow.testing.mortal")
     chat = Chat(world)
     await chat.say("hello")
     assert await world.daemon_ended() == -signal.SIGKILL

@@ -160,7 +160,7 @@ async def test_c34_a_message_that_moved_is_changed_where_it_is_now(parts: tuple[
 async def test_a_message_that_breaks_its_channel_is_tried_again_and_stops_nobody(
     parts: tuple[Outbox, Platform, Store],
 ) -> None:
-    box, platform, _ = parts
+    box, platform, store = parts
 
     def fault(message: Outgoing) -> None:
         if message.key == "bad":
@@ -169,5 +169,5 @@ async def test_a_message_that_breaks_its_channel_is_tried_again_and_stops_nobody
     platform.fault = fault
     await put(box, "bad", "x", "one")
     await put(box, "good", "y", "two")
-    await until(lambda: "good" in platform.shown)
+    await state(store, "good", "sent")
     assert await box.waiting() == 1

@@ -279,5 +279,5 @@ def test_names_cannot_be_mistaken_for_contents(tmp_path: Path) -> None:
 
 def test_a_name_that_is_no_text_has_a_digest(tmp_path: Path) -> None:
     before = digest_tree(tmp_path)
-    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")).touch()
+    (tmp_path / os.fsdecode(b"\xff")).write_text("")
     assert digest_tree(tmp_path) != before

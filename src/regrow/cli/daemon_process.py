@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from regrow.errors import StoreError
 from regrow.files import private_directory
 from regrow.places import Places
 
@@ -45,8 +46,13 @@ def environment(socket: Path) -> dict[str, str]:
 def start(configs: list[Path], socket: Path) -> tuple[subprocess.Popen[bytes], Log]:
     """Start the daemon in a session of its own, so that it outlives the terminal."""
     path = Places.of().daemon_log
-    private_directory(path.parent)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        private_directory(path.parent)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {path}: {error.strerror}; mend that, or set REGROW_STATE_DIR to another directory"
+        ) from error
     try:
         log = Log(path, os.fstat(descriptor).st_size)
         process = subprocess.Popen(

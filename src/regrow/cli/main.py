@@ -112,5 +112,6 @@ def _bug(error: Exception, arguments: Sequence[str]) -> int:
         write_atomic(path, report.encode())
     except OSError:
         terminal.note(report)
+        return exits.BUG
     terminal.note(f"regrow: {type(error).__name__}: {error}\n" + say("bug", path=path))
     return exits.BUG

@@ -84,7 +84,9 @@ def wait_ready(session: Session, process: subprocess.Popen[bytes], log: daemon_p
         if ready := answering(session):
             return ready
         if code is not None:
-            terminal.note(say("died", code=code, line=log.last_line()))
+            line = log.last_line()
+            # Its own words are the error; around anything else, such as a traceback, it must be said what happened.
+            terminal.note(f"regrow: {line}" if line.startswith("cannot ") else say("died", code=code, line=line))
             return daemon_process.exit_status(code) or exits.BUG
         time.sleep(POLL_S)
     raise RegrowError(

@@ -306,10 +306,6 @@ class Runner:
                 await step.undo(work)
             work.log(f"{name}: undone")
             await self._ledger.step(job, index, status="failed" if failed else "undone")
-        except asyncio.CancelledError:
-            if self._stopping:
-                await asyncio.get_running_loop().create_future()
-            raise
         except Exception as error:
             # One undo that fails must not keep the others from running; the report names what really serves (F25).
             log.exception("an undo failed", action="undo_failure", job=job, step=name)

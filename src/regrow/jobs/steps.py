@@ -470,7 +470,9 @@ async def candidate(work: Work) -> Outcome:
     chosen = await care.releases.get(work.facts["release"])
     spec = care.spec(chosen)
     files.private_directory(care.state)
-    nothing_serves = (await care.service.status()).active is None
+    active = (await care.service.status()).active
+    # A second try finds the process that the first one started; nothing served before that.
+    nothing_serves = active is None or active.token == work.token
     named = work.job.args.get("named") == "yes"
     try:
         started = await care.service.start(spec, "active" if nothing_serves else "candidate", work.token, force=named)
@@ -478,7 +480,8 @@ async def candidate(work: Work) -> Outcome:
         raise StepFailed(
             str(error), kind="candidate_failed", log=error.log_tail, cause=care.redactor.redact(error.cause)
         ) from error
-    return Done({"first": nothing_serves, "pid": started.pid, "version": chosen.version})
+    debut = nothing_serves and not await care.releases.good()
+    return Done({"first": nothing_serves, "debut": debut, "pid": started.pid, "version": chosen.version})
 
 
 async def discard_candidate(work: Work) -> None:

@@ -1,12 +1,14 @@
-"""A daemon that dies by SIGKILL at a chosen point of a job, once: `python -m regrow.testing.mortal --config FILE`.
+"""A daemon that dies by SIGKILL at chosen points of a job, once at each: `python -m regrow.testing.mortal --config F`.
 
-The environment says where:
+Two variables say where:
 
-    REGROW_TESTING_DIE_AT    KIND:STEP:begin   before the step does anything
-                             KIND:STEP:end     after all it does, before anything of that is written down
-                             KIND:STEP:undo    before the step is taken back
-                             KIND:STEP:undone  after that, before it is written down
-                             forward:post:end  after the service has answered a message, before that is written down
+    REGROW_TESTING_DIE_AT   points, separated by commas: KIND:STEP:WHEN. The end of every job is its step
+                            "conclude"; "forward:post:end" is after the service has answered a message. WHEN is one of
+                                begin    before the step does anything
+                                end      after all it does, before anything of that is written down
+                                undo     before the step is taken back
+                                undone   after that, before it is written down
+    REGROW_TESTING_DIED     a directory that gets one file, named as the point, for each death
 
 It is the real daemon with the steps of its table wrapped; nothing in the daemon knows of it.
 """
@@ -17,50 +19,74 @@ import dataclasses
 import os
 import signal
 import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from regrow import daemon
-from regrow.forwarding import Forwarding
+from regrow.forwarding import Forwarding, Reply
 from regrow.jobs.base import Outcome, Step
+from regrow.jobs.runner import Runner
 from regrow.jobs.steps import STEPS
 from regrow.jobs.work import Work
 
-VARIABLE = "REGROW_TESTING_DIE_AT"
+POINTS = "REGROW_TESTING_DIE_AT"
+DIED = "REGROW_TESTING_DIED"
 
 
-def mortal(step: Step, kind: str, when: str) -> Step:
-    """The step, deadly at `when` for jobs of `kind`."""
+def die(kind: str, step: str, when: str) -> None:
+    """Be killed, if this is one of the points and the first time here."""
+    point = f"{kind}:{step}:{when}"
+    mark = Path(os.environ[DIED], point)
+    if point in os.environ[POINTS].split(",") and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
 
-    def die(work: Work, now: str) -> None:
-        if work.job.kind == kind and now == when:
-            os.kill(os.getpid(), signal.SIGKILL)
+
+def mortal(name: str, step: Step) -> Step:
+    """The step, deadly where the variables say so."""
 
     async def do(work: Work) -> Outcome:
-        die(work, "begin")
+        die(work.job.kind, name, "begin")
         outcome = await step.do(work)
-        die(work, "end")
+        die(work.job.kind, name, "end")
         return outcome
 
     async def undo(work: Work) -> None:
-        die(work, "undo")
+        die(work.job.kind, name, "undo")
         if step.undo is not None:
             await step.undo(work)
-        die(work, "undone")
+        die(work.job.kind, name, "undone")
 
     return dataclasses.replace(step, do=do, undo=undo if step.undo is not None else None)
 
 
-async def die(*_: object) -> None:
-    """End the daemon here and now."""
-    os.kill(os.getpid(), signal.SIGKILL)
+class MortalRunner(Runner):
+    """The runner, deadly where a job ends."""
+
+    async def _conclude(self, job: int, ending: dict[str, Any]) -> str:
+        kind = (await self._ledger.get(job)).kind
+        die(kind, "conclude", "begin")
+        status = await super()._conclude(job, ending)
+        die(kind, "conclude", "end")
+        return status
+
+
+class MortalForwarding(Forwarding):
+    """The way to the service, deadly between an answer and its record."""
+
+    async def finish(self, row: Mapping[str, Any], reply: Reply) -> None:
+        """Die, or write down how a message ended."""
+        die("forward", "post", "end")
+        await super().finish(row, reply)
 
 
 def main() -> int:
-    """Wrap the step that is named, and be the daemon."""
-    kind, name, when = os.environ[VARIABLE].split(":")
-    if kind == "forward":
-        Forwarding.finish = die  # type: ignore[method-assign,assignment]
-    else:
-        STEPS[name] = mortal(STEPS[name], kind, when)
+    """Wrap the steps, and be the daemon."""
+    for name, step in STEPS.items():
+        STEPS[name] = mortal(name, step)
+    daemon.Runner = MortalRunner  # type: ignore[attr-defined]
+    daemon.Forwarding = MortalForwarding  # type: ignore[attr-defined]
     return daemon.main(sys.argv[1:])
 
 

@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import regrow
+from regrow import files
 from regrow.api.client import Client
 from regrow.api.types import ENDED, ChatBody, Job, Message, RequestBody, Status
-from regrow.errors import RegrowError
+from regrow.errors import Refused, RegrowError
 from regrow.places import Places
 from regrow.services.embedded import EmbeddedService
 from regrow.testing import tiny_service
@@ -34,8 +35,9 @@ from regrow.testing.repositories import Checkout
 from regrow.testing.service_system import Traffic
 
 NAME = "tiny"
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 T = TypeVar("T")
+Settings = Mapping[str, Mapping[str, Any] | None]
 _LOOK_S = 0.02
 _PACE_S = 0.005
 _NOT_YET = frozenset({"no_daemon", "lost", "no_answer", "starting", "stopping"})
@@ -69,10 +71,11 @@ class World:
 
     Args:
         root: an empty directory.
-        settings: sections of regrow.toml by name, merged over the world's own; "probe.health" names a table.
+        settings: sections of regrow.toml by name, merged over the world's own; "probe.health" names a table, and None
+            leaves a section out.
     """
 
-    def __init__(self, root: Path, settings: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    def __init__(self, root: Path, settings: Settings | None = None) -> None:
         self.root = root
         self.state = root / "state"
         # A unix socket's path has at most 107 bytes; a test's own directory is longer.
@@ -89,7 +92,7 @@ class World:
         self.process: subprocess.Popen[bytes] | None = None
         self.log = root / "daemon.log"
         self._chats = 0
-        files: dict[str, str | bytes | None] = {
+        begin: dict[str, str | bytes | None] = {
             "serve.py": _SERVE,
             "tiny_service.py": Path(tiny_service.__file__).read_bytes(),
             "build.sh": _BUILD,
@@ -97,7 +100,7 @@ class World:
             "faults": "",
             "src/answer.txt": "good\n",
         }
-        self.first = self.checkout.commit("Begin", files)
+        self.first = self.checkout.commit("Begin", begin)
         self.checkout.git("clone", "--quiet", "--bare", str(self.checkout.path), str(self.bare))
         self.checkout.git("remote", "add", "origin", str(self.bare))
         self.configure(settings or {})
@@ -129,10 +132,13 @@ class World:
 
     # What a person does with files and git
 
-    def configure(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+    def configure(self, changes: Settings) -> None:
         """Change settings and write regrow.toml."""
         for section, values in changes.items():
-            self.settings.setdefault(section, {}).update(values)
+            if values is None:
+                self.settings.pop(section, None)
+            else:
+                self.settings.setdefault(section, {}).update(values)
         self.config.write_text(to_toml(self.settings))
 
     def forward(self, **settings: Any) -> Path:
@@ -190,13 +196,14 @@ class World:
             )
 
     async def start_daemon(self, env: Mapping[str, str] | None = None, module: str = "regrow.daemon") -> None:
-        """Start the daemon and wait until it is ready; a daemon that dies by intention need not get there.
+        """Start the daemon, which may be running, and wait until it is ready; one that is killed need not get there.
 
         Raises:
             AssertionError: it ended by itself before it was ready.
         """
-        self.process = self.launch(env, module)
-        process = self.process
+        if self.process is not None:
+            await self.kill_daemon()
+        process = self.process = self.launch(env, module)
 
         async def ready() -> bool:
             if process.poll() is not None:
@@ -206,6 +213,24 @@ class World:
             return (await self.status()).daemon.ready_ms > 0
 
         await eventually(ready, "the daemon is ready")
+
+    async def run(self, *words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run Python with these arguments where the daemon runs: ("-m", "regrow.cli", "status")."""
+        return await asyncio.to_thread(
+            subprocess.run,
+            (sys.executable, *words),
+            env=self.environment(env),
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+
+    async def cli(self, *words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run the command line."""
+        return await self.run("-m", "regrow.cli", *words, env=env)
 
     async def kill_daemon(self, number: int = signal.SIGKILL) -> int:
         """Send the daemon a signal and wait for its end; returns its exit code, minus the signal if one ended it."""
@@ -232,11 +257,21 @@ class World:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(signal.SIGCONT)
             await self.kill_daemon()
+        with contextlib.suppress(RegrowError):  # one that `cli("up")` started
+            await asyncio.to_thread(lambda: self.client().stop(services=True))
+            await eventually(self._unlocked, "the daemon ends")
         if (self.directory / "supervisor.json").exists():
             driver = EmbeddedService(NAME, self.directory, self.runtime)
             async with asyncio.timeout(DEADLINE_S):
                 await driver.close(keep_service=False)
         shutil.rmtree(self.runtime, ignore_errors=True)
+
+    async def _unlocked(self) -> bool:
+        try:
+            with files.exclusive_lock(self.state / "daemon.lock", "daemon"):
+                return True
+        except Refused:
+            return False
 
     # What the daemon says of itself
 
@@ -314,6 +349,11 @@ class World:
         """What Regrow said in the chat of `said` after it, oldest first."""
         found = await asyncio.to_thread(lambda: self.client().messages(said.channel, said.chat, said.id))
         return [message for message in found if not message.mine]
+
+    def heard_of(self, said: Message) -> list[str]:
+        """As `heard`, however much it was: read from the store, which may be without a daemon."""
+        query = f"select text from messages where chat = '{said.chat}' and not mine and id > {said.id} order by id"  # noqa: S608  names of our own
+        return [row[0] for row in self.rows(query)]
 
     async def asked(self, text: str, chat: str | None = None) -> int:
         """Say something that asks for a job, and return the job's number once it is told of."""
@@ -428,12 +468,12 @@ class World:
                     seen.cut += 1
                 await asyncio.sleep(_PACE_S)  # a pace, so that the machine is left to what is tested
 
-        async with asyncio.TaskGroup() as group:
-            group.create_task(client())
-            try:
-                yield seen
-            finally:
-                over.set()
+        task = asyncio.create_task(client())
+        try:
+            yield seen
+        finally:
+            over.set()
+            await task
 
 
 async def eventually(look: Callable[[], Awaitable[T | None]], what: str, seconds: float = DEADLINE_S) -> T:

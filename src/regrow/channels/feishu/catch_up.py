@@ -102,9 +102,16 @@ class CatchUp:
             for item in items:
                 said = messages.of_history(item, private)
                 if said is not None and since <= said.created_at <= now - self._settle_s:
-                    await self._take(said)
+                    await self._try(said)
             if not page:
                 return
+
+    async def _try(self, said: Said) -> None:
+        try:
+            await self._take(said)
+        except Exception:
+            # One that cannot be taken must not end the connection; the next look meets it again.
+            log.exception("a message of the history could not be taken", action="feishu_history", message=said.message)
 
     async def _is_private(self, chat: str) -> bool:
         if chat not in self._private:

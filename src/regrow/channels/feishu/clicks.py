@@ -77,7 +77,11 @@ class Clicks:
             action=str(value.get("action") or "") if isinstance(value, dict) else "",
         )
         task = self._once(str(header.get("event_id") or ""), press)
-        done, _ = await asyncio.wait({task}, timeout=self._answer_s)
+        try:
+            done, _ = await asyncio.wait({task}, timeout=self._answer_s)
+        except asyncio.CancelledError:
+            sent()
+            raise
         if not done:
             return Answer(_toast("info", "press.working"), sent)
         if task.cancelled() or task.exception() is not None:
