@@ -54,7 +54,7 @@ class World:
         self.tip = self._git("-C", str(self.clone), "rev-parse", "main")
         self.publish(self.good)
         config = (EXAMPLE / "regrow.toml").read_text()
-        config = re.sub(r'http = "127\.0\.0\.1:\d+"', f'http = "127.0.0.1:{free_port()}"', config)
+        config = config.replace(":8700", f":{free_port()}")
         config = re.sub(r'(?m)^bake = ".*"', f'bake = "{bake_s:g}s"', config)
         (root / "regrow.toml").write_text(config + f'\n[daemon]\nconsole = "127.0.0.1:{free_port()}"\n')
         self.environment = lines.environment(

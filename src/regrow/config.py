@@ -7,11 +7,13 @@ Unknown keys are refused with their path, line and the nearest known key.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 import sys
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -41,6 +43,24 @@ def parse_size(value: object) -> object:
             raise ValueError('a size looks like "512MB" or "2GB"')
         return int(float(match[1]) * _UNIT_BYTES[match[2]])
     return value
+
+
+def _is_near(address: str) -> bool:
+    """Whether a URL leads to this machine or into a private network: what people say is told to nobody else."""
+    try:
+        parts = urlsplit(address)
+        host = parts.hostname or ""
+        port_is_given = parts.port != 0
+        if parts.scheme not in {"http", "https"} or "@" in parts.netloc or not port_is_given or parts.fragment:
+            return False
+        if host == "localhost":
+            return True
+        number = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return number.is_loopback or (
+        number.is_private and not (number.is_link_local or number.is_unspecified or number.is_reserved)
+    )
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, allow_inf_nan=False)]
@@ -209,6 +229,27 @@ class ChatSection(Section):
 
     fresh: Duration = 60.0
     heartbeat: Duration = 20.0
+    forward: str = ""
+    forward_within: Duration = 600.0
+    forward_timeout: Annotated[Duration, Field(gt=0)] = 30.0
+    outbox: str = ""
+    outbox_every: Annotated[Duration, Field(gt=0)] = 5.0
+
+    @field_validator("forward", "outbox")
+    @classmethod
+    def _near(cls, value: str) -> str:
+        if value and not _is_near(value):
+            raise ValueError(
+                'an address looks like "http://127.0.0.1:8700/chat": on this machine or in a private network, '
+                "by its number, without a name or password in it"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _knows_chats(self) -> ChatSection:
+        if self.outbox and not self.forward:
+            raise ValueError("`outbox` needs `forward`: a service speaks only where it was spoken to")
+        return self
 
 
 class DaemonSection(Section):

@@ -7,7 +7,7 @@ handling and recording does not answer twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -65,6 +65,7 @@ class Conversations:
         ledger: Ledger,
         views: Views,
         events: Events,
+        forward: Callable[[Incoming, Language], Awaitable[None]] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._cares = cares
@@ -74,6 +75,7 @@ class Conversations:
         self._ledger = ledger
         self._views = views
         self._events = events
+        self._forward = forward
         self._clock = clock or SystemClock()
         self._told: set[int] = set()
         self._questions: dict[tuple[str, str, str], Question] = {}
@@ -84,7 +86,7 @@ class Conversations:
         return self._permissions.find(message.address.channel, message.sender)
 
     async def handle(self, message: Incoming) -> None:
-        """Understand one message and act on it, or ask back, or stay silent."""
+        """Understand one message and act on it, or ask back, or hand it to the service, or stay silent."""
         request = understand(message.text, addressed=message.addressed, services=self._cares)
         asked = Asked(
             person=self._who(message),
@@ -101,10 +103,13 @@ class Conversations:
             await self._ask_again(request, asked, age)
         elif request.intent is not Intent.none:
             await self._act(request, asked)
-        elif request.doubt:
-            await self._ask_which(request, asked)
+        elif request.doubt and await self._ask_which(request, asked):
+            return
         elif message.addressed and message.text.strip():
-            await self._answer(asked, Content(say(asked.language, "chat.not_understood")))
+            if self._forward is not None:
+                await self._forward(message, asked.language)
+            elif not request.doubt:
+                await self._answer(asked, Content(say(asked.language, "chat.not_understood")))
 
     def _fresh(self, request: Request) -> float:
         cares = [self._cares[request.service]] if request.service in self._cares else list(self._cares.values())
@@ -124,19 +129,21 @@ class Conversations:
             # The receipt goes out before anything else happens to the job; a message handled again gets it again.
             await self.tell(done.job)
 
-    async def _ask_which(self, request: Request, asked: Asked) -> None:
+    async def _ask_which(self, request: Request, asked: Asked) -> bool:
+        """Ask back what was meant; False when nothing it could mean is possible now."""
         waiting = {Intent.approve, Intent.reject, Intent.cancel, Intent.keep}
         something_waits = bool(await self._ledger.live())
         candidates = [intent for intent in request.doubt if intent not in waiting or something_waits]
         if not candidates:
-            return
+            return False
         who = (asked.address.channel, asked.address.chat, asked.name)
         self._questions[who] = Question(request, tuple(candidates), self._clock.now() + _QUESTION_S)
         if candidates == [Intent.repair] and not request.args.bug:
             example = say(asked.language, TABLE[Intent.repair].example)
             await self._answer(asked, Content(say(asked.language, "doubt.bug", example=example)))
-            return
+            return True
         await self._answer(asked, Content(doubt_text(asked.language, candidates)))
+        return True
 
     async def _answered(self, message: Incoming, request: Request, asked: Asked) -> bool:
         """Whether a message answers the question just asked; any other message makes the question void."""

@@ -12,7 +12,7 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -32,6 +32,7 @@ from regrow.config import Config, DaemonSection, FeishuSection, load
 from regrow.conversations import Conversations
 from regrow.errors import ConfigError, RegrowError, ServiceError, StoreError
 from regrow.events import Events
+from regrow.forwarding import Forwarding
 from regrow.gate import DENIED, Gate, Limits
 from regrow.git import Repository
 from regrow.inbox import Inbox
@@ -167,6 +168,7 @@ class Daemon:
             audit=audit,
             views=views,
         )
+        forwarding = _forwarding(self.cares, store, outbox, events)
         conversations = Conversations(
             cares=self.cares,
             requests=requests,
@@ -175,6 +177,7 @@ class Daemon:
             ledger=ledger,
             views=views,
             events=events,
+            forward=forwarding.put if forwarding else None,
         )
         if feishu is not None:
             presses = Presses(
@@ -216,6 +219,9 @@ class Daemon:
         self._keep("inbox", lambda: inbox.run(conversations.handle))
         self._keep("outbox", lambda: outbox.run(channels))
         self._keep("conversations", conversations.run)
+        if forwarding is not None:
+            self._keep("forwarding", forwarding.run)
+            self._keep("outbox of the service", forwarding.poll)
         for care in self.cares.values():
             self._keep(f"events of {care.name}", lambda care=care: incidents.follow(care))  # type: ignore[misc]
         for app, bound in ((application, listening[0]), (console_app, listening[1])):
@@ -402,6 +408,20 @@ def _feishu_section(configs: Sequence[Config]) -> FeishuSection | None:
     if len(given) > 1:
         raise ConfigError("cannot use two [channels.feishu] sections; keep the one of a single configuration file")
     return given[0] if given else None
+
+
+def _forwarding(cares: Mapping[str, Care], store: Store, outbox: Outbox, events: Events) -> Forwarding | None:
+    """The way to the service that gets what is said to nobody else."""
+    given = [care for care in cares.values() if care.config.chat.forward]
+    if len(given) > 1:
+        names = ", ".join(care.name for care in given)
+        raise ConfigError(f"cannot forward the chat to {names}: nobody could tell whose a message is; keep one forward")
+    for care in given:
+        chat = care.config.chat
+        return Forwarding(
+            service=care.name, settings=chat, store=store, outbox=outbox, events=events, redactor=care.redactor
+        )
+    return None
 
 
 def _console_token(path: Path) -> str:

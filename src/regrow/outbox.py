@@ -44,40 +44,46 @@ class Outbox:
             content: what it shows; unchanged content is not sent again.
             job: the job it tells of.
         """
+        if await self._store.transact(lambda connection: self.write(connection, key, address, content, job)):
+            self._events.touch("outbox")
+
+    def write(
+        self, connection: sa.Connection, key: str, address: Address, content: Content, job: int | None = None
+    ) -> bool:
+        """As `put`, inside a transaction of the caller's, who touches the topic "outbox" after it.
+
+        Returns:
+            Whether there is something to send.
+        """
         now = self._clock.now()
         shown = content.to_json()
-
-        def upsert(connection: sa.Connection) -> bool:
-            row = connection.execute(sa.select(outbox).where(outbox.c.key == key)).mappings().first()
-            if row is None:
-                connection.execute(
-                    outbox.insert().values(
-                        key=key,
-                        job=job,
-                        channel=address.channel,
-                        chat=address.chat,
-                        reply_to=address.message,
-                        content=shown,
-                        revision=1,
-                        sent_revision=0,
-                        platform_id="",
-                        attempts=0,
-                        next_at=now,
-                        expires_at=now + _EXPIRE_S,
-                        created_at=now,
-                        failure="",
-                        state="waiting",
-                    )
+        row = connection.execute(sa.select(outbox).where(outbox.c.key == key)).mappings().first()
+        if row is None:
+            connection.execute(
+                outbox.insert().values(
+                    key=key,
+                    job=job,
+                    channel=address.channel,
+                    chat=address.chat,
+                    reply_to=address.message,
+                    content=shown,
+                    revision=1,
+                    sent_revision=0,
+                    platform_id="",
+                    attempts=0,
+                    next_at=now,
+                    expires_at=now + _EXPIRE_S,
+                    created_at=now,
+                    failure="",
+                    state="waiting",
                 )
-                return True
-            if row["content"] == shown:
-                return False
-            changed = {"content": shown, "revision": row["revision"] + 1, "state": "waiting"}
-            connection.execute(outbox.update().where(outbox.c.id == row["id"]).values(**changed))
+            )
             return True
-
-        if await self._store.transact(upsert):
-            self._events.touch("outbox")
+        if row["content"] == shown:
+            return False
+        changed = {"content": shown, "revision": row["revision"] + 1, "state": "waiting"}
+        connection.execute(outbox.update().where(outbox.c.id == row["id"]).values(**changed))
+        return True
 
     async def waiting(self) -> int:
         """How many messages have not reached their platform."""

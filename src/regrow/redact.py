@@ -121,7 +121,7 @@ class Redactor:
 
     def lines(self) -> Lines:
         """A redactor of a stream, which holds back an unfinished line."""
-        return Lines(self._known)
+        return Lines(self.known)
 
     def shorten_paths(self, text: str) -> str:
         """The text with paths of this machine told briefly, for chat.
@@ -147,8 +147,11 @@ class Redactor:
             + stop
         )
 
-    def _known(self, text: str) -> str:
-        """Cover every place of every form at once, so that values that overlap go as one."""
+    def known(self, text: str) -> str:
+        """The text without the known values alone, for words that are not Regrow's own.
+
+        Every place of every form is covered at once, so that values that overlap go as one.
+        """
         spans: list[tuple[int, int]] = []
         for form in self._forms:
             at = text.find(form)

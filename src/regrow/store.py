@@ -25,7 +25,7 @@ from regrow.errors import StoreError
 T = TypeVar("T")
 
 STORE_ERROR_EXIT = 75
-SCHEMA_HEAD = "0001"
+SCHEMA_HEAD = "0002"
 
 metadata = sa.MetaData()
 
@@ -204,6 +204,33 @@ audit = sa.Table(
     sa.Column("what", sa.Text, nullable=False),
     sa.Column("job", sa.Integer),
     sa.Column("detail", _JSON, nullable=False),
+)
+
+forwards = sa.Table(
+    "forwards",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("service", sa.Text, nullable=False),
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("chat", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("sender", sa.Text, nullable=False),
+    sa.Column("sender_name", sa.Text, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("language", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("received_at", sa.Float, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("failure", sa.Text, nullable=False),
+    sa.UniqueConstraint("channel", "message"),
+    sa.Index("forwards_by_chat", "service", "channel", "chat", "id"),
+)
+
+# What waits is looked for all the time, among all that ever was.
+WAITING = (
+    sa.Index("forwards_waiting", forwards.c.channel, forwards.c.chat, sqlite_where=forwards.c.state == "waiting"),
+    sa.Index("inbox_waiting", inbox.c.id, sqlite_where=inbox.c.handled_at.is_(None)),
+    sa.Index("outbox_waiting", outbox.c.id, sqlite_where=outbox.c.state == "waiting"),
 )
 
 cursors = sa.Table(

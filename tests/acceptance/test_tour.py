@@ -24,6 +24,7 @@ ENDINGS = {
     "dies_later": "undone",
     "rollback": "done",
     "build_fails": "failed",
+    "conversation": "done",
 }
 
 pytestmark = pytest.mark.skipif(

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 300.0
-UNITS = {"requests", "ms", "MiB", "%", "bool"}
+UNITS = {"requests", "ms", "MiB", "%", "bool", "messages", "1/s", "times"}
 NAMES = {
     "switch": {
         *(("regrow/good", metric) for metric in ("failed_requests", "longest_gap_ms", "baseline_gap_ms")),
@@ -24,6 +24,9 @@ NAMES = {
     },
     "jobs": {
         (case, metric) for case in ("restart", "deploy", "rollback", "repair") for metric in ("overhead_ms", "step_ms")
+    },
+    "messages": {
+        ("forwarding", metric) for metric in ("sent", "lost", "doubled", "reordered", "intake_per_s", "ready_ms")
     },
     "daemon": {
         ("idle", metric) for metric in ("ready_ms", "rss_mib", "supervisor_rss_mib", "idle_cpu_pct", "status_ms")

@@ -90,7 +90,7 @@ class World:
     def write_config(self, people: dict[User, str]) -> None:
         """With these people; by union_id, which every app sees the same."""
         config = (CLAW / "regrow.toml").read_text()
-        config = re.sub(r'http = "127\.0\.0\.1:\d+"', f'http = "127.0.0.1:{self.ports[0]}"', config)
+        config = config.replace("127.0.0.1:8700", f"127.0.0.1:{self.ports[0]}")
         config = re.sub(r'(?m)^bake = ".*"', 'bake = "500ms"', config)
         rows = "".join(
             f'{{ id = "{user.name.lower()}", name = "{user.name}", role = "{role}", union_id = "{user.union_id}" }},\n'

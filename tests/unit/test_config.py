@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regrow.config import Config, line_of, load, parse_duration, parse_size
+from regrow.config import ChatSection, Config, line_of, load, parse_duration, parse_size
 from regrow.errors import ConfigError
 
 SERVICE = '[service]\nname = "claw"\ncommand = ["{python}"]\n'
@@ -142,6 +142,37 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
 )
 def test_a_mistake_is_told_with_its_place(tmp_path: Path, extra: str, expected: str) -> None:
     assert refusal(tmp_path, SERVICE + extra).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://127.0.0.1:8700/chat", "http://localhost:8700/chat", "http://[::1]:8700/chat"),
+        *("https://10.1.2.3/chat", "http://192.168.0.9:80/a/b?c=d", "http://[fd00::7]/chat"),
+    ],
+)
+def test_addresses_to_which_a_chat_is_forwarded(url: str) -> None:
+    assert ChatSection(forward=url).forward == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("https://example.org/chat", "http://8.8.8.8/chat", "http://169.254.169.254/latest", "http://0.0.0.0:8700/"),
+        *("ftp://127.0.0.1/chat", "127.0.0.1:8700/chat", "http:///chat", "http://ada:word@127.0.0.1/chat"),
+        *("http://127.0.0.1:99999/chat", "http://[::1/chat", "http://127.0.0.1.example.org/", "http://224.0.0.1/"),
+    ],
+)
+def test_addresses_to_which_no_chat_is_forwarded(tmp_path: Path, url: str) -> None:
+    text = f'[service]\nname = "claw"\ncommand = ["x"]\n[chat]\nforward = "{url}"\n'
+    (tmp_path / "regrow.toml").write_text(text)
+    with pytest.raises(ConfigError, match=r'regrow\.toml:5: "chat\.forward": an address looks like'):
+        load(tmp_path / "regrow.toml")
+
+
+def test_a_service_that_is_told_nothing_is_not_asked_for_what_it_says() -> None:
+    with pytest.raises(ValueError, match="`outbox` needs `forward`"):
+        ChatSection(outbox="http://127.0.0.1:8700/outbox")
 
 
 def test_a_missing_setting_is_named(tmp_path: Path) -> None:

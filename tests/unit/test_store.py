@@ -49,6 +49,25 @@ def test_a_new_store_is_what_the_migrations_make(tmp_path: Path) -> None:
     assert version(new) == version(migrated) == [(SCHEMA_HEAD,)]
 
 
+def test_a_store_of_the_first_schema_is_migrated_and_keeps_what_it_holds(tmp_path: Path) -> None:
+    new, old = tmp_path / "new.db", tmp_path / "old.db"
+    Store(new).close()
+    Store(old).close()
+    with closing(sqlite3.connect(old)) as connection:
+        # As the first version made it.
+        connection.execute("drop table forwards")
+        connection.execute("drop index inbox_waiting")
+        connection.execute("drop index outbox_waiting")
+        connection.execute("update alembic_version set version_num = '0001'")
+        connection.execute("insert into cursors values ('one', 1)")
+        connection.commit()
+    Store(old).close()
+    assert schema(old) == schema(new)
+    assert version(old) == [(SCHEMA_HEAD,)]
+    with closing(sqlite3.connect(old)) as connection:
+        assert connection.execute("select * from cursors").fetchall() == [("one", 1)]
+
+
 def test_a_store_opens_again(tmp_path: Path) -> None:
     path = tmp_path / "regrow.db"
     Store(path).close()

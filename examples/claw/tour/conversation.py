@@ -72,6 +72,26 @@ class Conversation:
         """The first message after what was said."""
         return self.heard(f"an answer to {said.text.splitlines()[0]!r}", lambda one: one.id > said.id)
 
+    def answers(self, said: Message, count: int, within_s: float = HEARD_S) -> list[str]:
+        """What was said here, not of a job, since `said`, in order; by then it is as many as they should be, or more.
+
+        Raises:
+            NotHeard: it was fewer after that many seconds.
+        """
+        found: list[str] = []
+
+        def look() -> bool:
+            known = [one for _, one in sorted(self._known.items()) if one.id > said.id]
+            found[:] = [one.text for one in known if not one.mine and one.job is None]
+            return len(found) >= count
+
+        with self._changed:
+            if not self._changed.wait_for(look, within_s):
+                raise NotHeard(f"{count} answers, not {len(found)}, did not come within {within_s:g} s")
+            # One too many would come with the next ones, if it came.
+            self._changed.wait_for(lambda: look() and len(found) > count, LOOK_S * 4)
+            return list(found)
+
     def ended(self, job: int, within_s: float = JOB_S) -> Job:
         """The job once it has ended and its last edit and its result have been heard.
 

@@ -20,6 +20,8 @@ REPRODUCTION = (
 BUG = f"@bot 修一下这个 bug: 定时任务在北京时间7点没触发\n```\n{REPRODUCTION}\n```"
 REMINDER = "提醒我 每天 07:00 喝水"
 
+RESTARTS, SEATS, BETWEEN_S = 3, 10, 0.1
+
 
 @dataclass(frozen=True)
 class Check:
@@ -216,6 +218,27 @@ def build_fails(stage: Stage) -> None:
     _never_served(stage, version)
 
 
+def conversation(stage: Stage) -> None:
+    """A person talks with the bot itself while it is restarted: each message is answered once, and in order."""
+    version = stage.serving
+    first = stage.talk.say("记住 我的航班是 CA1234")
+    expected = ["记住了：你的航班是 CA1234"]
+    for number in range(RESTARTS):
+        stage.talk.answers(first, len(expected))
+        job = stage.ask_for("@bot 重启一下", "restart")
+        # One after the other while it is restarted, none waiting for the answer to the one before.
+        for seat in range(number * SEATS, (number + 1) * SEATS):
+            stage.talk.say(f"记住 我的座位是 {seat}A")
+            expected.append(f"记住了：你的座位是 {seat}A")
+            time.sleep(BETWEEN_S)
+        stage.see_end(job, "done", version, ("已重新上线，运行正常",))
+        stage.talk.say("我的航班是什么")
+        expected.append("你的航班是 CA1234")
+    answers = stage.talk.answers(first, len(expected))
+    held = len(answers) == len(expected) and all(word in answer for word, answer in zip(expected, answers, strict=True))
+    stage.expect(f"{len(expected)} messages are answered once each, in order", answers, held)
+
+
 SCENES = (
     Scene("restart", "restart", "web", restart),
     Scene("build_and_restart", "build and restart: three new commits, one of them with a bug", "web", build),
@@ -224,6 +247,7 @@ SCENES = (
     Scene("dies_later", "a release that passes its probe and dies ten seconds later", "terminal", dies_later),
     Scene("rollback", "rollback", "web", rollback),
     Scene("build_fails", "a build that fails", "terminal", build_fails),
+    Scene("conversation", "a conversation with the bot goes on through three restarts", "web", conversation),
 )
 
 

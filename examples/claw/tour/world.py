@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -119,10 +118,9 @@ class World:
         return config.service.listen["http"] if name == "http" else (config.daemon or DaemonSection()).console
 
     def set(self, name: str, address: str) -> None:
-        """Set one of the two in the file."""
+        """Set one of the two in the file; the chat is forwarded to the service's."""
         text = self.config.read_text(encoding="utf-8")
-        changed = re.sub(rf'^{name} = ".*"$', f'{name} = "{address}"', text, count=1, flags=re.MULTILINE)
-        self.config.write_text(changed, encoding="utf-8")
+        self.config.write_text(text.replace(self.setting(name), address), encoding="utf-8")
 
     @cached_property
     def address(self) -> str:

@@ -3,7 +3,7 @@
 Two variables say where:
 
     REGROW_TESTING_DIE_AT   points, separated by commas: KIND:STEP:WHEN. The end of every job is its step
-                            "conclude". WHEN is one of
+                            "conclude"; "forward:post:end" is after the service has answered a message. WHEN is one of
                                 begin    before the step does anything
                                 end      after all it does, before anything of that is written down
                                 undo     before the step is taken back
@@ -19,10 +19,12 @@ import dataclasses
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from regrow import daemon
+from regrow.forwarding import Forwarding, Reply
 from regrow.jobs.base import Outcome, Step
 from regrow.jobs.runner import Runner
 from regrow.jobs.steps import STEPS
@@ -70,11 +72,21 @@ class MortalRunner(Runner):
         return status
 
 
+class MortalForwarding(Forwarding):
+    """The way to the service, deadly between an answer and its record."""
+
+    async def finish(self, row: Mapping[str, Any], reply: Reply) -> None:
+        """Die, or write down how a message ended."""
+        die("forward", "post", "end")
+        await super().finish(row, reply)
+
+
 def main() -> int:
     """Wrap the steps, and be the daemon."""
     for name, step in STEPS.items():
         STEPS[name] = mortal(name, step)
     daemon.Runner = MortalRunner  # type: ignore[attr-defined]
+    daemon.Forwarding = MortalForwarding  # type: ignore[attr-defined]
     return daemon.main(sys.argv[1:])
 
 

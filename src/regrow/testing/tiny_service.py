@@ -11,6 +11,7 @@ SIGUSR1 to pause, SIGUSR2 to resume, SIGTERM to finish what it has and end. Its 
     TINY_FAIL_FILE      /health answers 500 while this file exists
     TINY_IGNORE_TERM    go on through SIGTERM
     TINY_PORT           bind this port itself (an exclusive service)
+    TINY_CHAT           file that gets a line "KEY<tab>TEXT" for each message posted to /chat; the answer is "re TEXT"
     TINY_DEATH_NOTE     file into which the last instruction of an unhandled exception writes the monotonic time
 """
 
@@ -40,7 +41,7 @@ class TinyService:
             entry.setblocking(False)
         self.paused = True
         self.ending = False
-        self.open: set[socket.socket] = set()
+        self.open: dict[socket.socket, bytes] = {}
         self.dies_at: float | None = None
 
     def run(self) -> None:
@@ -101,24 +102,53 @@ class TinyService:
         except BlockingIOError:
             return
         connection.setblocking(False)
-        self.open.add(connection)
+        self.open[connection] = b""
         self.selector.register(connection, selectors.EVENT_READ)
 
     def answer(self, connection: object) -> None:
         """One small request, one answer, and goodbye."""
         assert isinstance(connection, socket.socket)
         try:
-            request = connection.recv(65536)
-            if request:
+            received = connection.recv(65536)
+            request = self.open[connection] + received
+            if received and not is_whole(request):
+                self.open[connection] = request
+                return
+            if received:
                 bad = request.startswith(b"GET /health") and Path(os.environ.get("TINY_FAIL_FILE", "/-")).exists()
-                body = json.dumps({"version": self.version, "pid": os.getpid()}).encode()
+                said = request.startswith(b"POST /chat")
+                value = chat(request) if said else {"version": self.version, "pid": os.getpid()}
+                body = json.dumps(value).encode()
                 head = f"HTTP/1.1 {500 if bad else 200} -\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
                 connection.sendall(head.encode() + body)
         except OSError:
             pass
         self.selector.unregister(connection)
-        self.open.discard(connection)
+        del self.open[connection]
         connection.close()
+
+
+def header(request: bytes, name: bytes) -> bytes:
+    """A header's value, or nothing."""
+    lines = request.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]
+    found = [value.strip() for line in lines for key, _, value in [line.partition(b":")] if key.lower() == name]
+    return found[0] if found else b""
+
+
+def is_whole(request: bytes) -> bool:
+    """Whether a request has come to its end."""
+    _, end, body = request.partition(b"\r\n\r\n")
+    return bool(end) and len(body) >= int(header(request, b"content-length") or b"0")
+
+
+def chat(request: bytes) -> dict[str, str]:
+    """Write a message down and answer it; the same message gets the same answer."""
+    text = str(json.loads(request.partition(b"\r\n\r\n")[2])["text"])
+    line = f"{header(request, b'idempotency-key').decode()}\t{text}\n"
+    descriptor = os.open(os.environ["TINY_CHAT"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.write(descriptor, line.encode())
+    os.close(descriptor)
+    return {"answer": f"re {text}"}
 
 
 def passed_sockets() -> dict[str, socket.socket]:

@@ -141,6 +141,13 @@ class World:
                 self.settings.setdefault(section, {}).update(values)
         self.config.write_text(to_toml(self.settings))
 
+    def forward(self, **settings: Any) -> Path:
+        """Have the chat forwarded to the service; returns the file in which it writes down what it was told."""
+        told = self.root / "chat.log"
+        url = f"http://127.0.0.1:{self.port}/chat"
+        self.configure({"chat": {"forward": url, **settings}, "service.env": {"TINY_CHAT": str(told)}})
+        return told
+
     def commit(self, files: Mapping[str, str | bytes | None], message: str = "Change") -> str:
         """Pull, commit to main and push as a person would, and return the full id."""
         self.checkout.git("fetch", "--quiet", "origin", "main")
@@ -346,6 +353,11 @@ class World:
         """What Regrow said in the chat of `said` after it, oldest first."""
         found = await asyncio.to_thread(lambda: self.client().messages(said.channel, said.chat, said.id))
         return [message for message in found if not message.mine]
+
+    def heard_of(self, said: Message) -> list[str]:
+        """As `heard`, however much it was: read from the store, which may be without a daemon."""
+        query = f"select text from messages where chat = '{said.chat}' and not mine and id > {said.id} order by id"  # noqa: S608  names of our own
+        return [row[0] for row in self.rows(query)]
 
     async def asked(self, text: str, chat: str | None = None) -> int:
         """Say something that asks for a job, and return the job's number once it is told of."""
