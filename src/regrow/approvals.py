@@ -14,7 +14,7 @@ from regrow.store import Store, approvals
 
 @dataclass(frozen=True)
 class Approval:
-    """A question as stored; `state`: open, approved, rejected, expired."""
+    """A question as stored; `state`: open, approved, rejected, expired; `person`: the id of who decided."""
 
     job: int
     digest: str
@@ -25,6 +25,7 @@ class Approval:
     decided_by: str
     decided_at: float | None
     expires_at: float
+    person: str = ""
 
 
 class Approvals:
@@ -88,13 +89,14 @@ class Approvals:
         query = sa.select(approvals).where(approvals.c.state == "open", approvals.c.expires_at >= self._clock.now())
         return [Approval(**row) for row in await self._store.rows(query.order_by(approvals.c.job))]
 
-    async def decide(self, job: int, decision: str, by: str, digest: str = "") -> Approval:
+    async def decide(self, job: int, decision: str, by: str, *, person: str = "", digest: str = "") -> Approval:
         """Answer the question of `job`, once.
 
         Args:
             job: whose question.
             decision: "approved" or "rejected".
             by: the person, for the record.
+            person: their id, by which their rights are looked up once more at the act (F37).
             digest: what the person saw; another one than the question's is refused. Empty: the question as it stands.
 
         Raises:
@@ -119,7 +121,7 @@ class Approvals:
                 raise Refused(
                     f"cannot decide: the change of job {job} is not the one you saw; look at it again", kind="outdated"
                 )
-            values = {"state": decision, "decided_by": by, "decided_at": now}
+            values = {"state": decision, "decided_by": by, "decided_at": now, "person": person}
             connection.execute(approvals.update().where(approvals.c.job == job).values(**values))
 
         await self._store.transact(update)

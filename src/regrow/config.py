@@ -258,6 +258,8 @@ class DaemonSection(Section):
     console: str = "127.0.0.1:8710"
     language: Literal["zh", "en"] = "zh"
     host: Name = "local"
+    notices: tuple[Annotated[str, Field(pattern=r"^[a-z]+:\S+$")], ...] = ()
+    notice_window: Duration = 3600.0
 
     @field_validator("console")
     @classmethod

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from regrow import story
+from regrow.admissions import Admissions
 from regrow.api import types
 from regrow.care import Care
 from regrow.catalogue import Language, doubt_text, fields, say, texts
@@ -65,10 +66,12 @@ class Conversations:
         ledger: Ledger,
         views: Views,
         events: Events,
+        admissions: Admissions,
         forward: Callable[[Incoming, Language], Awaitable[None]] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._cares = cares
+        self._admissions = admissions
         self._requests = requests
         self._permissions = permissions
         self._outbox = outbox
@@ -94,6 +97,7 @@ class Conversations:
             address=message.address,
             language=request.language,
             key=f"{message.address.channel}:{message.address.message}",
+            identity=message.sender,
         )
         age = self._clock.now() - message.created_at
         if await self._answered(message, request, asked):
@@ -119,7 +123,10 @@ class Conversations:
         try:
             done = await self._requests.carry_out(request.intent, request.args, asked, request.service)
         except RegrowError as error:
-            await self._answer(asked, Content(self.refusal(error, asked.language)))
+            if error.kind == "forbidden" and asked.person is None:
+                await self._answer(asked, Content(await self._stranger(asked)))
+            else:
+                await self._answer(asked, Content(self.refusal(error, asked.language)))
             return
         if isinstance(done, types.Answer):
             await self._answer(asked, Content(done.text))
@@ -169,6 +176,10 @@ class Conversations:
         for care in self._cares.values():
             text = care.redactor.shorten_paths(care.redactor.redact(text))
         await self._outbox.put(f"answer:{asked.key}", asked.address, Content(text, content.choices, content.bar))
+
+    async def _stranger(self, asked: Asked) -> str:
+        """Nobody on the list: what it takes to be on it."""
+        return await self._admissions.offer(asked.address, asked.identity, asked.name, asked.language)
 
     @staticmethod
     def refusal(error: RegrowError, language: Language) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 import structlog
 
 from regrow import __version__, doctor, files
+from regrow.admissions import Admissions
 from regrow.agents import agent as make_agent
 from regrow.api import server as api
 from regrow.api import types
@@ -42,7 +43,10 @@ from regrow.jobs.estimates import Estimates
 from regrow.jobs.ledger import Ledger
 from regrow.jobs.runner import Runner
 from regrow.jobs.steps import STEPS
+from regrow.lookout import Lookout
+from regrow.notices import Notices
 from regrow.outbox import Outbox
+from regrow.people import People
 from regrow.permissions import LOCAL, Permissions
 from regrow.phrases import phrases
 from regrow.places import Places
@@ -129,11 +133,16 @@ class Daemon:
             stack.push_async_callback(self._let_go, care)
 
         ledger, approvals, audit = Ledger(store, events), Approvals(store, events), Audit(store)
-        outbox, inbox, incidents = Outbox(store, events), Inbox(store, events), Incidents(store, events)
+        outbox, inbox = Outbox(store, events), Inbox(store, events)
         hosted = {name: HostedChannel(name, store, events) for name in ("web", "terminal")}
         channels: dict[str, Channel] = dict(hosted)
         feishu = _feishu_section(self.configs)
-        permissions = Permissions(people(feishu), ROLES)
+        permissions = Permissions(configured := people(feishu), ROLES)
+        listed = People(store, permissions, configured)
+        await listed.load()
+        admissions = Admissions(
+            people=listed, permissions=permissions, outbox=outbox, audit=audit, language=settings.language
+        )
         self.runner = runner = Runner(
             store=store,
             host=settings.host,
@@ -143,6 +152,7 @@ class Daemon:
             events=events,
             cares=self.cares,
             steps=STEPS,
+            permissions=permissions,
         )
 
         async def findings() -> list[types.Finding]:
@@ -167,6 +177,7 @@ class Daemon:
             permissions=permissions,
             audit=audit,
             views=views,
+            admissions=admissions,
         )
         forwarding = _forwarding(self.cares, store, outbox, events)
         conversations = Conversations(
@@ -177,6 +188,7 @@ class Daemon:
             ledger=ledger,
             views=views,
             events=events,
+            admissions=admissions,
             forward=forwarding.put if forwarding else None,
         )
         if feishu is not None:
@@ -187,10 +199,26 @@ class Daemon:
                 permissions=permissions,
                 refusal=conversations.refusal,
                 tell=conversations.tell,
+                language=settings.language,
             )
-            talk = feishu_channel(feishu, permissions, presses.take, inbox.newest)
+            talk = feishu_channel(feishu, permissions, presses.take, inbox.newest, admissions.left)
             channels[talk.name] = talk
             stack.push_async_callback(talk.close)
+        notices = Notices(
+            store=store,
+            outbox=outbox,
+            events=events,
+            permissions=permissions,
+            channels=channels,
+            chats=settings.notices,
+            language=settings.language,
+            window_s=settings.notice_window,
+            clean=self._clean,
+        )
+        lookout = Lookout(store=store, notices=notices, cares=self.cares, channels=channels, language=settings.language)
+        incidents = Incidents(store, events, lookout.service_event)
+        await lookout.begin()
+        stack.push_async_callback(lookout.end)
         for care in self.cares.values():
             await care.service.ensure()
         await runner.start()
@@ -203,6 +231,7 @@ class Daemon:
             events=events,
             hosted=hosted,
             findings=findings,
+            people=admissions.listed,
             stop=self.stop,
             stopping=self._stop,
         )
@@ -219,6 +248,7 @@ class Daemon:
         self._keep("inbox", lambda: inbox.run(conversations.handle))
         self._keep("outbox", lambda: outbox.run(channels))
         self._keep("conversations", conversations.run)
+        self._keep("lookout", lookout.run)
         if forwarding is not None:
             self._keep("forwarding", forwarding.run)
             self._keep("outbox of the service", forwarding.poll)
@@ -264,6 +294,11 @@ class Daemon:
             gate=Gate(repair.allowed, (*DENIED, *repair.denied), limits, [_holds_no_secret(redactor)]),
             redactor=redactor,
         )
+
+    def _clean(self, text: str) -> str:
+        for care in self.cares.values():
+            text = care.redactor.shorten_paths(care.redactor.redact(text))
+        return text
 
     async def _let_go(self, care: Care) -> None:
         await care.service.close(keep_service=not self._stop_services)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,18 +15,27 @@ from regrow.store import Store, cursors, incidents
 KINDS = frozenset({"crashed", "fell_back", "candidate_failed", "down", "unhealthy", "standby_died", "start_failed"})
 
 
-class Incidents:
-    """The incidents of all services."""
+Tell = Callable[[Care, ServiceEvent], Awaitable[None]]
 
-    def __init__(self, store: Store, events: Events) -> None:
+
+class Incidents:
+    """The incidents of all services.
+
+    Args:
+        tell: tells people of an event, each event once however often it is called.
+    """
+
+    def __init__(self, store: Store, events: Events, tell: Tell) -> None:
         self._store = store
         self._events = events
+        self._tell = tell
 
     async def follow(self, care: Care) -> None:
         """Read a service's journal from where the last daemon stopped, until cancelled, and wake who watches it."""
         name = f"events:{care.name}"
         row = await self._store.row(sa.select(cursors).where(cursors.c.name == name))
         async for event in care.service.events(int(row["value"]) if row else 0):
+            await self._tell(care, event)  # before the cursor moves: a kill in between leaves nothing untold
             await self._keep(care, name, event)
             self._events.touch(("service", care.name))
 

@@ -38,6 +38,10 @@ class Intent(StrEnum):
     undo = "undo"
     keep = "keep"
     doctor = "doctor"
+    people = "people"
+    admit = "admit"
+    dismiss = "dismiss"
+    remove = "remove"
     help = "help"
     none = "none"
 
@@ -91,6 +95,10 @@ TABLE: Mapping[Intent, Row] = {
         Row(Intent.undo, Role.maintainer, effect=True, changes_service=True, confirm=True),
         Row(Intent.keep, Role.maintainer, effect=True),
         Row(Intent.doctor, Role.operator),
+        Row(Intent.people, Role.maintainer),
+        Row(Intent.admit, Role.owner, effect=True),
+        Row(Intent.dismiss, Role.owner, effect=True),
+        Row(Intent.remove, Role.owner, effect=True),
         Row(Intent.help, Role.viewer),
     )
 }
@@ -103,7 +111,10 @@ class Args:
     """What a request says beyond its intent.
 
     Attributes:
-        target: a branch, tag, commit or release as written; "latest" (deploy) and "previous" (rollback) unless named.
+        target: a branch, tag, commit or release as written; "latest" (deploy) and "previous" (rollback) unless named;
+            the code of a pairing (admit, dismiss), a person (remove).
+        role: the role to give (admit).
+        name: what to call a person (admit).
         job: a job's number.
         kind: the kind of job named with an answer ("cancel the deploy"): an intent's name.
         lines: how many log lines.
@@ -121,6 +132,8 @@ class Args:
     bug: str = ""
     reproduction: str = ""
     evidence: tuple[str, ...] = ()
+    role: str = ""
+    name: str = ""
 
     def given(self) -> dict[str, Any]:
         """The arguments that were given, as JSON knows them."""
@@ -316,7 +329,7 @@ def _command(clause: str, known: Phrases) -> tuple[Intent, bool, re.Match[str]] 
 def _args(intent: Intent, match: re.Match[str], original: str) -> Args:
     """The values of a match; names are taken from the original, where their case is."""
     values = {name: value for name, value in match.groupdict().items() if value is not None}
-    target = values.get("ref") or values.get("anyref") or ""
+    target = values.get("ref") or values.get("anyref") or values.get("who") or ""
     if target:
         spelled = re.search(re.escape(target), original, re.IGNORECASE)
         target = spelled[0] if spelled else target
@@ -324,7 +337,8 @@ def _args(intent: Intent, match: re.Match[str], original: str) -> Args:
         target = "latest" if intent is Intent.deploy else "previous"
     number = values.get("number") or values.get("hashed")
     return Args(
-        target=target,
+        target=(values.get("code") or "").upper() or target,
+        role=next((name.removeprefix("role_") for name in values if name.startswith("role_")), ""),
         job=int(number) if number else None,
         kind=next((name.removeprefix("kind_") for name in values if name.startswith("kind_")), ""),
         lines=_number(values["lines"]) if "lines" in values else None,

@@ -70,17 +70,26 @@ class Permissions:
     """
 
     def __init__(self, people: Iterable[Person], required: Mapping[str, Role]) -> None:
-        self._people: dict[str, Person] = {}
-        self._identities: dict[str, Person] = {}
         self._required = {str(intent): role for intent, role in required.items()}
+        self.replace(people)
+
+    def replace(self, people: Iterable[Person]) -> None:
+        """From now on these are the people, for every check that comes.
+
+        Raises:
+            ConfigError: as for a new list; the old one stays.
+        """
+        listed: dict[str, Person] = {}
+        identities: dict[str, Person] = {}
         for person in people:
-            if person.id in self._people or person.id == LOCAL.id:
+            if person.id in listed or person.id == LOCAL.id:
                 raise ConfigError(f"cannot tell people apart: the id {person.id!r} is used twice; give each their own")
-            self._people[person.id] = person
+            listed[person.id] = person
             for identity in person.identities:
-                if identity in self._identities:
+                if identity in identities:
                     raise ConfigError(f"cannot tell people apart: {identity} belongs to two; remove one of them")
-                self._identities[identity] = person
+                identities[identity] = person
+        self._people, self._identities = listed, identities
 
     @property
     def people(self) -> tuple[Person, ...]:

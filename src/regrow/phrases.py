@@ -26,6 +26,8 @@ _SLOTS = {
     "lines": r"(?P<lines>\d{1,6}|[一二三四五六七八九十百千两]{1,6})",
     "span": r"(?P<amount>\d{1,5}|半个?|[一二三四五六七八九十百两]{1,5}|an?|half an|few)?\s?个?"
     r"(?P<unit>秒|分|小时|钟头|天|s|sec|m|min|h|hr|hour|d|day|second|minute)s?(?:钟)?(?![a-z])",
+    "code": r"(?P<code>[a-hj-np-z2-9]{6})(?![a-z0-9_])",
+    "who": r"(?P<who>[a-z0-9][a-z0-9_.-]{0,40}|[\u3400-\u9fff]{2,8})",
     "bug": r"(?P<bug>\S(?s:.*))",
     "mark": r"[:,\n。—-]++",
 }
@@ -95,7 +97,9 @@ class Phrases:
         self._words = {name: [*lists["zh"], *lists["en"]] for name, lists in data["words"].items()}
         kinds = ("restart", "build", "deploy", "repair", "rollback")
         barred, branches = self._either("notref"), self._either("branch")
+        roles = ("viewer", "operator", "maintainer", "owner")
         self._slots = _SLOTS | {
+            "role": "(?:" + "|".join(f"(?P<role_{role}>{self._either(role)})" for role in roles) + ")",
             "kind": "(?:" + "|".join(f"(?P<kind_{kind}>{self._either(kind)})" for kind in kinds) + ")",
             "fault": rf"(?P<bug>\S(?s:.*)(?:{self._either('bug')}))",
             "anyref": rf"(?P<anyref>(?!(?:{barred}){_EDGE})[a-z0-9][a-z0-9._/+-]{{0,99}}){_EDGE}",

@@ -28,6 +28,7 @@ class Presses:
         permissions: who pressed.
         refusal: a refusal in words.
         tell: brings a job's messages up to date.
+        language: of what is about no job.
     """
 
     def __init__(
@@ -39,7 +40,9 @@ class Presses:
         permissions: Permissions,
         refusal: Callable[[RegrowError, Language], str],
         tell: Callable[[int], Awaitable[object]],
+        language: Language,
     ) -> None:
+        self._language = language
         self._outbox = outbox
         self._ledger = ledger
         self._requests = requests
@@ -51,9 +54,9 @@ class Presses:
         """Carry out a press, or say why not. The press of somebody without the role changes nothing and is recorded."""
         message = await self._outbox.shown(press.channel, press.message)
         if message is None:
-            return Pressed(False, say("zh", "press.changed"))  # not one of ours, or not recorded yet
-        language: Language = "zh" if message.job is None else (await self._ledger.get(message.job)).language
-        if message.address.chat != press.chat and not message.address.chat.startswith(f"{press.chat}/"):
+            return Pressed(False, say(self._language, "press.changed"))  # not one of ours, or not recorded yet
+        language = self._language if message.job is None else (await self._ledger.get(message.job)).language
+        if not self._at_home(press, message.address):
             return Pressed(False, say(language, "press.elsewhere"))
         if press.action not in {choice.action for choice in message.content.choices}:
             return Pressed(False, say(language, "press.changed"), message)
@@ -62,6 +65,7 @@ class Presses:
             name=press.sender_name,
             address=Address(press.channel, message.address.chat, press.message),
             language=language,
+            identity=press.sender,
         )
         ok, text = True, ""
         try:
@@ -73,3 +77,10 @@ class Presses:
         if message.job is not None:
             await self._tell(message.job)
         return Pressed(ok, text, await self._outbox.shown(press.channel, press.message))
+
+    def _at_home(self, press: Press, address: Address) -> bool:
+        """Whether it was pressed where it was sent: in that chat or topic, or by the one person it was sent to."""
+        if address.chat == press.chat or address.chat.startswith(f"{press.chat}/"):
+            return True
+        receiver = self._permissions.find(address.channel, address.chat)
+        return receiver is not None and receiver == self._permissions.find(press.channel, press.sender)

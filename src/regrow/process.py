@@ -62,6 +62,11 @@ def exit_words(code: int) -> str:
     return f"exit code {code}"
 
 
+def boot_id() -> str:
+    """Names this boot of the machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
 def process_age_s() -> float:
     """Seconds since this process was started, the interpreter's own start included (the kernel counts in 10 ms)."""
     with Path("/proc/self/stat").open() as file:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from regrow import probes
+from regrow.admissions import Admissions, Decider
 from regrow.api import types
 from regrow.approvals import Approvals
 from regrow.audit import Audit
@@ -39,6 +40,7 @@ class Asked:
         address: the chat and message that asked; where every answer goes.
         language: "zh" or "en".
         key: the same for every delivery of the same request; "" when there is none.
+        identity: who it is, as the platform says; "" where the channel lets nobody else in.
     """
 
     person: Person | None
@@ -46,6 +48,7 @@ class Asked:
     address: Address
     language: Language
     key: str = ""
+    identity: str = ""
 
 
 class Requests:
@@ -61,7 +64,9 @@ class Requests:
         permissions: Permissions,
         audit: Audit,
         views: Views,
+        admissions: Admissions,
     ) -> None:
+        self._admissions = admissions
         self._cares = cares
         self._ledger = ledger
         self._runner = runner
@@ -114,6 +119,8 @@ class Requests:
                 return await self._decide(intent, args, asked)
             case Intent.cancel:
                 return await self._cancel(args, asked)
+            case Intent.people | Intent.admit | Intent.dismiss | Intent.remove:
+                return types.Answer(text=await self._people(intent, args, asked))
             case _:
                 return types.Answer(text=await self._tell(intent, args, asked, service))
 
@@ -218,7 +225,8 @@ class Requests:
     async def _decide(self, intent: Intent, args: Args, asked: Asked) -> types.Answer:
         job = args.job if args.job is not None else await self._only_open_question(asked)
         decision = "approved" if intent is Intent.approve else "rejected"
-        await self._approvals.decide(job, decision, asked.name, digest=args.target)
+        person = asked.person.id if asked.person else ""
+        await self._approvals.decide(job, decision, asked.name, person=person, digest=args.target)
         await self._audit.write(asked.name, asked.address.channel, decision, job)
         return types.Answer(text=say(asked.language, f"answer.{decision}", job=job))
 
@@ -251,6 +259,20 @@ class Requests:
             raise Refused(f"cannot cancel job {record.id}: it has ended already", kind="ended")
         await self._audit.write(asked.name, asked.address.channel, "cancelled", record.id)
         return types.Answer(text=say(asked.language, "answer.cancelling", job=record.id))
+
+    # People
+
+    async def _people(self, intent: Intent, args: Args, asked: Asked) -> str:
+        by = Decider(asked.name, asked.address.channel, asked.language)
+        match intent:
+            case Intent.admit:
+                return await self._admissions.admit(args.target, args.role, by, args.name)
+            case Intent.dismiss:
+                return await self._admissions.dismiss(args.target, by)
+            case Intent.remove:
+                return await self._admissions.remove(args.target, by)
+            case _:
+                return await self._admissions.text(asked.language)
 
     # Questions that need no job
 
@@ -293,13 +315,15 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
         intent = Intent(body.intent)
     except ValueError:
         raise Refused(f'cannot carry out "{body.intent}": it is not an intent', kind="bad_request") from None
-    known = {"target", "bug", "reproduction", "job", "lines", "agent"}
+    known = {"target", "bug", "reproduction", "job", "lines", "agent", "role", "name"}
     if unknown := set(body.args) - known:
         raise Refused(f"cannot use the argument {sorted(unknown)[0]}: known are {sorted(known)}", kind="bad_request")
     args = Args(
         target=body.args.get("target", ""),
         bug=body.args.get("bug", ""),
         reproduction=body.args.get("reproduction", ""),
+        role=body.args.get("role", ""),
+        name=body.args.get("name", ""),
     )
 
     def number(name: str) -> int | None:
@@ -312,7 +336,8 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
 
 
 def button(action: str) -> tuple[Intent, Args]:
-    """The intent behind a button: "approve:JOB:DIGEST", "reject:JOB:DIGEST", "cancel:JOB", "say:INTENT".
+    """The intent behind a button: "approve:JOB:DIGEST", "reject:JOB:DIGEST", "cancel:JOB", "admit:CODE:ROLE",
+    "dismiss:CODE".
 
     Raises:
         Refused: kind "bad_request".
@@ -321,4 +346,6 @@ def button(action: str) -> tuple[Intent, Args]:
     number, _, digest = rest.partition(":")
     if word in {"approve", "reject", "cancel"} and re.fullmatch(r"[0-9]{1,9}", number):
         return Intent(word), Args(job=int(number), target=digest)
+    if word in {"admit", "dismiss"} and number:
+        return Intent(word), Args(target=number, role=digest)
     raise Refused("cannot use this button: it is not one of mine", kind="bad_request")

@@ -25,7 +25,7 @@ from regrow.errors import StoreError
 T = TypeVar("T")
 
 STORE_ERROR_EXIT = 75
-SCHEMA_HEAD = "0002"
+SCHEMA_HEAD = "0003"
 
 metadata = sa.MetaData()
 
@@ -158,6 +158,7 @@ approvals = sa.Table(
     sa.Column("decided_by", sa.Text, nullable=False),
     sa.Column("decided_at", sa.Float),
     sa.Column("expires_at", sa.Float, nullable=False),
+    sa.Column("person", sa.Text, nullable=False, server_default=""),
 )
 
 turns = sa.Table(
@@ -231,6 +232,70 @@ WAITING = (
     sa.Index("forwards_waiting", forwards.c.channel, forwards.c.chat, sqlite_where=forwards.c.state == "waiting"),
     sa.Index("inbox_waiting", inbox.c.id, sqlite_where=inbox.c.handled_at.is_(None)),
     sa.Index("outbox_waiting", outbox.c.id, sqlite_where=outbox.c.state == "waiting"),
+)
+
+people = sa.Table(
+    "people",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("identity", sa.Text, nullable=False),
+    sa.Column("admitted_by", sa.Text, nullable=False),
+    sa.Column("admitted_at", sa.Float, nullable=False),
+    sa.UniqueConstraint("channel", "identity"),
+)
+
+pairings = sa.Table(
+    "pairings",
+    metadata,
+    sa.Column("code", sa.Text, primary_key=True),
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("identity", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("chat", sa.Text, nullable=False),
+    sa.Column("language", sa.Text, nullable=False),
+    sa.Column("expires_at", sa.Float, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("decided_by", sa.Text, nullable=False),
+)
+
+# Identities whose rights have ended, whatever the settings say.
+barred = sa.Table(
+    "barred",
+    metadata,
+    sa.Column("channel", sa.Text, primary_key=True),
+    sa.Column("identity", sa.Text, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+)
+
+notices = sa.Table(
+    "notices",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("event", sa.Text, nullable=False, unique=True),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("window", sa.Integer, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("values", _JSON, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Index("notices_by_subject", "subject", "at"),
+)
+
+lives = sa.Table(
+    "lives",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("boot", sa.Text, nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("began_at", sa.Float, nullable=False),
+    sa.Column("seen_at", sa.Float, nullable=False),
+    sa.Column("ended_at", sa.Float),
+    sa.Column("reason", sa.Text, nullable=False),
+    sqlite_autoincrement=True,
 )
 
 cursors = sa.Table(

@@ -363,8 +363,9 @@ async def test_the_same_request_twice_is_one_job(shared: World) -> None:
 
 
 async def test_jobs_change_a_service_one_after_the_other_in_order(make_world: Any) -> None:
-    world = await make_world(switch={"bake": "1s"})
+    world = await make_world()
     numbers, commits = [], []
+    world.hold("start")
     async with world.traffic() as seen:
         for _ in range(3):
             commits.append(change(world))
@@ -372,6 +373,7 @@ async def test_jobs_change_a_service_one_after_the_other_in_order(make_world: An
             await world.step(numbers[-1], "turn", "done" if len(numbers) == 1 else "waiting")
         waiting = [(await world.job(number)).waiting_for for number in numbers[1:]]
         status = (await world.status()).services[0]
+        world.let_go("start")
         jobs = [await world.ended(number) for number in numbers]
     assert waiting == ["turn", "turn"]
     assert (status.job, status.queue) == (numbers[0], numbers[1:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
@@ -209,9 +210,9 @@ async def test_a_restart_is_asked_for_shown_and_told(world: World) -> None:
     (channel,) = (one for one in world.client.status().channels if one.name == "feishu")
     assert channel.healthy, channel.detail
     # A stranger, somebody with too small a role, and a command from an hour ago.
-    for who in (world.stan, world.vera):
+    for who, words in ((world.stan, "不在人员名单里"), (world.vera, "没有这个权限")):
         said = await who.say(group, "@bot 重启")
-        refusal = await world.see(group, "没有这个权限", after=said)
+        refusal = await world.see(group, words, after=said)
         assert refusal.parent is said
     assert await world.olga.say(world.olga.private(), "重启一下", at=time.time() - 3600)
     await world.see(world.olga.private(), "没有执行")
@@ -330,5 +331,120 @@ async def test_f37_an_empty_list_means_nobody_and_leaving_it_ends_rights(world: 
     world.write_config({})
     await world.start_again()
     said = await world.olga.say(world.group, "@bot 重启")
-    await world.see(world.group, "没有这个权限", after=said)
+    await world.see(world.group, "不在人员名单里", after=said)
     assert len(world.jobs("restart")) == 1
+
+
+# People
+
+
+def code_in(message: Message) -> str:
+    found = re.search(r"配对码是? ?([A-Z2-9]{6})", message.text)
+    assert found, message.text
+    return found[1]
+
+
+async def test_a_stranger_is_let_in_by_the_owners_button(world: World) -> None:
+    """F37: only the owner's own press lets somebody in; a forwarded or forged one does not."""
+    asked = await world.stan.say(world.group, "@bot 重启一下")
+    code = code_in(await world.see(world.group, "不在人员名单里", after=asked))
+    question = await world.see(world.olga.private(), code)
+    for forger in (world.stan, world.vera):
+        forged = await forger.forge(question, {"action": f"admit:{code}:owner"})
+        assert (forged.toast or {}).get("type") == "error", forged
+    owner = await world.olga.forge(question, {"action": f"admit:{code}:owner"})
+    assert (owner.toast or {}).get("type") == "error", "a role that the card does not offer"
+    click = await world.olga.click(question, "设为操作员", confirm=True)
+    assert (click.toast or {}).get("type") == "success", click
+    assert "[设为操作员]" not in question.text
+    await world.see(world.group, "您已加入，角色是操作员", after=asked)
+    again = await world.stan.say(world.group, "@bot 重启一下")
+    await world.see(world.group, "已重新上线", after=again)
+    assert len(world.jobs("restart", world.stan.open_id())) == 1
+    # A role of operator is no more than that, and it outlives the daemon.
+    await world.kill()
+    await world.start_again()
+    more = await world.stan.say(world.group, "@bot 部署最新版本")
+    await world.see(world.group, "没有这个权限", after=more)
+
+
+async def test_a_stranger_is_let_in_from_the_command_line_and_removed(world: World) -> None:
+    asked = await world.stan.say(world.stan.private(), "状态")
+    code = code_in(await world.see(world.stan.private(), "不在人员名单里", after=asked))
+
+    def regrow(*words: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "regrow.cli", "people", *words]
+        return subprocess.run(
+            argv, env=world.environment | {"LANG": "C"}, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+        )
+
+    assert code in regrow().stdout
+    wrong = regrow("approve", code, "--role", "emperor")
+    assert (wrong.returncode, "there are viewer" in wrong.stderr) == (64, True), wrong
+    unknown = regrow("approve", "ZZZZZZ", "--role", "viewer")
+    assert (unknown.returncode, "cannot find the code" in unknown.stderr) == (5, True), unknown
+    done = regrow("approve", code, "--role", "viewer", "--name", "Stan")
+    assert (done.returncode, "as viewer" in done.stdout) == (0, True), done
+    await world.see(world.stan.private(), "您已加入，角色是观察者")
+    again = await world.stan.say(world.stan.private(), "状态")
+    await world.see(world.stan.private(), "claw", after=again)
+    gone = regrow("remove", "Stan")
+    assert gone.returncode == 0, gone
+    last = await world.stan.say(world.stan.private(), "状态")
+    await world.see(world.stan.private(), "不在人员名单里", after=last)
+
+
+async def test_f37_who_leaves_the_tenant_loses_the_job_that_was_not_acted_upon(world: World) -> None:
+    """Asked for while she had the right; gone before it was acted upon."""
+    world.feishu.app.events.add("contact.user.deleted_v3")
+    world.publish(world.tip)
+    await world.olga.say(world.group, "@bot 部署最新版本")
+    await world.see(world.group, "已重新上线，版本")
+    asked = await world.olga.say(world.group, f"@bot 修一下这个bug: {BUG}\n```sh\n{REPRODUCTION}\n```")
+    live = await world.see(world.group, "[批准]", after=asked)
+    (job,) = world.jobs("repair")
+    assert job.approval is not None
+    world.olga.leave()
+    await until(lambda: not any(one.name == "Olga" for one in world.client.people().people), "the end of her rights")
+    pressed = await world.olga.forge(live, {"action": f"approve:{job.id}:{job.approval.digest}"})
+    assert (pressed.toast or {}).get("type") == "error"
+    # The local user approves what she asked for: it is still her job, and she has no right to it any more.
+    world.client.approve(job.id, job.approval.digest)
+    await until(lambda: world.client.job(job.id).status in ENDED, "the end of the job")
+    ended = world.client.job(job.id)
+    assert (ended.status, ended.error and ended.error.kind) == ("failed", "forbidden"), ended
+    (serving,) = (one for one in world.client.releases() if one.state == "active")
+    assert serving.commit == world.tip
+
+
+# Rescue
+
+
+async def test_rescue_with_the_service_dead_and_no_release_that_can_start(world: World) -> None:
+    """Whatever became of the service, the chat answers: status, logs, releases, rollback, repair."""
+    chat = world.olga.private()
+    world.publish(world.tip)
+    await world.olga.say(chat, "部署最新版本")
+    await world.see(chat, "已重新上线，版本")
+    releases = world.root / "state" / "claw" / "releases"
+    for package in releases.glob("*/claw"):
+        shutil.rmtree(package)
+        package.mkdir()
+        (package / "__init__.py").write_text("raise SystemExit('no release of this service can start')\n")
+    active = world.client.status().services[0].active
+    assert active is not None
+    os.kill(active.pid, signal.SIGKILL)
+    await world.see(chat, "启动失败")
+    asked = await world.olga.say(chat, "状态")
+    await world.see(chat, "没有在运行", after=asked)
+    asked = await world.olga.say(chat, "最近20行日志")
+    await world.see(chat, "no release of this service can start", after=asked)
+    asked = await world.olga.say(chat, "有哪些版本")
+    await world.see(chat, world.tip[:7], after=asked)
+    # What is on disk cannot start; a rollback says so and the chat goes on.
+    asked = await world.olga.say(chat, "回滚")
+    await world.see(chat, "没有成功", after=asked)
+    # The commits are good: building anew is the way out.
+    asked = await world.olga.say(chat, f"部署 {world.good}")
+    await world.see(chat, "已重新上线", after=asked)
+    assert world.client.status().services[0].state == "up"

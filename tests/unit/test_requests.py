@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from regrow.api import types
 from regrow.channels.base import Address
-from regrow.errors import NotFound, Refused
+from regrow.errors import NotFound, Refused, RegrowError
 from regrow.intents import TABLE, Args, Intent
 from regrow.jobs.plans import PLANS
 from regrow.permissions import Role
@@ -58,7 +58,7 @@ async def test_a_person_may_do_what_the_table_says(parts: Parts, who: str, inten
     try:
         await parts.requests.carry_out(intent, Args(bug="it is wrong", target=""), parts.asked(who))
         refused = ""
-    except Refused as error:
+    except RegrowError as error:
         refused = error.kind
     assert (refused == "forbidden") is not allowed
     if not allowed:

@@ -23,9 +23,9 @@ LAYERS = {
     "machine": "clock process files pool git store migrations secret redact places config availability events "
     "catalogue catalogues phrases",
     "nouns": "probes probe_trial releases workspaces snapshots gate verification permissions intents approvals inbox "
-    "outbox forwarding incidents audit care agents sandboxes services channels",
+    "outbox forwarding incidents audit people notices care agents sandboxes services channels",
     "jobs": "jobs",
-    "talk": "story views requests presses conversations doctor",
+    "talk": "story views admissions lookout requests presses conversations doctor",
     "surfaces": "api web",
     "daemon": "daemon",
 }

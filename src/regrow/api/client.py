@@ -88,6 +88,12 @@ class Client:
 
         return _many(Finding, self._ask("GET", "/v1/doctor"))
 
+    def people(self) -> types.People:
+        """Who may ask for what, and who waits to be let in."""
+        from regrow.api.types import People
+
+        return _one(People, self._ask("GET", "/v1/people"))
+
     def releases(self, service: str = "") -> list[types.Release]:
         """Releases of a service, newest first."""
         from regrow.api.types import Release

@@ -55,6 +55,7 @@ class Parts:
     events: Events
     hosted: Mapping[str, HostedChannel]
     findings: Callable[[], Awaitable[list[types.Finding]]]
+    people: Callable[[], Awaitable[types.People]]
     stop: Callable[[bool], None]
     stopping: asyncio.Event
 
@@ -236,6 +237,9 @@ def routes(parts: Parts) -> list[BaseRoute]:
     async def doctor(_: Request) -> Response:
         return _shapes(await parts.findings(), types.Finding)
 
+    async def people(_: Request) -> Response:
+        return _shape(await parts.people())
+
     async def stop(request: Request) -> Response:
         body = await _body(request, types.StopBody)
         parts.stop(body.services)
@@ -258,6 +262,7 @@ def routes(parts: Parts) -> list[BaseRoute]:
         ("GET", "/v1/chat/events", chat_events),
         ("POST", "/v1/chat/actions", actions),
         ("GET", "/v1/doctor", doctor),
+        ("GET", "/v1/people", people),
         ("POST", "/v1/daemon/stop", stop),
     ]
     return [Route(path, _guarded(endpoint), methods=[method]) for method, path, endpoint in table]

@@ -15,6 +15,7 @@
     GET  /v1/chat/events?channel=C&chat=ID            -> server-sent events: `message` with a Message, new or edited
     POST /v1/chat/actions       ActionBody            -> ActionResult (a button was pressed)
     GET  /v1/doctor                                   -> list[Finding]
+    GET  /v1/people                                   -> People
     POST /v1/daemon/stop        StopBody              -> 202
 
 Errors are `ErrorBody` with status 400 (bad request), 401, 403 (forbidden), 404 (not_found), 409 (refused), 503.
@@ -261,6 +262,32 @@ class ActionResult(Shape):
 
     ok: bool
     text: str = ""
+
+
+class Person(Shape):
+    """Somebody who may ask for things."""
+
+    id: str
+    name: str
+    role: str
+    identities: list[str]
+
+
+class Pairing(Shape):
+    """Somebody who waits to be let in."""
+
+    code: str
+    channel: str
+    identity: str
+    name: str
+    expires_at: float
+
+
+class People(Shape):
+    """Who is on the list, and who would like to be."""
+
+    people: list[Person]
+    waiting: list[Pairing]
 
 
 class Finding(Shape):

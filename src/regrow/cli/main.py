@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from regrow.cli import exits, terminal
+from regrow.cli import exits, people, terminal
 from regrow.cli.approve import approve
 from regrow.cli.build import build
 from regrow.cli.cancel import cancel
@@ -39,6 +39,8 @@ VERBS = {
     "Jobs": (jobs, job, approve, reject, cancel),
     "Talk": (chat,),
 }
+GROUPS = {"Talk": (people.verbs,)}
+"""Verbs with verbs of their own, each made by a function."""
 
 
 def application() -> typer.Typer:
@@ -54,6 +56,9 @@ def application() -> typer.Typer:
     for panel, verbs in VERBS.items():
         for verb in verbs:
             app.command(rich_help_panel=panel)(verb)
+    for panel, groups in GROUPS.items():
+        for group in groups:
+            app.add_typer(group(), rich_help_panel=panel)
     return app
 
 

@@ -30,6 +30,7 @@ from regrow.jobs.estimates import Estimates
 from regrow.jobs.ledger import Ledger, Record
 from regrow.jobs.plans import SWITCHED
 from regrow.jobs.work import Progress, Work
+from regrow.permissions import Permissions
 from regrow.pool import in_thread
 from regrow.store import Store
 
@@ -42,6 +43,7 @@ _LISTENER_POLL_S = 0.25  # looks at memory only while nothing is received; a sto
 _RECOVERIES = 1000
 _UNDO_DEADLINE_S = 120.0
 _COME_BACK_LOOK_S = 0.5
+_WATCHED = frozenset({"bake", "promote", "merge", "tidy"})
 
 
 class JSONSerializer(DBOSSerializer):
@@ -66,6 +68,7 @@ class Runner:
     Args:
         host: this daemon's name among those that share a store.
         steps: what each step name does.
+        permissions: who may still do what, asked again before each step that leads to a switch (F37).
         on_end: called once a job has ended and its report is written down.
     """
 
@@ -80,8 +83,10 @@ class Runner:
         events: Events,
         cares: Mapping[str, Care],
         steps: Mapping[str, Step],
+        permissions: Permissions,
         clock: Clock | None = None,
     ) -> None:
+        self._permissions = permissions
         self._store = store
         self._queue = f"host-{host}"
         self._host = host
@@ -258,6 +263,7 @@ class Runner:
                     f"cannot go on: this version does not know the step {name}; install the one that began the job",
                     kind="unknown_step",
                 )
+            await self._check_rights(work.job, name)
             result = await self._once(work, step)
             while not isinstance(result, Done):
                 if isinstance(result, Wait):
@@ -276,6 +282,19 @@ class Runner:
             log.exception("a step broke", action="step_bug", job=work.job.id, step=name)
             work.log(traceback.format_exc())
             return self._failure(name, StepFailed(f"cannot go on: {type(error).__name__}: {error}", kind="bug"))
+
+    async def _check_rights(self, job: Record, step: str) -> None:
+        """Whoever asked and whoever approved must still have the right when it is acted upon (F37).
+
+        Raises:
+            Refused: kind "forbidden". Once the new release serves, its trial decides and nobody's rights.
+        """
+        if step not in _WATCHED:
+            if job.person:
+                self._permissions.check(self._permissions.person(job.person), job.kind)
+            approval = await self._approvals.of(job.id)
+            if approval is not None and approval.state == "approved" and approval.person:
+                self._permissions.check(self._permissions.person(approval.person), "approve")
 
     @staticmethod
     async def _once(work: Work, step: Step) -> Outcome:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
+from regrow.admissions import Admissions
 from regrow.agents import agent as make_agent
 from regrow.api import types
 from regrow.approvals import Approvals
@@ -31,6 +32,7 @@ from regrow.jobs.ledger import Ledger, Record
 from regrow.jobs.runner import Runner
 from regrow.jobs.work import Progress
 from regrow.outbox import Outbox
+from regrow.people import People
 from regrow.permissions import Permissions, Person, Role
 from regrow.redact import Redactor
 from regrow.releases import Release, Releases
@@ -153,6 +155,10 @@ class Parts:
             findings=findings,
             started_at=clock.now(),
         )
+        self.people = People(store, self.permissions, PEOPLE, clock)
+        self.admissions = Admissions(
+            people=self.people, permissions=self.permissions, outbox=self.outbox, audit=self.audit, language="en"
+        )
         self.requests = Requests(
             cares=cares,
             ledger=self.ledger,
@@ -161,6 +167,7 @@ class Parts:
             permissions=self.permissions,
             audit=self.audit,
             views=self.views,
+            admissions=self.admissions,
         )
         self.conversations = Conversations(
             cares=cares,
@@ -170,6 +177,7 @@ class Parts:
             ledger=self.ledger,
             views=self.views,
             events=events,
+            admissions=self.admissions,
             clock=clock,
         )
 
@@ -203,7 +211,7 @@ class Parts:
         """Somebody of PEOPLE asks; "" is a stranger."""
         person = next((person for person in PEOPLE if person.id == who), None)
         address = Address("memory", chat, key)
-        return Asked(person, who, address, "zh" if language == "zh" else "en", key and f"memory:{key}")
+        return Asked(person, who, address, "zh" if language == "zh" else "en", key and f"memory:{key}", who)
 
     def message(self, text: str, number: str, who: str = "owner", chat: str = "main", age: float = 0.0) -> Incoming:
         """Somebody says something, `age` seconds ago."""

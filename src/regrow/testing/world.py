@@ -43,7 +43,9 @@ _PACE_S = 0.005
 _NOT_YET = frozenset({"no_daemon", "lost", "no_answer", "starting", "stopping"})
 
 _SERVE = """\
-import os, pathlib, runpy
+import os, pathlib, runpy, time
+while os.path.exists(os.environ["GATES"] + "/start"):
+    time.sleep(0.02)
 here = pathlib.Path(__file__).parent
 os.environ["TINY_VERSION"] = (here / "VERSION").read_text().strip()
 for line in (here / "faults").read_text().split():
@@ -117,6 +119,7 @@ class World:
                 "drain": "1s",
                 "stop_timeout": "2s",
             },
+            "service.env": gates,
             "service.listen": {"http": f"127.0.0.1:{self.port}"},
             "source": {"repository": "source.git"},
             "probe.health": {"target": "/health", "interval": "100ms", "version": "version"},
@@ -165,11 +168,11 @@ class World:
         return self.checkout.git("--git-dir", str(self.bare), "rev-parse", "--short", commit)
 
     def hold(self, gate: str) -> None:
-        """Make every run of the script "build" or "test" wait from now on."""
+        """Make every "build", "test" or "start" of the service wait from now on."""
         (self.gates / gate).touch()
 
     def let_go(self, gate: str) -> None:
-        """Let the scripts go on."""
+        """Let them go on."""
         (self.gates / gate).unlink(missing_ok=True)
 
     # The daemon

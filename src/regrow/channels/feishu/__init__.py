@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from regrow.channels.base import Press, Pressed
 from regrow.channels.feishu.api import DOMAINS, App
@@ -31,6 +31,7 @@ def feishu_channel(
     permissions: Permissions,
     press: Callable[[Press], Awaitable[Pressed]],
     newest: Callable[[str], Awaitable[Mapping[str, float]]],
+    left: Callable[[str, Sequence[str]], Awaitable[None]] | None = None,
 ) -> FeishuChannel:
     """The channel of the settings.
 
@@ -39,6 +40,7 @@ def feishu_channel(
         permissions: who is who.
         press: carries out a pressed button.
         newest: the chats of a channel that were ever heard of, with the time of the newest message.
+        left: told of somebody who left the tenant, by channel and every id they had.
 
     Raises:
         ConfigError: the app's secret cannot be read.
@@ -50,4 +52,10 @@ def feishu_channel(
         person = permissions.find(NAME, identity)
         return person.name if person else None
 
-    return FeishuChannel(app, name_of=name_of, press=press, known=lambda: newest(NAME))
+    return FeishuChannel(
+        app,
+        name_of=name_of,
+        press=press,
+        known=lambda: newest(NAME),
+        left=None if left is None else lambda identities: left(NAME, identities),
+    )

@@ -30,6 +30,7 @@ _TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 _PATIENCE_S = 8.0  # of one call with rate limits and lost connections; what lasts longer is tried again by the outbox
 _PAUSES_S = (0.3, 0.8, 1.6, 3.0)
 _LARGEST = 30 * 1024**2
+_RECEIVERS = {"ou_": "open_id", "on_": "union_id"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Api:
         """A new message in a chat.
 
         Args:
-            chat: "oc_...".
+            chat: "oc_..."; a person's "ou_..." or "on_..." is the private chat with them.
             kind: text, post or interactive.
             content: JSON.
             uuid: the same for every try of the same message, at most 50 characters; "" makes one try only.
@@ -86,7 +87,7 @@ class Api:
             The platform's message id.
         """
         body = {"receive_id": chat, "msg_type": kind, "content": content} | ({"uuid": uuid} if uuid else {})
-        params = {"receive_id_type": "chat_id"}
+        params = {"receive_id_type": _RECEIVERS.get(chat[:3], "chat_id")}
         data = await self._call("send", "POST", "/im/v1/messages", json_body=body, params=params, again=bool(uuid))
         return _message_id(data)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -34,7 +34,7 @@ _SMALL_CARD = 6_000
 _REMEMBERED = 5000
 _BOT_AGAIN_S = (0.5, 2.0, 10.0, 30.0)
 
-_MESSAGE, _CLICK = "im.message.receive_v1", "card.action.trigger"
+_MESSAGE, _CLICK, _LEFT = "im.message.receive_v1", "card.action.trigger", "contact.user.deleted_v3"
 
 
 class FeishuChannel:
@@ -45,6 +45,7 @@ class FeishuChannel:
         name_of: what people call an open_id or union_id; None for a stranger.
         press: carries out a pressed button.
         known: chats that were ever heard of, with the time of the newest message.
+        left: told every id of somebody who left the tenant.
         clock: the time.
         timing: of the connection.
         catch_up_s: seconds between two looks at the history.
@@ -59,6 +60,7 @@ class FeishuChannel:
         name_of: Callable[[str], str | None],
         press: Callable[[Press], Awaitable[Pressed]],
         known: Callable[[], Awaitable[Mapping[str, float]]],
+        left: Callable[[Sequence[str]], Awaitable[None]] | None = None,
         clock: Clock | None = None,
         timing: Timing | None = None,
         catch_up_s: float = 180.0,
@@ -72,6 +74,7 @@ class FeishuChannel:
         self.connection = Connection(
             self.api, self._handle, self.catch_up.wake, self._clock, proxy=app.proxy, timing=timing
         )
+        self._left = left
         self._receive: Receive | None = None
         self._bot: asyncio.Future[str] | None = None
         self._last: dict[str, asyncio.Future[None]] = {}  # by chat: the message that is being taken
@@ -167,6 +170,8 @@ class FeishuChannel:
             if said is not None:
                 self.catch_up.heard(said)
                 await self._take(said)
+        elif kind == _LEFT and self._left is not None:
+            await self._left(messages.ids_of_leaver(event))
         else:
             log.debug("an event nobody needs", action="feishu_other_event", kind=str(kind)[:80])
         return Answer()
@@ -303,8 +308,8 @@ class FeishuChannel:
 
     def _draw(self, pressed: Pressed, message: str) -> dict[str, Any] | None:
         """The card that answers a press; the pressing person's client shows it at once."""
-        if pressed.shown is None or not cards.wants_card(pressed.shown):
-            return None
+        if pressed.shown is None:
+            return None  # what was pressed is a card, also when what it shows from now on has no buttons
         self._remember(message)
         drawn: dict[str, Any] = json.loads(cards.card(pressed.shown))
         return drawn

@@ -95,6 +95,12 @@ def of_event(event: Mapping[str, Any]) -> Said | None:
     )
 
 
+def ids_of_leaver(event: Mapping[str, Any]) -> list[str]:
+    """The ids of who has left, in a `contact.user.deleted_v3`."""
+    person = _map(_map(event, "event"), "object")
+    return [found for name in ("open_id", "union_id") if (found := _text(person, name))]
+
+
 def of_history(item: Mapping[str, Any], private: bool) -> Said | None:
     """A message of the history; its mentions and sender have another shape there."""
     sender = _map(item, "sender")

@@ -16,6 +16,8 @@ from regrow.testing.feishu.tokens import App
 if TYPE_CHECKING:
     from regrow.testing.feishu.emulator import FeishuEmulator
 
+_LEFT = "contact.user.deleted_v3"
+
 
 class User:
     """The hands of a person.
@@ -225,11 +227,14 @@ class User:
         ]
 
     def leave(self, chat: Chat | None = None) -> None:
-        """Leave a chat, or the tenant when none is given."""
+        """Leave a chat, or the tenant when none is given; apps that subscribed get `contact.user.deleted_v3`."""
         if chat is not None:
             chat.people.remove(self.person)
             return
         self.person.employed = False
+        for app in self._feishu.messages.apps:
+            if _LEFT in app.events and app.published:
+                self._feishu.gateway.publish(app, _LEFT, {"object": {"name": self.name, **self.person.ids(app)}})
         for each in self._feishu.messages.chats.values():
             if each.kind == "group" and self.person in each.people:
                 each.people.remove(self.person)

@@ -1,0 +1,70 @@
+"""`regrow people`: who may ask for what, and who waits to be let in."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from regrow.cli import exits, terminal, words
+from regrow.cli.options import AsJson, Session, Socket
+
+Code = Annotated[str, typer.Argument(metavar="CODE", help="The code that the stranger was told.")]
+Who = Annotated[str, typer.Argument(metavar="ID", help="The person's id, as `regrow people` lists it.")]
+RoleName = Annotated[str, typer.Option("--role", help="viewer, operator, maintainer or owner.")]
+Name = Annotated[str, typer.Option("--name", help="What to call them.")]
+
+
+def people(ctx: typer.Context, socket: Socket = None, as_json: AsJson = False) -> int:
+    """List people and their roles, and who waits to be let in."""
+    if ctx.invoked_subcommand:
+        return exits.DONE
+    found = Session(socket, as_json).client().people()
+    if as_json:
+        terminal.document(found.model_dump(mode="json"))
+        return exits.DONE
+    if not found.people and not found.waiting:
+        terminal.line(words.say("nothing_yet"))
+    for person in found.people:
+        where = " ".join(person.identities)
+        terminal.write(terminal.clean(f"{person.role:<10}  {person.id:<16}  {person.name}  {where}") + "\n")
+    for one in found.waiting:
+        left = terminal.spell(one.expires_at - time.time())
+        who = {"name": one.name, "identity": f"{one.channel}:{one.identity}"}
+        line = words.say("people_waits", code=one.code, left=left, **who)
+        terminal.line(line, "yellow")
+    return exits.DONE
+
+
+def approve(code: Code, role: RoleName, name: Name = "", socket: Socket = None, as_json: AsJson = False) -> int:
+    """Let the person behind a code in, with a role."""
+    return _ask("admit", {"target": code, "role": role, "name": name}, socket, as_json)
+
+
+def reject(code: Code, socket: Socket = None, as_json: AsJson = False) -> int:
+    """Answer a code with no."""
+    return _ask("dismiss", {"target": code}, socket, as_json)
+
+
+def remove(who: Who, socket: Socket = None, as_json: AsJson = False) -> int:
+    """End a person's rights at once, whoever gave them."""
+    return _ask("remove", {"target": who}, socket, as_json)
+
+
+def _ask(intent: str, args: dict[str, str], socket: Socket, as_json: bool) -> int:
+    from regrow.api.types import Answer, RequestBody
+
+    body = RequestBody(intent=intent, args=args, language=words.language())
+    answer = Session(socket, as_json).client().request(body)
+    assert isinstance(answer, Answer)
+    terminal.document(answer.model_dump(mode="json")) if as_json else terminal.line(answer.text)
+    return exits.DONE
+
+
+def verbs() -> typer.Typer:
+    """The verb with those below it."""
+    app = typer.Typer(name="people", no_args_is_help=False, invoke_without_command=True, callback=people)
+    for verb in (approve, reject, remove):
+        app.command()(verb)
+    return app

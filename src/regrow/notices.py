@@ -1,0 +1,125 @@
+"""Notices: what Regrow says unasked. Each event is told once; many of one kind within a window are one message.
+
+They go to the chats that the settings name, or else to the owners alone, and always to the console (F27, F28, F29).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from regrow.catalogue import Language, say
+from regrow.channels.base import Address, Content
+from regrow.clock import Clock, SystemClock
+from regrow.events import Events
+from regrow.outbox import Outbox
+from regrow.people import owners
+from regrow.permissions import Permissions
+from regrow.store import Store, notices
+
+_CONSOLE = Address("web", "main")
+_SHOWN = 6
+
+
+class Notices:
+    """Tells people what happened.
+
+    Args:
+        store: what was told.
+        outbox: carries it.
+        events: woken when something is to be carried.
+        permissions: who the owners are.
+        channels: names of the channels on which owners can be reached alone.
+        chats: "channel:chat" of the settings; owners are then told nothing alone.
+        language: of all notices.
+        window_s: seconds after the first notice of a subject in which more of it join its message.
+        clean: takes secrets and long paths out of a text.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        outbox: Outbox,
+        events: Events,
+        permissions: Permissions,
+        channels: Iterable[str],
+        chats: Sequence[str],
+        language: Language,
+        window_s: float,
+        clean: Callable[[str], str],
+        clock: Clock | None = None,
+    ) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._events = events
+        self._permissions = permissions
+        self._channels = tuple(channels)
+        self._chats = [Address(*chat.split(":", 1)) for chat in chats]
+        self._language = language
+        self._window_s = window_s
+        self._clean = clean
+        self._clock = clock or SystemClock()
+
+    async def tell(self, event: str, subject: str, key: str, **values: object) -> bool:
+        """Tell of an event, once.
+
+        Args:
+            event: its own name, for ever; a second call changes nothing.
+            subject: what it is about; notices of one subject share a message while they come close together.
+            key: of the text, below "notice." in the catalogue.
+            values: its fields.
+
+        Returns:
+            Whether it was news.
+        """
+        now = self._clock.now()
+        row = {"event": event, "subject": subject, "key": key, "at": now}
+        texts = {name: self._clean(str(value)) for name, value in values.items()}
+
+        def write(connection: sa.Connection) -> bool:
+            if connection.execute(sa.select(notices.c.id).where(notices.c.event == event)).first() is not None:
+                return False
+            mine = notices.c.subject == subject
+            newest = connection.execute(sa.select(notices).where(mine).order_by(notices.c.id.desc())).mappings().first()
+            first = newest["window"] if newest else 0
+            began = connection.execute(sa.select(notices.c.at).where(notices.c.id == first)).scalar()
+            joins = began is not None and now - began < self._window_s
+            made = connection.execute(notices.insert().values(**row, values=texts, window=first if joins else 0))
+            number = made.inserted_primary_key[0]  # type: ignore[index]
+            window = first if joins else number
+            connection.execute(notices.update().where(notices.c.id == number).values(window=window))
+            told = connection.execute(sa.select(notices).where(notices.c.window == window).order_by(notices.c.id))
+            content = Content(self._text([dict(one) for one in told.mappings()]))
+            for address in self._addresses():
+                name = f"notice-{window}-{address.channel}-{address.chat}"
+                self._outbox.write(connection, name, address, content)
+            return True
+
+        news = await self._store.transact(write)
+        if news:
+            self._events.touch("outbox")
+        return news
+
+    async def last(self, subject: str) -> str:
+        """The key of the newest notice of a subject, "" when there was none."""
+        query = sa.select(notices.c.key).where(notices.c.subject == subject).order_by(notices.c.id.desc())
+        row = await self._store.row(query)
+        return str(row["key"]) if row else ""
+
+    def _addresses(self) -> list[Address]:
+        alone = [address for channel in self._channels for address in owners(self._permissions, channel)]
+        return [_CONSOLE, *(self._chats or alone)]
+
+    def _text(self, told: Sequence[Mapping[str, Any]]) -> str:
+        """The newest of a message's notices, each with its time when there are several."""
+        lines = [say(self._language, f"notice.{one['key']}", **one["values"]) for one in told[-_SHOWN:]]
+        if len(told) == 1:
+            return lines[0]
+        times = (time.strftime("%H:%M:%S", time.localtime(one["at"])) for one in told[-_SHOWN:])
+        shown = [f"{at} {line}" for at, line in zip(times, lines, strict=True)]
+        left_out = len(told) - len(shown)
+        return "\n".join([say(self._language, "notice.more", count=left_out), *shown] if left_out else shown)
