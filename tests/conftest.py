@@ -8,7 +8,12 @@ import signal
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# How long an example takes is the machine's business: no test has a bound on time.
+hypothesis.settings.register_profile("regrow", deadline=None)
+hypothesis.settings.load_profile("regrow")
 
 HOMES = ("HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME")
 skipped: list[str] = []

@@ -210,10 +210,17 @@ class SwitchSection(Section):
     bake: Duration = 30.0
     restart_bake: Duration = 2.0
     promote_within: Duration = 120.0
+    confirm_within: Duration = 0.0
     crash_backoff: Duration = 0.5
     crash_backoff_max: Duration = 30.0
     crash_limit: Annotated[int, Field(ge=1)] = 3
     crash_window: Duration = 300.0
+
+    @model_validator(mode="after")
+    def _asks_after_bake(self) -> SwitchSection:
+        if self.confirm_within and self.confirm_within < self.bake:
+            raise ValueError("`confirm_within` is counted from the switch: it cannot be shorter than `bake`")
+        return self
 
 
 class RetentionSection(Section):

@@ -105,6 +105,8 @@ class Conversations:
         if request.intent is not Intent.none and TABLE[request.intent].effect and age > self._fresh(request):
             # A command that comes late may have been overtaken by events (F5, F34).
             await self._ask_again(request, asked, age)
+        elif request.intent is not Intent.none and TABLE[request.intent].confirm:
+            await self._ask_which(replace(request, intent=Intent.none, doubt=(request.intent,)), asked)
         elif request.intent is not Intent.none:
             await self._act(request, asked)
         elif request.doubt and await self._ask_which(request, asked):

@@ -20,7 +20,7 @@ from regrow.catalogue import Language, say
 from regrow.channels.base import Address
 from regrow.errors import NotFound, Refused
 from regrow.intents import Args, Intent
-from regrow.jobs.ledger import Ledger, Record
+from regrow.jobs.ledger import WAITING_FOR_KEEP, Ledger, Record
 from regrow.jobs.plans import PLANS
 from regrow.jobs.runner import Runner
 from regrow.permissions import Permissions, Person
@@ -119,6 +119,10 @@ class Requests:
                 return await self._decide(intent, args, asked)
             case Intent.cancel:
                 return await self._cancel(args, asked)
+            case Intent.keep:
+                return await self._keep(args, asked)
+            case Intent.undo:
+                return await self._undo(args, asked, self.care(service))
             case Intent.people | Intent.admit | Intent.dismiss | Intent.remove:
                 return types.Answer(text=await self._people(intent, args, asked))
             case _:
@@ -260,6 +264,45 @@ class Requests:
         await self._audit.write(asked.name, asked.address.channel, "cancelled", record.id)
         return types.Answer(text=say(asked.language, "answer.cancelling", job=record.id))
 
+    async def _keep(self, args: Args, asked: Asked) -> types.Answer:
+        waiting = [record for record in await self._ledger.live() if record.waiting_for == WAITING_FOR_KEEP]
+        if args.job is not None:
+            waiting = [record for record in waiting if record.id == args.job]
+        chosen = [record for record in waiting if _here(record, asked)] or waiting
+        if len(chosen) > 1:
+            numbers = ", ".join(f"#{record.id}" for record in chosen)
+            raise Refused(f"cannot tell which job is meant; name one of: {numbers}", kind="which_job")
+        if not chosen or not await self._ledger.keep(chosen[0].id, asked.name):
+            raise Refused("cannot keep: no new version waits for that word", kind="nothing_to_keep")
+        await self._audit.write(asked.name, asked.address.channel, "kept", chosen[0].id)
+        return types.Answer(text=say(asked.language, "answer.kept", job=chosen[0].id))
+
+    async def _undo(self, args: Args, asked: Asked, care: Care) -> types.Accepted | types.Answer:
+        """Back to what served before a job: the job itself is called off while it lasts, else a rollback is made."""
+        record = await self._to_undo(args, care)
+        if not record.ended:
+            return await self._cancel(Args(job=record.id), asked)
+        before = record.result.get("previous_release", "")
+        serving = await care.serving()
+        if not before or before == record.result.get("release"):
+            raise Refused(f"cannot undo job {record.id}: it replaced no other version", kind="nothing_to_undo")
+        if serving is None or serving.id != record.result.get("release"):
+            now = serving.version if serving else "nothing"
+            raise Refused(
+                f"cannot undo job {record.id}: {now} serves by now; name the release to go back to: {before}",
+                kind="overtaken_undo",
+            )
+        return await self._job(Intent.rollback, Args(target=str(before)), asked, care, "")
+
+    async def _to_undo(self, args: Args, care: Care) -> Record:
+        if args.job is not None:
+            return await self._ledger.get(args.job)
+        for record in await self._ledger.last():
+            changes = record.kind in {"deploy", "repair", "rollback"} and args.kind in {"", record.kind}
+            if record.service == care.name and changes and (not record.ended or record.status == "done"):
+                return record
+        raise Refused("cannot undo: no job has changed what runs", kind="nothing_to_undo")
+
     # People
 
     async def _people(self, intent: Intent, args: Args, asked: Asked) -> str:
@@ -336,15 +379,15 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
 
 
 def button(action: str) -> tuple[Intent, Args]:
-    """The intent behind a button: "approve:JOB:DIGEST", "reject:JOB:DIGEST", "cancel:JOB", "admit:CODE:ROLE",
-    "dismiss:CODE".
+    """The intent behind a button: "approve:JOB:DIGEST", "reject:JOB:DIGEST", "cancel:JOB", "keep:JOB", "undo:JOB",
+    "admit:CODE:ROLE", "dismiss:CODE".
 
     Raises:
         Refused: kind "bad_request".
     """
     word, _, rest = action.partition(":")
     number, _, digest = rest.partition(":")
-    if word in {"approve", "reject", "cancel"} and re.fullmatch(r"[0-9]{1,9}", number):
+    if word in {"approve", "reject", "cancel", "keep", "undo"} and re.fullmatch(r"[0-9]{1,9}", number):
         return Intent(word), Args(job=int(number), target=digest)
     if word in {"admit", "dismiss"} and number:
         return Intent(word), Args(target=number, role=digest)

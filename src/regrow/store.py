@@ -56,6 +56,7 @@ jobs = sa.Table(
     sa.Column("ended_at", sa.Float),
     sa.Column("waiting_for", sa.Text, nullable=False, server_default=""),
     sa.Column("cancelled_by", sa.Text, nullable=False, server_default=""),
+    sa.Column("kept_by", sa.Text, nullable=False, server_default=""),
     sqlite_autoincrement=True,
 )
 

@@ -5,6 +5,7 @@ Every figure comes from the job's own record. Texts are in the catalogues, in th
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from regrow.api import types
@@ -15,9 +16,10 @@ from regrow.jobs.plans import SWITCHED
 _MARKS = {"done": "✓", "doing": "…", "waiting": "⏸", "failed": "✗", "undoing": "↺", "undone": "↺"}
 _WORTH_SECONDS = 0.1
 _QUIET_STEPS = frozenset(
-    {"check", "workspace", "turn", "gate", "commit", "release", "promote", "merge", "tidy", "approve"}
+    {"check", "workspace", "turn", "gate", "commit", "release", "confirm", "promote", "merge", "tidy", "approve"}
 )
 _DIFF_LINES = 60
+_UNDOABLE = frozenset({"deploy", "repair", "rollback"})
 
 
 def title(kind: str, language: Language, args: dict[str, str], result: dict[str, Any]) -> str:
@@ -54,6 +56,13 @@ def live(job: types.Job, agent: str) -> Content:
             choices = (
                 Choice(say(job.language, "button.approve"), f"approve:{job.id}:{job.approval.digest}", "primary"),
                 Choice(say(job.language, "button.reject"), f"reject:{job.id}:{job.approval.digest}", "danger"),
+            )
+        elif running is not None and running.name == "confirm" and running.status == "waiting":
+            until = time.strftime("%H:%M:%S", time.localtime(job.result["keep_until"]))
+            lines.append(say(job.language, "live.keep", version=job.result["version"], until=until))
+            choices = (
+                Choice(say(job.language, "button.keep"), f"keep:{job.id}", "primary"),
+                Choice(say(job.language, "button.undo"), f"undo:{job.id}", "danger"),
             )
     return Content("\n".join(lines), choices, bar)
 
@@ -141,7 +150,10 @@ def result(job: types.Job) -> Content:
         lines = _undone(job)
     else:
         lines = _failure(job)
-    return Content("\n".join(lines))
+    before = job.result.get("previous_release")
+    undoable = job.status == "done" and job.kind in _UNDOABLE and before and before != job.result.get("release")
+    undo = Choice(say(job.language, "button.undo"), f"undo:{job.id}", "danger")
+    return Content("\n".join(lines), (undo,) if undoable else ())
 
 
 def _success(job: types.Job) -> list[str]:
@@ -173,6 +185,8 @@ def _success(job: types.Job) -> list[str]:
         lines.append(say(language, "result.uncommitted"))
     if job.kind in {"restart", "repair"}:
         lines.append(say(language, "result.version", version=found["version"]))
+    if found.get("kept_by"):
+        lines.append(say(language, "result.kept_by", by=found["kept_by"]))
     if found.get("down_ms") is not None and found.get("pid"):
         down = seconds_text(found["down_ms"] / 1000)
         lines.append(say(language, "result.process", pid=found["pid"], down=down))

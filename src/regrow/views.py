@@ -16,7 +16,7 @@ from regrow.care import Care
 from regrow.catalogue import Language, ago_text, duration_text, help_text, say
 from regrow.channels.base import Channel
 from regrow.errors import RegrowError
-from regrow.intents import TABLE, Intent
+from regrow.intents import TABLE
 from regrow.jobs.estimates import Estimates
 from regrow.jobs.ledger import Ledger, Record
 from regrow.jobs.work import Progress
@@ -29,9 +29,6 @@ _LIST = 10
 _FOLLOW_S = 0.25
 
 
-# Understood, and answered with what to say instead.
-LATER = frozenset({Intent.undo, Intent.keep})
-
 # What a report may need; the rest of a job's facts are the steps' own business, paths of this machine among them.
 SHOWN = frozenset(
     {
@@ -39,6 +36,7 @@ SHOWN = frozenset(
         *("previous_version", "previous_release", "serving", "serving_release", "uncommitted"),
         *("tests", "tests_seconds", "build_seconds", "build_bytes", "build_estimate", "snapshot_bytes"),
         *("agent", "summary", "culprit", "culprit_subject", "files", "added", "removed", "reproduced"),
+        *("keep_until", "kept_by"),
         *("approved_by", "branch", "merged", "merged_into", "merge_note"),
         *("cause", "fell_back"),
     }
@@ -344,7 +342,7 @@ class Views:
     @staticmethod
     def help_text(language: Language) -> str:
         """What can be said, one example each."""
-        return help_text(language, [intent for intent in TABLE if intent not in LATER])
+        return help_text(language, list(TABLE))
 
 
 def _roles(*copies: Instance | None) -> list[tuple[str, Instance]]:

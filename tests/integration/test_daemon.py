@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from regrow.testing.service_system import Traffic
-from regrow.testing.world import World
+from regrow.testing.world import World, eventually
 
 REPRODUCE = "```sh\ngrep -q good src/answer.txt\n```"
 counter = iter(range(10_000))
@@ -344,6 +344,67 @@ async def test_a_command_that_fills_its_time_limit(hasty: World, gate: str, caus
     assert job.error.kind == f"{gate}_timeout"
     assert f"Cause: {cause}" in text
     assert not list((hasty.directory / "releases").glob(".building-*"))
+
+
+# Keep, or go back
+
+
+async def test_a_new_version_waits_for_keep_and_stays_with_that_word(make_world: Any) -> None:
+    world = await make_world(switch={"bake": "100ms", "confirm_within": "10m"})
+    version = world.short(change(world))
+    number = await world.asked("build and restart")
+    job = await world.step(number, "confirm", "waiting")
+    assert job.waiting_for == "keep"
+    assert await world.press(number, "keep") == f"👍 Kept (job #{number})"
+    _, text = await live_and_result(world, number)
+    assert "- Kept by local" in text
+    assert await world.version() == version
+
+
+async def test_a_new_version_that_nobody_keeps_is_taken_back_and_pinned(make_world: Any) -> None:
+    world = await make_world(switch={"bake": "100ms", "confirm_within": "2s"})
+    before = await world.version()
+    made = world.short(change(world))
+    async with world.traffic() as seen:
+        text = await world.say("build and restart")
+    assert text.startswith(f"↩️ The new version {made} went wrong; {before} is back.")
+    assert "Cause: nobody said keep in time" in text
+    assert await world.version() == before
+    assert unharmed(seen)
+    assert (await world.status()).services[0].pinned
+
+
+async def test_f04_nobody_keeps_it_while_the_daemon_is_dead(make_world: Any) -> None:
+    """The word is missing and so is the daemon: the supervisor alone takes the new version back."""
+    world = await make_world(switch={"bake": "100ms", "confirm_within": "2s"})
+    before = await world.version()
+    change(world)
+    number = await world.asked("build and restart")
+    await world.step(number, "confirm", "waiting")
+    await world.kill_daemon()
+
+    async def back() -> bool:
+        return bool(await world.version() == before)
+
+    await eventually(back, "the old version serves")
+    await world.start_daemon()
+    job = await world.ended(number)
+    assert (job.status, job.error.kind) == ("undone", "fell_back")
+    assert await world.version() == before
+
+
+async def test_undo_brings_back_what_served_before(shared: World) -> None:
+    older = await deployed(shared, change(shared))
+    change(shared)
+    number = await shared.asked("build and restart")
+    await live_and_result(shared, number)
+    newer = await shared.version()
+    assert newer != older
+    async with shared.traffic() as seen:
+        await shared.press(number, "undo")
+        await shared.settled()
+    assert await shared.version() == older
+    assert unharmed(seen)
 
 
 # More than one at once

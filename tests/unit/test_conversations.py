@@ -211,3 +211,12 @@ async def test_a_job_of_the_command_line_is_told_in_no_chat(parts: Parts) -> Non
     (job,) = await parts.ledger.last()
     await parts.conversations.tell(job.id)
     assert await parts.sent() == []
+
+
+async def test_undo_is_asked_back_before_it_is_done(parts: Parts) -> None:
+    await served(parts)
+    await parts.conversations.handle(parts.message("撤销上一次操作", "m1"))
+    (asked,) = await answers(parts)
+    assert "没有执行任何操作" in asked
+    await parts.conversations.handle(parts.message("是", "m2"))
+    assert (await answers(parts))[-1] == "⛔ 没有可以撤销的操作。", "now it was tried"

@@ -313,3 +313,66 @@ def test_a_button_that_is_none_of_ours(action: str) -> None:
 def test_a_button_becomes_an_intent() -> None:
     assert button("approve:12:sha256:ab") == (Intent.approve, Args(job=12, target="sha256:ab"))
     assert button("cancel:3") == (Intent.cancel, Args(job=3))
+
+
+# Keep and undo
+
+
+async def ended(parts: Parts, number: int, status: str = "done", **facts: Any) -> None:
+    await parts.ledger.change(number, status=status, result=facts)
+
+
+async def test_keep_needs_a_version_that_waits_for_it(parts: Parts) -> None:
+    await served(parts)
+    number = await job(parts)
+    with pytest.raises(Refused) as error:
+        await parts.requests.carry_out(Intent.keep, Args(), parts.asked())
+    assert error.value.kind == "nothing_to_keep"
+    await parts.ledger.step(number, 0, status="waiting", waiting_for="keep")
+    await parts.requests.carry_out(Intent.keep, Args(job=number), parts.asked())
+    assert (await parts.ledger.get(number)).kept_by == "owner"
+    with pytest.raises(Refused):
+        await parts.requests.carry_out(Intent.keep, Args(), parts.asked("maintainer"))
+    assert (await parts.ledger.get(number)).kept_by == "owner", "the first word counts"
+
+
+async def test_undo_goes_back_to_what_served_before_the_job(parts: Parts) -> None:
+    await served(parts)
+    number = await job(parts)
+    await ended(parts, number, release="r2", previous_release="r1")
+    accepted = await parts.requests.carry_out(Intent.undo, Args(), parts.asked())
+    assert isinstance(accepted, types.Accepted)
+    made = await parts.ledger.get(accepted.job)
+    assert (made.kind, made.args["release"], made.args["named"]) == ("rollback", "r1", "yes")
+
+
+async def test_undo_of_a_job_under_way_calls_it_off(parts: Parts) -> None:
+    await served(parts)
+    number = await job(parts)
+    await parts.requests.carry_out(Intent.undo, Args(), parts.asked())
+    assert (await parts.ledger.get(number)).cancelled_by == "owner"
+
+
+@pytest.mark.parametrize(
+    ("facts", "kind"),
+    [
+        ({"release": "r1", "previous_release": "r0"}, "overtaken_undo"),
+        ({"release": "r2", "previous_release": "r2"}, "nothing_to_undo"),
+        ({"release": "r2"}, "nothing_to_undo"),
+    ],
+)
+async def test_undo_refuses_what_it_cannot_do_truly(parts: Parts, facts: dict[str, str], kind: str) -> None:
+    await served(parts)
+    await ended(parts, await job(parts), **facts)
+    with pytest.raises(Refused) as error:
+        await parts.requests.carry_out(Intent.undo, Args(), parts.asked())
+    assert error.value.kind == kind
+    assert parts.runner.submitted == []
+
+
+async def test_a_job_that_failed_is_not_what_undo_means(parts: Parts) -> None:
+    await served(parts)
+    await ended(parts, await job(parts), "failed", release="r2", previous_release="r1")
+    with pytest.raises(Refused) as error:
+        await parts.requests.carry_out(Intent.undo, Args(), parts.asked())
+    assert error.value.kind == "nothing_to_undo"

@@ -55,7 +55,10 @@ def test_a_store_of_the_first_schema_is_migrated_and_keeps_what_it_holds(tmp_pat
     Store(old).close()
     with closing(sqlite3.connect(old)) as connection:
         # As the first version made it.
-        connection.execute("drop table forwards")
+        for table in ("forwards", "people", "pairings", "barred", "notices", "lives"):
+            connection.execute(f"drop table {table}")
+        connection.execute("alter table approvals drop column person")
+        connection.execute("alter table jobs drop column kept_by")
         connection.execute("drop index inbox_waiting")
         connection.execute("drop index outbox_waiting")
         connection.execute("update alembic_version set version_num = '0001'")

@@ -62,6 +62,7 @@ BY_STEP = {
     "candidate": NOT_STARTED,
     "switch": WENT_BACK,
     "bake": WENT_BACK,
+    "confirm": WENT_BACK,
     "promote": WENT_BACK,
 }
 """How far a job came: the step that failed."""

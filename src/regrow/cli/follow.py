@@ -124,6 +124,7 @@ class Question:
         self._silent = told
         self._asked = ""
         self._open = False
+        self._told_keep = False
 
     def see(self, job: Job) -> None:
         """Show the job, or its question, or what became of the question."""
@@ -135,6 +136,9 @@ class Question:
         if self._open:
             return
         self._view.show(job)
+        if job.waiting_for == "keep" and not self._silent and not self._told_keep:
+            self._told_keep = True
+            terminal.line(say("keep_how", job=self._number))
         if approval is not None and approval.state == "open" and approval.digest != self._asked:
             self._asked = approval.digest
             if not self._silent:

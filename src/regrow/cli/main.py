@@ -19,6 +19,7 @@ from regrow.cli.doctor import doctor
 from regrow.cli.down import down
 from regrow.cli.job import job
 from regrow.cli.jobs import jobs
+from regrow.cli.keep import keep
 from regrow.cli.logs import logs
 from regrow.cli.reject import reject
 from regrow.cli.releases import releases
@@ -26,6 +27,7 @@ from regrow.cli.repair import repair
 from regrow.cli.restart import restart
 from regrow.cli.rollback import rollback
 from regrow.cli.status import status
+from regrow.cli.undo import undo
 from regrow.cli.up import up
 from regrow.cli.version import version
 from regrow.cli.words import say
@@ -36,7 +38,7 @@ from regrow.places import Places
 VERBS = {
     "The daemon": (up, down, status, doctor, version),
     "The service": (restart, build, deploy, repair, rollback, releases, logs),
-    "Jobs": (jobs, job, approve, reject, cancel),
+    "Jobs": (jobs, job, approve, reject, cancel, keep, undo),
     "Talk": (chat,),
 }
 GROUPS = {"Talk": (people.verbs,)}

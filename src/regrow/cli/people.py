@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from regrow.cli import exits, terminal, words
+from regrow.cli.follow import ask
 from regrow.cli.options import AsJson, Session, Socket
 
 Code = Annotated[str, typer.Argument(metavar="CODE", help="The code that the stranger was told.")]
@@ -39,27 +40,17 @@ def people(ctx: typer.Context, socket: Socket = None, as_json: AsJson = False) -
 
 def approve(code: Code, role: RoleName, name: Name = "", socket: Socket = None, as_json: AsJson = False) -> int:
     """Let the person behind a code in, with a role."""
-    return _ask("admit", {"target": code, "role": role, "name": name}, socket, as_json)
+    return ask(Session(socket, as_json), "admit", {"target": code, "role": role, "name": name})
 
 
 def reject(code: Code, socket: Socket = None, as_json: AsJson = False) -> int:
     """Answer a code with no."""
-    return _ask("dismiss", {"target": code}, socket, as_json)
+    return ask(Session(socket, as_json), "dismiss", {"target": code})
 
 
 def remove(who: Who, socket: Socket = None, as_json: AsJson = False) -> int:
     """End a person's rights at once, whoever gave them."""
-    return _ask("remove", {"target": who}, socket, as_json)
-
-
-def _ask(intent: str, args: dict[str, str], socket: Socket, as_json: bool) -> int:
-    from regrow.api.types import Answer, RequestBody
-
-    body = RequestBody(intent=intent, args=args, language=words.language())
-    answer = Session(socket, as_json).client().request(body)
-    assert isinstance(answer, Answer)
-    terminal.document(answer.model_dump(mode="json")) if as_json else terminal.line(answer.text)
-    return exits.DONE
+    return ask(Session(socket, as_json), "remove", {"target": who})
 
 
 def verbs() -> typer.Typer:

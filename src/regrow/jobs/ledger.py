@@ -17,6 +17,7 @@ from regrow.events import Events
 from regrow.store import Store, jobs, turns
 
 WAITING_FOR_TURN = "turn"
+WAITING_FOR_KEEP = "keep"
 LIVE = ("todo", "doing", "waiting", "undoing")
 
 
@@ -37,6 +38,7 @@ class Record:
         error: kind, text, step, log_tail of what ended it.
         asked_by: the requester's name; person: their id.
         address: the chat and message that asked.
+        cancelled_by, kept_by: who said so.
     """
 
     id: int
@@ -57,6 +59,7 @@ class Record:
     ended_at: float | None
     waiting_for: str
     cancelled_by: str
+    kept_by: str
 
     @property
     def ended(self) -> bool:
@@ -207,6 +210,19 @@ class Ledger:
         done = await self._store.transact(update)
         self._events.touch(("cancel", job), ("job", job), "jobs")
         return done
+
+    async def keep(self, job: int, by: str) -> bool:
+        """Say that the release of a job is to stay.
+
+        Returns:
+            False when the job does not ask for that word (any more).
+        """
+        where = (jobs.c.id == job, jobs.c.status == "waiting", jobs.c.waiting_for == WAITING_FOR_KEEP)
+        changed = await self._store.transact(
+            lambda c: c.execute(jobs.update().where(*where, jobs.c.kept_by == "").values(kept_by=by)).rowcount
+        )
+        self._events.touch(("job", job), "jobs")
+        return bool(changed)
 
     async def take_turn(self, service: str, job: int) -> int:
         """Take the one turn to change `service`, in the order in which jobs come to ask for it.

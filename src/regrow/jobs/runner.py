@@ -43,7 +43,7 @@ _LISTENER_POLL_S = 0.25  # looks at memory only while nothing is received; a sto
 _RECOVERIES = 1000
 _UNDO_DEADLINE_S = 120.0
 _COME_BACK_LOOK_S = 0.5
-_WATCHED = frozenset({"bake", "promote", "merge", "tidy"})
+_WATCHED = frozenset({"bake", "confirm", "promote", "merge", "tidy"})
 
 
 class JSONSerializer(DBOSSerializer):

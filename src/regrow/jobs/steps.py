@@ -15,7 +15,7 @@ from regrow.availability import Availability, Seen
 from regrow.catalogue import say
 from regrow.errors import CandidateFailed, ProcessTimeout, RegrowError, ServiceError
 from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
-from regrow.jobs.ledger import WAITING_FOR_TURN
+from regrow.jobs.ledger import WAITING_FOR_KEEP, WAITING_FOR_TURN
 from regrow.jobs.work import Work
 from regrow.pool import in_thread
 from regrow.process import Completed, exit_words
@@ -26,6 +26,7 @@ from regrow.verification import Conditions, verify
 _SPARE_BYTES = 64 * 1024**2
 _BAKE_LOOK_S = 1.0
 _LAST_LOOK_S = 0.5
+_SLACK_S = 10.0
 # A reproduction made from a probe is a program of this interpreter.
 INTERPRETER = (Path(sys.prefix), Path(sys.base_prefix))
 AUTHOR = ("Regrow", "regrow@localhost")
@@ -498,12 +499,17 @@ async def switch(work: Work) -> Outcome:
     settings = work.care.config.switch
     # A release that was proved before needs a look, not a trial.
     bake_s = settings.restart_bake if work.job.kind in {"restart", "rollback"} else settings.bake
+    confirm_s = settings.confirm_within if "confirm" in work.job.plan else 0.0
+    # The supervisor's own limit is a little later than ours, so that a yes in the last second is not lost on its way.
+    limit_s = confirm_s + _SLACK_S if confirm_s else bake_s + settings.promote_within
     async with Availability(work.care.config).watched() as seen:
         try:
-            await work.care.service.switch(work.token, bake_s, bake_s + settings.promote_within)
+            await work.care.service.switch(work.token, bake_s, limit_s)
         except CandidateFailed as error:
             raise StepFailed(str(error), kind="candidate_failed", log=error.log_tail, cause=error.cause) from error
-    return Done({"switched_at": work.clock.now(), "bake_s": bake_s, "switch_down_ms": seen.down_ms})
+    switched_at = work.clock.now()
+    facts = {"switched_at": switched_at, "bake_s": bake_s, "switch_down_ms": seen.down_ms}
+    return Done(facts | ({"keep_until": switched_at + confirm_s} if confirm_s else {}))
 
 
 async def switch_back(work: Work) -> None:
@@ -560,6 +566,20 @@ async def _still_ours(work: Work) -> None:
         cause=cause,
         fell_back=True,
     )
+
+
+async def confirm(work: Work) -> Outcome:
+    """Where the settings ask for it, a person must say keep; without that word the old version comes back."""
+    until = work.facts.get("keep_until")
+    if until is None:
+        return Done()
+    if by := (await work.ledger.get(work.job.id)).kept_by:
+        return Done({"kept_by": by})
+    await _still_ours(work)
+    left = until - work.clock.now()
+    if left <= 0:
+        raise StepFailed("cannot keep the new version: nobody said keep in time", kind="unconfirmed")
+    return Wait((WAITING_FOR_KEEP, {"until": until}), (("job", work.job.id), ("service", work.care.name)), left)
 
 
 def _tail(path: Path, size: int = 4000) -> str:
@@ -627,6 +647,7 @@ STEPS: dict[str, Step] = {
     "candidate": Step(candidate, discard_candidate, deadline_s=None),
     "switch": Step(switch, switch_back, deadline_s=None),
     "bake": Step(bake, deadline_s=None),
+    "confirm": Step(confirm),
     "promote": Step(promote),
     "merge": Step(merge),
     "tidy": Step(tidy),

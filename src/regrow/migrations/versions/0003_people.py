@@ -1,4 +1,4 @@
-"""People admitted from a chat, notices, the lives of the daemon, and who of the list decided."""
+"""People admitted from a chat, notices, the lives of the daemon, and who decided and kept."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,5 +16,6 @@ def upgrade() -> None:
     connection = op.get_bind()
     for table in (people, pairings, barred, notices, lives):
         table.create(connection, checkfirst=True)
-    if "person" not in {column["name"] for column in sa.inspect(connection).get_columns("approvals")}:
-        op.add_column("approvals", sa.Column("person", sa.Text, nullable=False, server_default=""))
+    for grown, name in (("approvals", "person"), ("jobs", "kept_by")):
+        if name not in {column["name"] for column in sa.inspect(connection).get_columns(grown)}:
+            op.add_column(grown, sa.Column(name, sa.Text, nullable=False, server_default=""))

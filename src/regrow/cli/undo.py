@@ -1,0 +1,24 @@
+"""`regrow undo`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from regrow.cli.follow import ask
+from regrow.cli.options import AsJson, NoWait, Service, Session, Socket
+
+Job = Annotated[int | None, typer.Argument(metavar="[JOB]", help="Which job; the last one that changed what runs.")]
+
+
+def undo(
+    number: Job = None,
+    service: Service = "",
+    socket: Socket = None,
+    as_json: AsJson = False,
+    no_wait: NoWait = False,
+) -> int:
+    """Go back to what served before a job; one that is under way is called off."""
+    given = {} if number is None else {"job": str(number)}
+    return ask(Session(socket, as_json, service), "undo", given, no_wait)
