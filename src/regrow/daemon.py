@@ -17,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-from regrow import __version__, doctor, files
+from regrow import __version__, doctor, files, succession
 from regrow.admissions import Admissions
 from regrow.agents import agent as make_agent
 from regrow.api import server as api
@@ -60,7 +60,8 @@ from regrow.sandboxes import sandbox as make_sandbox
 from regrow.secret import Secret, resolve
 from regrow.services.embedded import EmbeddedService
 from regrow.snapshots import Snapshots
-from regrow.store import STORE_ERROR_EXIT, Store
+from regrow.store import STORE_ERROR_EXIT, Store, check
+from regrow.versions import Versions
 from regrow.views import Views
 from regrow.web import console
 from regrow.web.guards import guarded
@@ -92,6 +93,7 @@ class Daemon:
         self._stop_services = False
         self._tasks: list[asyncio.Task[None]] = []
         self.cares: dict[str, Care] = {}
+        self.successor: list[str] = []  # what this process becomes when it has stopped
 
     # Life
 
@@ -118,6 +120,12 @@ class Daemon:
         """
         self._stop_services = self._stop_services or services
         self._stop.set()
+
+    async def _upgrade(self) -> None:
+        """Stop, and become the version of Regrow that is in use. Raises Refused when that one is not fit."""
+        configs = [word for config in self.configs for word in ("--config", str(config.path))]
+        self.successor = await succession.begin(self.places, configs)
+        self.stop()
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         settings = _daemon_section(self.configs)
@@ -215,7 +223,14 @@ class Daemon:
             window_s=settings.notice_window,
             clean=self._clean,
         )
-        lookout = Lookout(store=store, notices=notices, cares=self.cares, channels=channels, language=settings.language)
+        lookout = Lookout(
+            versions=Versions(self.places.state),
+            store=store,
+            notices=notices,
+            cares=self.cares,
+            channels=channels,
+            language=settings.language,
+        )
         incidents = Incidents(store, events, lookout.service_event)
         await lookout.begin()
         stack.push_async_callback(lookout.end)
@@ -232,6 +247,7 @@ class Daemon:
             hosted=hosted,
             findings=findings,
             people=admissions.listed,
+            upgrade=self._upgrade,
             stop=self.stop,
             stopping=self._stop,
         )
@@ -490,12 +506,13 @@ def _set_up_logging() -> None:
     )
 
 
-async def _run(configs: Sequence[Config], places: Places) -> None:
+async def _run(configs: Sequence[Config], places: Places) -> list[str]:
     daemon = Daemon(configs, places)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, daemon.stop)
     await daemon.run()
+    return daemon.successor
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -506,11 +523,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="regrow.daemon")
     parser.add_argument("--config", action="append", type=Path, required=True)
+    parser.add_argument("--check", action="store_true", help="look at configuration and store, change nothing, end")
     options = parser.parse_args(argv)
-    _set_up_logging()
     places = Places.of()
+    Versions(places.state).hand_over("regrow.daemon", list(sys.argv[1:] if argv is None else argv))
+    _set_up_logging()
     try:
-        asyncio.run(_run([load(path) for path in options.config], places))
+        configs = [load(path) for path in options.config]
+        if options.check:
+            check(places.database)
+            return 0
+        if successor := asyncio.run(_run(configs, places)):
+            sys.stderr.flush()
+            os.execv(successor[0], successor)  # noqa: S606 - the same process, for whoever started it
     except RegrowError as error:
         sys.stderr.write(f"{error}\n")
         if isinstance(error, StoreError):

@@ -20,6 +20,7 @@ from regrow.notices import Notices
 from regrow.process import boot_id
 from regrow.services.base import ServiceEvent
 from regrow.store import Store, lives
+from regrow.versions import Versions
 
 log = structlog.get_logger("lookout")
 
@@ -37,6 +38,7 @@ class Lookout:
     """Watches what no job watches.
 
     Args:
+        versions: of Regrow itself.
         store: the lives of the daemon.
         notices: tells people.
         cares: the services.
@@ -47,6 +49,7 @@ class Lookout:
     def __init__(
         self,
         *,
+        versions: Versions,
         store: Store,
         notices: Notices,
         cares: Mapping[str, Care],
@@ -54,6 +57,7 @@ class Lookout:
         language: Language,
         clock: Clock | None = None,
     ) -> None:
+        self._versions = versions
         self._store = store
         self._notices = notices
         self._cares = cares
@@ -104,6 +108,8 @@ class Lookout:
             return int(connection.execute(lives.insert().values(**mine)).inserted_primary_key[0])  # type: ignore[index]
 
         self._life, self._seen = await self._store.transact(write), self._clock.monotonic()
+        if refused := self._versions.refused():
+            await self._notices.tell(f"life {self._life} refused", "daemon", "upgrade_failed", **refused)
         if last is None:
             return
         away = self._duration(max(0.0, now - (last["ended_at"] or last["seen_at"])))

@@ -8,6 +8,7 @@ trusted must never become the outcome of a job; whoever started the daemon start
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import sys
@@ -313,6 +314,33 @@ def _stop_the_daemon(reason: str) -> None:
     os._exit(STORE_ERROR_EXIT)
 
 
+def check(path: Path) -> None:
+    """Look whether this version can use a store, and change nothing.
+
+    Raises:
+        StoreError: kind "store_newer" or "store_corrupt", as for `Store`.
+    """
+    if not path.exists():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            row = connection.execute("select version_num from alembic_version").fetchone()
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"cannot read the store {path}: {error}; restore it from a backup or move it away", kind="store_corrupt"
+        ) from error
+    if row and row[0] > SCHEMA_HEAD:
+        raise _newer(path, row[0])
+
+
+def _newer(path: Path, version: str) -> StoreError:
+    return StoreError(
+        f"cannot use the store {path}: a newer Regrow wrote it (schema {version}, this one knows "
+        f"{SCHEMA_HEAD}); install that version again or use another state directory",
+        kind="store_newer",
+    )
+
+
 class Store:
     """An open database.
 
@@ -351,11 +379,7 @@ class Store:
         if version == SCHEMA_HEAD:
             return
         if version is not None and version > SCHEMA_HEAD:
-            raise StoreError(
-                f"cannot use the store {self.path}: a newer Regrow wrote it (schema {version}, this one knows "
-                f"{SCHEMA_HEAD}); install that version again or use another state directory",
-                kind="store_newer",
-            )
+            raise _newer(self.path, version)
         if not known:
             self._create()
             return

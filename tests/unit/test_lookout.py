@@ -21,6 +21,7 @@ from regrow.services.base import ServiceEvent
 from regrow.store import Store
 from regrow.testing.manual_clock import ManualClock
 from regrow.testing.parts import Parts
+from regrow.versions import Versions
 
 
 class Mute:
@@ -60,6 +61,7 @@ class Watch:
             clock=clock,
         )
         self.lookout = Lookout(
+            versions=Versions(store.path.parent),
             store=store,
             notices=notices,
             cares=cares or {},

@@ -21,12 +21,12 @@ CHECKOUT = SRC.parent.parent
 LAYERS = {
     "shapes": "errors api.types",
     "machine": "clock process files pool git store migrations secret redact places config availability events "
-    "catalogue catalogues phrases",
+    "catalogue catalogues versions phrases",
     "nouns": "probes probe_trial releases workspaces snapshots gate verification permissions intents approvals inbox "
     "outbox forwarding incidents audit people notices care agents sandboxes services channels",
     "jobs": "jobs",
     "talk": "story views admissions lookout requests presses conversations doctor",
-    "surfaces": "api web",
+    "surfaces": "api web succession",
     "daemon": "daemon",
 }
 """From the bottom to the top: a module imports from its own layer and from those below. A new one is put in its place
@@ -34,7 +34,7 @@ here. `daemon` is above the API and the console, because it is where all parts a
 
 CLIENTS = {
     # What a person starts knows of the daemon only what crosses the API.
-    "cli": "cli api.client api.types catalogue errors places files",
+    "cli": "cli api.client api.types catalogue errors places files versions",
     "web": "web api.types catalogue errors",
     "api.client": "api.types errors",
     # Its own process, in which nothing of the daemon exists.

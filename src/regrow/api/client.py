@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Shape = TypeVar("Shape", bound="types.Shape")
 CONNECT_S = 5.0
 ANSWER_S = 30.0
+REPLACE_S = 120.0
 QUIET_S = 30.0
 """A stream that says nothing this long is opened anew; the daemon answers at once with what is."""
 STEADY_S = 5.0
@@ -227,6 +228,14 @@ class Client:
             if error.kind != "lost":  # it may well end before it has answered
                 raise
 
+    def replace_daemon(self) -> None:
+        """Ask the daemon to become the version of Regrow that is in use. Returns before it has.
+
+        Raises:
+            RegrowError: kind "unfit": that version cannot run with what is here; nothing has changed.
+        """
+        self._ask("POST", "/v1/daemon/upgrade", body={}, read_s=REPLACE_S)
+
     # How
 
     def _ask(
@@ -237,11 +246,12 @@ class Client:
         params: dict[str, Any] | None = None,
         body: Any = None,
         again: bool = False,
+        read_s: float = ANSWER_S,
     ) -> bytes:
         patience = Patience(self._patience_s, self._on_wait)
         while True:
             try:
-                with self._open(method, path, params or {}, body) as response:
+                with self._open(method, path, params or {}, body, read_s) as response:
                     return response.read()
             except RegrowError as error:
                 if not self._passes(error, again or method == "GET"):

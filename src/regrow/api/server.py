@@ -57,6 +57,7 @@ class Parts:
     findings: Callable[[], Awaitable[list[types.Finding]]]
     people: Callable[[], Awaitable[types.People]]
     stop: Callable[[bool], None]
+    upgrade: Callable[[], Awaitable[None]]
     stopping: asyncio.Event
 
 
@@ -245,6 +246,11 @@ def routes(parts: Parts) -> list[BaseRoute]:
         parts.stop(body.services)
         return Response(status_code=202)
 
+    async def upgrade(request: Request) -> Response:
+        await _body(request, types.Nothing)
+        await parts.upgrade()
+        return Response(status_code=202)
+
     table: list[tuple[str, str, Endpoint]] = [
         ("GET", "/v1/status", status),
         ("POST", "/v1/requests", requests),
@@ -264,6 +270,7 @@ def routes(parts: Parts) -> list[BaseRoute]:
         ("GET", "/v1/doctor", doctor),
         ("GET", "/v1/people", people),
         ("POST", "/v1/daemon/stop", stop),
+        ("POST", "/v1/daemon/upgrade", upgrade),
     ]
     return [Route(path, _guarded(endpoint), methods=[method]) for method, path, endpoint in table]
 

@@ -17,6 +17,7 @@
     GET  /v1/doctor                                   -> list[Finding]
     GET  /v1/people                                   -> People
     POST /v1/daemon/stop        StopBody              -> 202
+    POST /v1/daemon/upgrade                           -> 202: it becomes the version of Regrow in use, if that is fit
 
 Errors are `ErrorBody` with status 400 (bad request), 401, 403 (forbidden), 404 (not_found), 409 (refused), 503.
 Over the unix socket the caller is known by peer credentials; over TCP by the console's token (cookie or bearer).
@@ -297,6 +298,10 @@ class Finding(Shape):
     ok: bool
     detail: str
     mend: str = ""
+
+
+class Nothing(Body):
+    """No arguments."""
 
 
 class StopBody(Body):

@@ -29,14 +29,16 @@ from regrow.cli.rollback import rollback
 from regrow.cli.status import status
 from regrow.cli.undo import undo
 from regrow.cli.up import up
+from regrow.cli.upgrade_self import upgrade_self
 from regrow.cli.version import version
 from regrow.cli.words import say
 from regrow.errors import RegrowError
 from regrow.files import private_directory, write_atomic
 from regrow.places import Places
+from regrow.versions import Versions
 
 VERBS = {
-    "The daemon": (up, down, status, doctor, version),
+    "The daemon": (up, down, status, doctor, version, upgrade_self),
     "The service": (restart, build, deploy, repair, rollback, releases, logs),
     "Jobs": (jobs, job, approve, reject, cancel, keep, undo),
     "Talk": (chat,),
@@ -70,6 +72,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a locale without ✓ must not end a verb
     arguments = sys.argv[1:]
+    Versions(Places.of().state).hand_over("regrow.cli", arguments)
     sys.exit(run(["version"] if arguments == ["--version"] else arguments))
 
 

@@ -31,6 +31,12 @@ def can_ask() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
 
 
+def confirm(question: str) -> bool:
+    """Put a yes-or-no question to the person; anything but a yes is a no."""
+    write(f"{question} ")
+    return sys.stdin.readline().strip().lower() in {"y", "yes", "是", "好"}
+
+
 def paint(text: str, colour: str) -> str:
     """`text` in `colour` (a key of COLOURS, or "") where the terminal shows colours."""
     return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if colour and not plain() else text
