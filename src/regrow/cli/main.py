@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from regrow.cli import exits, terminal
+from regrow.cli import channels, exits, terminal
 from regrow.cli.approve import approve
 from regrow.cli.build import build
 from regrow.cli.cancel import cancel
@@ -54,6 +54,7 @@ def application() -> typer.Typer:
     for panel, verbs in VERBS.items():
         for verb in verbs:
             app.command(rich_help_panel=panel)(verb)
+    app.add_typer(channels.application(), name="channels", rich_help_panel="Talk")
     return app
 
 

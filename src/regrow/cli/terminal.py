@@ -31,6 +31,21 @@ def can_ask() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
 
 
+def ask(question: str) -> str:
+    """What a person answers to a question, without the spaces around it."""
+    try:
+        return input(clean(question)).strip()
+    except EOFError:
+        raise KeyboardInterrupt from None  # Ctrl-D: nobody will answer
+
+
+def yes(question: str) -> bool:
+    """Ask until the answer is yes or no."""
+    while (said := ask(question).lower()) not in {"y", "yes", "n", "no"}:
+        pass
+    return said in {"y", "yes"}
+
+
 def paint(text: str, colour: str) -> str:
     """`text` in `colour` (a key of COLOURS, or "") where the terminal shows colours."""
     return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if colour and not plain() else text
