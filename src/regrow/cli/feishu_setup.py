@@ -177,6 +177,8 @@ class Setup:
         if _OPEN_ID.fullmatch(given):
             self._found.open_id = given
             return ""
+        if not given and not self._answers.wait:
+            raise _usage("cannot hear who shall own in 0 s: give --owner-open-id, or more to --wait")
         if given and not _CONTACT.fullmatch(given):
             raise _usage("cannot find an owner by this: give an open_id (ou_...), an e-mail address or a mobile number")
         return given

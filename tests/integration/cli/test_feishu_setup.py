@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import socket
 import stat
 import subprocess
@@ -18,9 +19,12 @@ from typing import Any
 
 import pytest
 
+from regrow.channels.feishu.api import DOMAINS
 from regrow.channels.feishu.lease import lease
+from regrow.cli import main
 from regrow.config import load
 from regrow.testing.feishu import FeishuEmulator, Settings
+from regrow.testing.feishu.tokens import App
 
 DEADLINE_S = 30.0
 CONFIG = """\
@@ -188,6 +192,20 @@ def test_a_person_is_taken_by_the_hand_and_the_daemon_answers_them(
         asked = platform.say("状态")
         answer = platform.call(platform.feishu.wait_for(platform.private, "tiny", after=asked, timeout=DEADLINE_S))
         assert answer.from_bot
+        # The daemon has the connection now: it is asked, and not robbed of its events.
+        done = command.run("channels", "check", "feishu", "--config", str(config))
+        assert "✓ connection: the daemon has it, so the app was looked at over HTTP only: connected" in done.stdout
+        assert len(platform.feishu.gateway.of(platform.app)) == 1
+        rows = {one["name"]: one for one in json.loads(command.run("doctor", "--json").stdout)}
+        assert [name for name, one in rows.items() if name.startswith("feishu: ") and one["ok"]] == [
+            f"feishu: {one}"
+            for one in ("credentials", "bot", "version", "permissions", "events", "callbacks", "connection")
+        ]
+        without_scope(platform.app)
+        (row,) = (
+            one for one in json.loads(command.run("doctor", "--json").stdout) if one["name"] == "feishu: permissions"
+        )
+        assert (row["ok"], "im:message.group_at_msg:readonly" in row["mend"]) == (False, True)
     finally:
         daemon.terminate()
         log = daemon.communicate(timeout=DEADLINE_S)[0]
@@ -249,6 +267,41 @@ def test_no_is_no(answer: str, platform: Platform, config: Path, terminal: Any, 
     screen.expect("not changed")
     assert screen.end() == 6
     assert files(root) == before
+
+
+def test_ctrl_c_ends_the_waiting_and_writes_nothing(
+    platform: Platform, config: Path, terminal: Any, root: Path
+) -> None:
+    before = files(root)
+    screen = terminal(*options(platform, config))
+    start(screen, platform)
+    code(screen)
+    os.kill(screen.process.pid, signal.SIGINT)
+    assert screen.end() == 130
+    assert files(root) == before
+
+
+def test_the_domain_is_found_by_asking_both(
+    platform: Platform, config: Path, root: Path, monkeypatch: pytest.MonkeyPatch, secret_file: Path
+) -> None:
+    other = Platform()
+    try:
+        monkeypatch.setenv("REGROW_STATE_DIR", str(root / "state"))
+        monkeypatch.setitem(DOMAINS, "lark", platform.feishu.base_url)
+        monkeypatch.setitem(DOMAINS, "feishu", other.feishu.base_url)
+        twin = App("bot", app_id=platform.app.app_id, secret=platform.app.secret, elsewhere=True)
+        other.feishu.tokens.add(twin)
+        words = given(platform, config, secret_file)
+        at = words.index("--base-url")
+        del words[at : at + 2]
+        assert main.run([*words, "--domain", "feishu"]) == 78
+        assert "channels.feishu" not in config.read_text()
+        assert main.run(words) == 0
+    finally:
+        other.close()
+    section = load(config).channels
+    assert section is not None and section.feishu is not None
+    assert (section.feishu.domain, section.feishu.base_url) == ("lark", "")
 
 
 def without_scope(app: Any) -> None:
@@ -397,7 +450,6 @@ def test_an_address_or_number_finds_the_owner(
     platform: Platform, config: Path, command: Any, secret_file: Path
 ) -> None:
     words = given(platform, config, secret_file)
-    words[words.index("--owner-open-id") :][:2] = []
     at = words.index("--owner-open-id")
     words[at : at + 2] = ["--owner-contact", "Ada@example.invalid"]
     done = command.run(*words)
