@@ -64,6 +64,7 @@ DOTTED = '[channels]\nfeishu.app_id = "cli_0"\nfeishu.app_secret = "env:T"\n'
         'channels.feishu.app_id = "cli_0"\nchannels.feishu.app_secret = "env:T"\n' + HEAD,
         HEAD + '[channels]\nfeishu = { app_id = "cli_0", app_secret = "env:T" }\n',
         HEAD + 'env = { A = """\n[channels.feishu]\n""" }\n' + DOTTED,
+        HEAD + 'env.A = """\n[channels.feishu]\n[x]\n"""\n' + DOTTED,
         "channels = {}\n" + HEAD,
     ],
 )

@@ -25,7 +25,7 @@ SecretEnv = Annotated[
     typer.Option("--secret-env", metavar="NAME", help="The variable that has the App Secret, here and in the daemon."),
 ]
 Domain = Annotated[
-    str, typer.Option("--domain", metavar="feishu|lark", help="Where the app lives. [found out by asking both]")
+    str, typer.Option("--domain", metavar="feishu|lark", help="Where the app lives; found out where not given.")
 ]
 BaseUrl = Annotated[str, typer.Option("--base-url", metavar="URL", help="Another address than the domain's.")]
 Proxy = Annotated[

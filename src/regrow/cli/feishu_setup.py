@@ -164,7 +164,7 @@ class Setup:
             return resolve(reference), reference
         if path := self._answers.secret_file:
             return (_piped() if path == "-" else resolve(f"file:{Path(path).absolute()}")), ""
-        typed = getpass.getpass(say("ask.secret")).strip()
+        typed = terminal.ask_secret(say("ask.secret"))
         if _NAMED.fullmatch(typed):
             return resolve(typed), typed
         if not typed:

@@ -39,6 +39,16 @@ def ask(question: str) -> str:
         raise KeyboardInterrupt from None  # Ctrl-D: nobody will answer
 
 
+def ask_secret(question: str) -> str:
+    """As `ask`, and what is typed is not shown."""
+    import getpass
+
+    try:
+        return getpass.getpass(clean(question)).strip()
+    except EOFError:
+        raise KeyboardInterrupt from None
+
+
 def yes(question: str) -> bool:
     """Ask until the answer is yes or no."""
     while (said := ask(question).lower()) not in {"y", "yes", "n", "no"}:

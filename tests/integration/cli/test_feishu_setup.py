@@ -281,6 +281,19 @@ def test_ctrl_c_ends_the_waiting_and_writes_nothing(
     assert files(root) == before
 
 
+@pytest.mark.parametrize("question", ["App ID", "App Secret"])
+def test_ctrl_d_is_no_answer(question: str, platform: Platform, config: Path, terminal: Any, root: Path) -> None:
+    before = files(root)
+    screen = terminal(*options(platform, config))
+    screen.expect("App ID")
+    if question == "App Secret":
+        screen.type(f"{platform.app.app_id}\n")
+        screen.expect(question)
+    screen.type("\x04")
+    assert screen.end() == 130
+    assert files(root) == before
+
+
 def test_the_domain_is_found_by_asking_both(
     platform: Platform, config: Path, root: Path, monkeypatch: pytest.MonkeyPatch, secret_file: Path
 ) -> None:
