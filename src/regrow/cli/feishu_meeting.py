@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -26,6 +27,8 @@ from regrow.secret import resolve
 
 _OPEN_S = 20.0
 _PRESS_S = 120.0
+_PROVED = {"connection", "events", "callbacks"}
+"""What a message and a press tell better than the platform does."""
 _MARKS: dict[State, tuple[str, str]] = {"ok": ("✓", "green"), "bad": ("✗", "red"), "unknown": ("?", "yellow")}
 
 
@@ -164,6 +167,11 @@ async def meet(app: App, found: Found, report: Report, session: Session, *, wait
                 seconds = min(wait, _PRESS_S)
                 report.say("tell.press", seconds=f"{seconds:.0f}")
                 saw(checks.pressed(await greeting.pressed(seconds)))
+            if found.chat:
+                # What was red at first has perhaps been mended in the console meanwhile.
+                for one in await checks.look():
+                    if one.name not in _PROVED and one.state != found.checks[one.name].state:
+                        saw(one)
     except Refused as refused:
         if refused.kind != "locked":
             raise
@@ -189,17 +197,20 @@ async def _test(checks: Checks, greeting: Greeting, found: Found) -> Check:
 
 def _by_its_holder(checks: Checks, session: Session, refused: Refused) -> Check:
     """What the daemon says of the connection it holds; of another process nothing can be said."""
-    own = next((one for one in channels(session) if one["name"] == "feishu"), None)
-    return checks.held(str(refused).removeprefix("cannot connect ")) if own is None else checks.by_daemon(own)
+    status = daemon(session)
+    rows = (one for one in status.get("channels") or () if one["name"] == "feishu")
+    if f"process {status.get('daemon', {}).get('pid')} " in str(refused) and (own := next(rows, None)):
+        return checks.by_daemon(own)
+    return checks.held(str(refused).removeprefix("cannot connect "))
 
 
-def channels(session: Session) -> list[dict[str, object]]:
-    """The channels of the daemon, if one runs."""
+def daemon(session: Session) -> dict[str, Any]:
+    """The status of the daemon; empty when none answers."""
     try:
-        found = session.client(patience_s=0).document("GET", "/v1/status").get("channels")
+        found: dict[str, Any] = session.client(patience_s=0).document("GET", "/v1/status")
     except RegrowError:
-        return []
-    return found if isinstance(found, list) else []
+        return {}
+    return found
 
 
 def check(session: Session, config: Path, wait: float) -> int:
@@ -215,7 +226,10 @@ def check(session: Session, config: Path, wait: float) -> int:
 
     Raises:
         ConfigError: there are no such settings, or their secret cannot be read.
+        RegrowError: kind "usage": nobody would see the code.
     """
+    if wait and session.as_json:
+        raise RegrowError("cannot show the code with --json: leave out --json or --wait", kind="usage")
     hush()
     report, found = Report(session.as_json), Found()
     file = ConfigFile(config)

@@ -16,7 +16,7 @@ from regrow.channels.feishu import section
 from regrow.channels.feishu.api import DOMAINS, App
 from regrow.channels.feishu.checks import WRONG_DOMAIN, Check
 from regrow.cli import exits, terminal
-from regrow.cli.feishu_meeting import Found, Report, channels, hush, look, meet, say
+from regrow.cli.feishu_meeting import Found, Report, daemon, hush, look, meet, say
 from regrow.cli.options import Session
 from regrow.config import FeishuSection, PersonSection
 from regrow.config_file import ConfigFile
@@ -253,7 +253,7 @@ class Setup:
             self._report.say("tell.secret_at", path=stored.path)
         elif stored.reference.startswith("env:"):
             self._report.say("tell.environment", name=stored.reference.removeprefix("env:"))
-        self._report.say("tell.next_restart" if channels(self._session) else "tell.next", path=file.path)
+        self._report.say("tell.next_restart" if daemon(self._session) else "tell.next", path=file.path)
         self._document(file, written=True)
 
     def _document(self, file: ConfigFile, *, written: bool) -> None:

@@ -235,10 +235,12 @@ def test_the_console_is_set_right_while_the_command_holds_the_connection(
     app = platform.app
     app.scopes.update(FULL)
     app.event_mode = app.callback_mode = "webhook"
+    app.published = False
     with pytest.raises(PermissionError):
         platform.do(platform.feishu.use_long_connection)
     screen = terminal(*options(platform, config), "--yes", "--owner-name", "Ada")
     start(screen, platform)
+    screen.expect("✗.* version: no version is published")
     screen.expect("✗.* events: events are sent to a web address")
     screen.expect("✗.* callbacks: presses of buttons are sent to a web address")
     number = code(screen)
@@ -246,6 +248,7 @@ def test_the_console_is_set_right_while_the_command_holds_the_connection(
     platform.say(number)
     screen.expect("✓.* events")
     assert platform.press_it().shown == "toast"
+    screen.expect("✓.* version: a version is published")
     screen.expect("Written")
     assert screen.end() == 0
 
@@ -425,6 +428,19 @@ def test_what_the_platform_does_not_tell_is_said_to_be_unknown(
     assert "? 事件: 平台不告知事件的订阅方式" in done.stdout
     assert "? 回调: 平台不告知回调的订阅方式" in done.stdout
     assert "? 版本: " in done.stdout
+
+
+def test_check_waits_for_a_code_when_it_is_asked_to(
+    platform: Platform, config: Path, command: Any, terminal: Any, secret_file: Path
+) -> None:
+    write(config, platform, secret_file)
+    words = ["channels", "check", "feishu", "--config", str(config), "--wait", "30"]
+    assert command.run(*words, "--json").returncode == 64
+    screen = terminal(*words)
+    platform.say(code(screen))
+    assert platform.press_it().shown == "toast"
+    screen.expect("✓.* callbacks: the press of a button arrived")
+    assert screen.end() == 0
 
 
 def test_nobody_at_the_terminal(platform: Platform, config: Path, command: Any, secret_file: Path, root: Path) -> None:
