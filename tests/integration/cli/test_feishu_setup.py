@@ -207,6 +207,7 @@ def test_a_person_is_taken_by_the_hand_and_the_daemon_answers_them(
         )
         assert (row["ok"], "im:message.group_at_msg:readonly" in row["mend"]) == (False, True)
     finally:
+        command.run("down")  # with its service
         daemon.terminate()
         log = daemon.communicate(timeout=DEADLINE_S)[0]
     assert platform.app.secret not in log

@@ -124,8 +124,8 @@ async def test_permissions_any_of_which_will_do_and_a_link_that_asks_for_the_mis
     broad = {"im:message": True, "im:message.p2p_msg": True, "im:message.group_at_msg": True}
     found = (await look(permissions=broad))["permissions"]
     assert found.state == "ok"
-    assert "those in groups" in found.detail
-    assert "missed" not in found.detail
+    assert "missed in groups" in found.detail
+    assert "while Regrow is away" not in found.detail
     found = (await look(permissions=dict.fromkeys(list(NEEDED)[:2], True)))["permissions"]
     assert found.mend.endswith(f"{PAGE}/auth?q=im:message:send_as_bot&op_from=openapi&token_type=tenant")
 
