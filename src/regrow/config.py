@@ -389,6 +389,15 @@ def load(path: Path) -> Config:
         raise ConfigError(f"cannot read {path}: it does not exist; name the file with --config") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
+    return parse(path, text)
+
+
+def parse(path: Path, text: str) -> Config:
+    """Check `text` as the content of the configuration file `path`, whatever is in that file.
+
+    Raises:
+        ConfigError: as `load`.
+    """
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -164,7 +164,7 @@ class Daemon:
         )
 
         async def findings() -> list[types.Finding]:
-            return await doctor.findings(self.places, self.cares)
+            return await doctor.findings(self.places, self.cares, channels)
 
         self.views = views = Views(
             cares=self.cares,

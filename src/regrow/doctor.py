@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sys
 from collections.abc import Mapping
@@ -11,20 +12,34 @@ from pathlib import Path
 from regrow import files
 from regrow.api.types import Finding
 from regrow.care import Care
+from regrow.channels.base import Channel, Checked
 from regrow.errors import RegrowError
 from regrow.places import Places
 from regrow.process import run
 
 _LOW_BYTES = 1024**3
 _CALL_S = 15.0
+_CHANNEL_S = 30.0
 
 
-async def findings(places: Places, cares: Mapping[str, Care]) -> list[Finding]:
+async def findings(places: Places, cares: Mapping[str, Care], channels: Mapping[str, Channel]) -> list[Finding]:
     """Every check, in the order in which a person would mend them."""
     found = [_python(), await _git(), _disk(places.state)]
     for care in cares.values():
         found += [await _box(care), await _repository(care), await _service(care), _commands(care)]
+    for channel in channels.values():
+        if isinstance(channel, Checked):
+            found += await _channel(channel, channel.name)
     return found
+
+
+async def _channel(channel: Checked, name: str) -> list[Finding]:
+    try:
+        async with asyncio.timeout(_CHANNEL_S):
+            return await channel.findings()
+    except TimeoutError:
+        text = f"its platform did not answer within {_CHANNEL_S:.0f} s"
+        return [Finding(name=f"{name}: platform", ok=False, detail=text, mend="check the network and the proxy")]
 
 
 def _python() -> Finding:

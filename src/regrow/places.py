@@ -57,6 +57,11 @@ class Places:
         """Reports of bugs of Regrow itself."""
         return self.state / "reports"
 
+    @property
+    def secrets(self) -> Path:
+        """Secrets that were typed in when something was set up, a file each."""
+        return self.state / "secrets"
+
     def service(self, name: str) -> Path:
         """The directory of one service: releases, workspaces, snapshots, logs, supervisor.json."""
         return self.state / name

@@ -797,6 +797,62 @@ async def test_members_users_and_reactions_are_listed() -> None:
         assert (await peer.call("GET", "/open-apis/event/v1/connection"))["online_instance_cnt"] == 0
 
 
+# The console
+
+
+async def test_an_app_is_told_of_its_settings() -> None:
+    async with world(joined=False) as (feishu, peer):
+        app, own = feishu.app, "/open-apis/application/v6/applications"
+        await peer.call("GET", f"{own}/me", code=99991672)
+        app.scopes.add("application:application:self_manage")
+        app.asked.add("im:message.group_msg")
+        told = (await peer.call("GET", f"{own}/{app.app_id}", params={"lang": "zh_cn"}))["app"]
+        assert (told["status"], told["online_version_id"], told["unaudit_version_id"]) == (1, app.version, "")
+        assert told["event"]["subscription_type"] == told["callback_info"]["callback_type"] == "websocket"
+        version = (await peer.call("GET", f"{own}/me/app_versions/{app.version}"))["app_version"]
+        assert [info["event_type"] for info in version["event_infos"]] == ["im.message.receive_v1"]
+        await peer.call("GET", f"{own}/me/app_versions/oav_0", code=211002)
+        await peer.call("GET", f"{own}/cli_0", code=210508)
+        scopes = (await peer.call("GET", "/open-apis/application/v6/scopes"))["scopes"]
+        assert [scope["scope_name"] for scope in scopes if scope["grant_status"] == 2] == ["im:message.group_msg"]
+        app.published = app.reviewed = feishu.settings.subscriptions_told = False
+        told = (await peer.call("GET", f"{own}/me"))["app"]
+        assert (told["status"], told["online_version_id"], bool(told["unaudit_version_id"])) == (2, "", True)
+        assert "event" not in told
+        assert (await peer.call("GET", "/open-apis/bot/v3/info"))["bot"]["activate_status"] == 0
+        app.bot = False
+        await peer.call("GET", "/open-apis/bot/v3/info", code=11205)
+        await peer.send(feishu.group("ops", []).id, "hello", code=230006)
+
+
+async def test_people_are_found_by_address_and_number() -> None:
+    async with world(joined=False) as (feishu, peer):
+        alice, path = feishu.user("Alice"), "/open-apis/contact/v3/users/batch_get_id"
+        alice.person.mobile = "+8613000000000"
+        body = {"emails": ["Alice@example.invalid", "x@example.invalid"], "mobiles": ["+8613000000000"]}
+        await peer.call("POST", path, body, code=99991672)
+        feishu.app.scopes.add("contact:user.id:readonly")
+        rows = (await peer.call("POST", path, body, params={"user_id_type": "open_id"}))["user_list"]
+        assert [row.get("user_id") for row in rows] == [alice.open_id(), None, alice.open_id()]
+
+
+async def test_the_long_connection_is_a_setting_that_needs_a_connection() -> None:
+    async with world(joined=False) as (feishu, peer):
+        app, alice = feishu.app, feishu.user("Alice")
+        app.event_mode = app.callback_mode = "webhook"
+        with pytest.raises(PermissionError):
+            feishu.use_long_connection()
+        await peer.join()
+        assert feishu.deliveries(await alice.say(alice.private(), "hello")) == []
+        sent = await shown(feishu, peer)
+        assert (await alice.click(sent, "Approve", confirm=True)).code == 200340
+        feishu.use_long_connection()
+        assert len(await feishu.delivered(await alice.say(alice.private(), "hello"))) == 1
+        app.elsewhere = True
+        assert (await peer.address())["code"] == 1000040351
+        assert (await peer.log_in())["code"] == 10014
+
+
 # Cards
 
 

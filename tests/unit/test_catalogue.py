@@ -13,7 +13,7 @@ from regrow.intents import TABLE, understand
 from regrow.permissions import Role
 
 
-@pytest.mark.parametrize("part", ["", "cli", "web"])
+@pytest.mark.parametrize("part", ["", "cli", "web", "setup"])
 def test_both_languages_have_the_same_keys_and_fields(part: str) -> None:
     zh, en = (catalogue.texts(language, part) for language in LANGUAGES)
     assert zh.keys() == en.keys()

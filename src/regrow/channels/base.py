@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
+from regrow.api.types import Finding
+
 
 @dataclass(frozen=True)
 class Address:
@@ -135,6 +137,14 @@ class Paced(Protocol):
 
     def wait_s(self, platform_id: str) -> float:
         """Seconds until the message may be changed; 0 for now."""
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """The ability to look at what it needs from its platform, and to say how to mend what is missing (F16)."""
+
+    async def findings(self) -> list[Finding]:
+        """Each thing it needs, its present connection among them; never an error."""
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ BY_KIND = {
     "forbidden": FORBIDDEN,
     "unauthorized": FORBIDDEN,
     "config": CONFIG,
+    "feishu_refused": CONFIG,
 }
 """What an error means wherever it happens."""
 

@@ -53,9 +53,10 @@ def remove(who: Who, socket: Socket = None, as_json: AsJson = False) -> int:
     return ask(Session(socket, as_json), "remove", {"target": who})
 
 
-def verbs() -> typer.Typer:
-    """The verb with those below it."""
-    app = typer.Typer(name="people", no_args_is_help=False, invoke_without_command=True, callback=people)
+def application() -> typer.Typer:
+    """The verb with its own verbs."""
+    app = typer.Typer(name="people", help="Who may ask for what; let people in.", invoke_without_command=True)
+    app.callback()(people)
     for verb in (approve, reject, remove):
         app.command()(verb)
     return app

@@ -9,6 +9,8 @@ from typing import Any
 
 COLOURS = {"red": "31", "green": "32", "yellow": "33", "cyan": "36", "dim": "2", "bold": "1"}
 
+_YES, _NO = {"y", "yes", "是", "好"}, {"n", "no", "否", "不"}
+
 # Escape sequences could hide lines of a diff from the person who approves it, and so could the characters that
 # turn the direction of writing (CVE-2021-42574); both are shown instead of obeyed.
 _SHOWN = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"}
@@ -31,10 +33,29 @@ def can_ask() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def confirm(question: str) -> bool:
-    """Put a yes-or-no question to the person; anything but a yes is a no."""
-    write(f"{question} ")
-    return sys.stdin.readline().strip().lower() in {"y", "yes", "是", "好"}
+def ask(question: str) -> str:
+    """What a person answers to a question, without the spaces around it."""
+    try:
+        return input(clean(question)).strip()
+    except EOFError:
+        raise KeyboardInterrupt from None  # Ctrl-D: nobody will answer
+
+
+def ask_secret(question: str) -> str:
+    """As `ask`, and what is typed is not shown."""
+    import getpass
+
+    try:
+        return getpass.getpass(clean(question)).strip()
+    except EOFError:
+        raise KeyboardInterrupt from None
+
+
+def yes(question: str) -> bool:
+    """Ask until the answer is yes or no."""
+    while (said := ask(question).lower()) not in _YES | _NO:
+        pass
+    return said in _YES
 
 
 def paint(text: str, colour: str) -> str:

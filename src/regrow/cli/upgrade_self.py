@@ -41,7 +41,7 @@ def upgrade_self(what: What = "regrow", yes: Yes = False, socket: Socket = None,
         )
         return exits.DONE
     terminal.note(say("upgrade_plan", old=running.version if running else __version__, new=version.number))
-    if not yes and not terminal.confirm(say("upgrade_ask")):
+    if not yes and not terminal.yes(say("upgrade_ask") + " "):
         versions.prune()
         return exits.INTERRUPTED
     versions.use(version)

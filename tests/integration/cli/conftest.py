@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
+import re
+import select
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +50,7 @@ class Scripted:
     now: dict[int, dict[str, Any]] = field(default_factory=dict)
     listeners: int = 0
     service: dict[str, Any] = field(default_factory=lambda: {"name": "claw", "state": "up", "probes": []})
+    channels: list[dict[str, Any]] = field(default_factory=list)
 
     def open(self, name: str) -> None:
         """Let scripts go past the gate."""
@@ -119,7 +123,14 @@ class Daemon:
 
     async def _status(self, _: Request) -> Response:
         daemon = {"version": "9.9", "pid": 0, "started_at": 1.0, "ready_ms": 1.0, "rss_bytes": 1}
-        return JSONResponse({"daemon": daemon, "services": [self.script.service], "new_field": 1})
+        return JSONResponse(
+            {
+                "daemon": daemon,
+                "services": [self.script.service],
+                "channels": self.script.channels,
+                "new_field": 1,
+            }
+        )
 
     async def _request(self, request: Request) -> Response:
         body = await request.json()
@@ -291,6 +302,72 @@ class Command:
 def command(root: Path) -> Command:
     """The real command."""
     return Command(root)
+
+
+class Terminal:
+    """A process on a pseudo terminal."""
+
+    def __init__(self, argv: list[str], environment: dict[str, str]) -> None:
+        self._near, far = pty.openpty()
+        self.seen = ""
+        self._at = 0
+        self.process = subprocess.Popen(
+            argv,
+            env=environment | {"TERM": "xterm-256color"},
+            stdin=far,
+            stdout=far,
+            stderr=far,
+            start_new_session=True,
+        )
+        os.close(far)
+
+    def expect(self, pattern: str) -> None:
+        """Read until `pattern` appears after what was expected before."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not (found := re.search(pattern, self.seen[self._at :])):
+            assert time.monotonic() < deadline, f"no {pattern!r} in {self.seen!r}"
+            if select.select([self._near], [], [], 0.1)[0]:
+                try:
+                    self.seen += os.read(self._near, 65536).decode(errors="replace")
+                except OSError:
+                    raise AssertionError(f"ended without {pattern!r}: {self.seen!r}") from None
+        self._at += found.end()
+
+    def type(self, text: str) -> None:
+        """Type."""
+        os.write(self._near, text.encode())
+
+    def end(self) -> int:
+        """Read the rest and return the exit code."""
+        while True:
+            try:
+                more = os.read(self._near, 65536)
+            except OSError:
+                break
+            if not more:
+                break
+            self.seen += more.decode(errors="replace")
+        return self.process.wait(DEADLINE_S)
+
+    def close(self) -> None:
+        """End whatever is left."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(DEADLINE_S)
+        os.close(self._near)
+
+
+@pytest.fixture
+def terminal(command: Any) -> Iterator[Callable[..., Terminal]]:
+    opened: list[Terminal] = []
+
+    def start(*arguments: str, **environment: str) -> Terminal:
+        opened.append(Terminal(command.argv(*arguments), command.environment | environment))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.close()
 
 
 @pytest.fixture

@@ -112,8 +112,43 @@ class Api:
     async def me(self) -> dict[str, Any]:
         """The bot itself: `open_id`, `app_name`, `activate_status`."""
         answer = await self._call("other", "GET", "/bot/v3/info", whole=True)
-        bot = answer.get("bot")
-        return bot if isinstance(bot, dict) else {}
+        return _part(answer, "bot")
+
+    async def log_in(self) -> None:
+        """Get a token, if there is none: whether the platform knows this app and its secret.
+
+        Raises:
+            FeishuError: meaning "config" when it does not.
+        """
+        await self._tokens.get()
+
+    async def permissions(self) -> dict[str, bool]:
+        """The permissions the app asked for, and whether each is granted. Needs none itself."""
+        data = await self._call("other", "GET", "/application/v6/scopes")
+        scopes = [scope for scope in data.get("scopes") or () if isinstance(scope, dict)]
+        return {str(scope.get("scope_name")): scope.get("grant_status") == 1 for scope in scopes}
+
+    async def application(self) -> dict[str, Any]:
+        """What the platform's console has of the app: `status`, `online_version_id`, `unaudit_version_id`; in newer
+        releases of the platform also `event` and `callback_info`. Needs application:application:self_manage."""
+        data = await self._call("other", "GET", "/application/v6/applications/me", params={"lang": "en_us"})
+        return _part(data, "app")
+
+    async def version(self, version: str) -> dict[str, Any]:
+        """A version of the app: `status`, `events`, `event_infos`, `ability`. Needs the same."""
+        path = f"/application/v6/applications/me/app_versions/{_id(version)}"
+        return _part(await self._call("other", "GET", path, params={"lang": "en_us"}), "app_version")
+
+    async def person(self, reached_at: str) -> str:
+        """The open_id of the person with an e-mail address or mobile number; "" when the app can see no such person.
+
+        Needs contact:user.id:readonly.
+        """
+        body = {"emails" if "@" in reached_at else "mobiles": [reached_at]}
+        params = {"user_id_type": "open_id"}
+        data = await self._call("other", "POST", "/contact/v3/users/batch_get_id", json_body=body, params=params)
+        people = [person for person in data.get("user_list") or () if isinstance(person, dict)]
+        return next((str(person["user_id"]) for person in people if person.get("user_id")), "")
 
     async def message(self, message: str) -> dict[str, Any] | None:
         """One message as the history shows it, or None."""
@@ -341,6 +376,11 @@ def _json(response: httpx.Response) -> dict[str, Any]:
     except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}
+
+
+def _part(data: Mapping[str, Any], name: str) -> dict[str, Any]:
+    part = data.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 def _items(data: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -10,10 +10,12 @@ from typing import Any
 
 import structlog
 
+from regrow.api.types import Finding
 from regrow.channels.base import Health, Outgoing, Press, Pressed, Receive
 from regrow.channels.feishu import cards, messages
 from regrow.channels.feishu.api import Api, App
 from regrow.channels.feishu.catch_up import CatchUp
+from regrow.channels.feishu.checks import CLICK, MESSAGE, Check, Checks
 from regrow.channels.feishu.clicks import Clicks
 from regrow.channels.feishu.connection import Answer, Connection, Timing
 from regrow.channels.feishu.lease import lease
@@ -34,7 +36,7 @@ _SMALL_CARD = 6_000
 _REMEMBERED = 5000
 _BOT_AGAIN_S = (0.5, 2.0, 10.0, 30.0)
 
-_MESSAGE, _CLICK, _LEFT = "im.message.receive_v1", "card.action.trigger", "contact.user.deleted_v3"
+_LEFT = "contact.user.deleted_v3"
 
 
 class FeishuChannel:
@@ -138,6 +140,21 @@ class FeishuChannel:
             return Health(False, f"{detail}; this month's API calls are used up, progress is not shown")
         return Health(True, detail)
 
+    async def findings(self) -> list[Finding]:
+        """The app as `regrow.channels.feishu.checks` sees it; the connection is the one that is open here.
+
+        What the platform does not tell counts as well: a message and a press have to prove it.
+        """
+        seen = {check.name: check for check in await Checks(self.api, self._app, "en").look()}
+        health = self.health()
+        if (asked := seen.get("connection")) is None or asked.state == "ok":
+            mend = "" if health.healthy else "see the daemon's log"
+            seen["connection"] = Check("connection", "ok" if health.healthy else "bad", health.detail, mend)
+        return [
+            Finding(name=f"{self.name}: {check.name}", ok=check.state != "bad", detail=check.detail, mend=check.mend)
+            for check in seen.values()
+        ]
+
     # Hearing
 
     async def _meet_bot(self, bot: asyncio.Future[str]) -> None:
@@ -163,9 +180,9 @@ class FeishuChannel:
         """One event. Returning acknowledges it; an error brings it back."""
         header = event.get("header")
         kind = header.get("event_type") if isinstance(header, dict) else ""
-        if kind == _CLICK:
+        if kind == CLICK:
             return await self._clicks.handle(event)
-        if kind == _MESSAGE:
+        if kind == MESSAGE:
             said = messages.of_event(event)
             if said is not None:
                 self.catch_up.heard(said)

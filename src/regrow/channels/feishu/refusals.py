@@ -17,6 +17,7 @@ Meaning = Literal[
     "old",  # the card can no longer be changed
     "locked",  # a click on the card is being answered
     "scope",  # a permission is missing
+    "no_bot",  # the app has no bot ability, or not in its published version
     "config",  # the app is disabled, its secret or domain wrong
     "unavailable",  # the platform did not answer, or not in its own words
     "fault",  # anything else: a mistake of ours
@@ -33,6 +34,8 @@ _MEANINGS: Mapping[int, Meaning] = {
     200810: "locked",
     **dict.fromkeys((99991672, 230027), "scope"),
     **dict.fromkeys((99991662, 10003, 10014, 10015, 99991401), "config"),
+    212100: "config",  # not installed in the tenant
+    **dict.fromkeys((11205, 230006), "no_bot"),  # asked for itself; sending
 }
 _OF_CALL: Mapping[tuple[str, int], Meaning] = {
     ("edit", 230072): "old",  # twenty edits of a text

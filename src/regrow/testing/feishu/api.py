@@ -20,6 +20,7 @@ from regrow.testing.feishu.cardkit import CardKit
 from regrow.testing.feishu.clicks import Clicks
 from regrow.testing.feishu.clock import EmulatorClock, Limit
 from regrow.testing.feishu.codes import ApiError
+from regrow.testing.feishu.console import Console
 from regrow.testing.feishu.gateway import Gateway
 from regrow.testing.feishu.journal import Journal
 from regrow.testing.feishu.messages import Messages
@@ -33,6 +34,8 @@ _EDIT = (*_SEND, "im:message:update")
 _REACT = ("im:message", "im:message.reactions:write_only")
 _KIT = ("cardkit:card:write",)
 _CHAT = ("im:chat", "im:chat:readonly")
+_OWN = ("application:application:self_manage", "admin:app.info:readonly")
+_VERSION = ("application:application:self_manage", "application:application.app_version:readonly")
 _USER = ("contact:user.base:readonly", "contact:contact.base:readonly")
 
 
@@ -136,7 +139,7 @@ class Api:
         self._by_second = Limit(clock, lambda: settings.per_api_second, 1.0)
         self._by_minute = Limit(clock, lambda: settings.per_api_minute, 60.0)
         self._closing = asyncio.Event()
-        self.calls = _calls(tokens, gateway, messages, kit, clicks)
+        self.calls = _calls(tokens, gateway, messages, kit=kit, clicks=clicks, console=Console(settings))
 
     def close(self) -> None:
         """Let every call that hangs end."""
@@ -291,10 +294,13 @@ def _form(kind: str, raw: bytes) -> dict[str, tuple[str, bytes]]:
     return fields
 
 
-def _calls(tokens: Tokens, gateway: Gateway, messages: Messages, kit: CardKit, clicks: Clicks) -> list[Call]:
+def _calls(
+    tokens: Tokens, gateway: Gateway, messages: Messages, *, kit: CardKit, clicks: Clicks, console: Console
+) -> list[Call]:
     """Every call there is. Order matters: a fixed path stands before one with an id."""
     im, cards = "/open-apis/im/v1", "/open-apis/cardkit/v1/cards"
     message = f"{im}/messages/:id"
+    own = "/open-apis/application/v6/applications/:id"
 
     def token(name: str) -> Callable[[Ask], dict[str, Any]]:
         def issue(ask: Ask) -> dict[str, Any]:
@@ -303,14 +309,8 @@ def _calls(tokens: Tokens, gateway: Gateway, messages: Messages, kit: CardKit, c
 
         return issue
 
-    def bot(ask: Ask) -> dict[str, Any]:
-        return {"bot": {"activate_status": 2, "app_name": ask.app.name, "avatar_url": "", "open_id": ask.app.open_id}}
-
     def online(ask: Ask) -> dict[str, Any]:
         return {"online_instance_cnt": len(gateway.of(ask.app))}
-
-    def granted(ask: Ask) -> dict[str, Any]:
-        return {"scopes": [{"scope_name": name, "grant_status": 1} for name in sorted(ask.app.scopes)]}
 
     def user_kind(ask: Ask) -> str:
         return ask.query.get("user_id_type", "open_id")
@@ -331,9 +331,11 @@ def _calls(tokens: Tokens, gateway: Gateway, messages: Messages, kit: CardKit, c
             "POST /open-apis/auth/v3/tenant_access_token/internal", token("tenant_access_token"), token=False, top=True
         ),
         Call("POST /open-apis/auth/v3/app_access_token/internal", token("app_access_token"), token=False, top=True),
-        Call("GET /open-apis/bot/v3/info", bot, top=True),
+        Call("GET /open-apis/bot/v3/info", lambda ask: console.bot(ask.app), top=True),
         Call("GET /open-apis/event/v1/connection", online, counted=False),
-        Call("GET /open-apis/application/v6/scopes", granted, counted=False),
+        Call("GET /open-apis/application/v6/scopes", lambda ask: console.scopes(ask.app), counted=False),
+        Call(f"GET {own}", lambda ask: console.application(ask.app, ask.ids[0]), _OWN),
+        Call(f"GET {own}/app_versions/:version", lambda ask: console.version(ask.app, *ask.ids), _VERSION),
         Call(
             f"POST {im}/messages",
             lambda ask: messages.send(ask.app, ask.query.get("receive_id_type", ""), ask.body),
@@ -359,6 +361,12 @@ def _calls(tokens: Tokens, gateway: Gateway, messages: Messages, kit: CardKit, c
         Call(f"GET {im}/chats/:id/members", lambda ask: messages.members(ask.app, ask.ids[0]), _CHAT),
         Call(f"GET {im}/chats/:id", lambda ask: messages.chat(ask.app, ask.ids[0]), _CHAT),
         Call("GET /open-apis/contact/v3/users/batch", users, _USER, counted=False),
+        Call(
+            "POST /open-apis/contact/v3/users/batch_get_id",
+            lambda ask: messages.found(ask.app, user_kind(ask), ask.body),
+            ("contact:user.id:readonly",),
+            counted=False,
+        ),
         Call(
             "GET /open-apis/contact/v3/users/:id",
             lambda ask: messages.user(ask.app, user_kind(ask), ask.ids[0]),

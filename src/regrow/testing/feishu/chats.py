@@ -24,6 +24,7 @@ class Person:
         name: what others write after the @.
         tenant_key: the tenant of the person.
         employed: False after leaving the tenant.
+        email, mobile: by which an app may look the person up.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Person:
     user_id: str = field(default_factory=lambda: secrets.token_hex(4))
     employed: bool = True
     email: str = ""
+    mobile: str = ""
 
     def __repr__(self) -> str:
         return f"<person {self.name}>"

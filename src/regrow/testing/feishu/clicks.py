@@ -148,7 +148,7 @@ class Clicks:
             context: ids in place of the message's own.
             event_id: in place of a new one.
         """
-        if not app.published or CLICK not in app.callbacks:
+        if not app.published or CLICK not in app.callbacks or app.callback_mode != "websocket":
             return Click("error", 200340)
         token = f"c-{secrets.token_hex(16)}"
         known = self._tokens[token] = _Token(message, app, self._clock.monotonic() + self._settings.click_token_life)

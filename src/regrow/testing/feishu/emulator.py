@@ -165,6 +165,20 @@ class FeishuEmulator:
         self.messages.chats[chat.id] = chat
         return chat
 
+    def use_long_connection(self, app: App | None = None) -> None:
+        """Set events and callbacks of an app to the long connection, subscribe what a bot needs, publish a version.
+
+        Raises:
+            PermissionError: no client is connected: the console refuses this setting then.
+        """
+        app = app or self.app
+        if not self.gateway.of(app):
+            raise PermissionError("cannot save: no long connection of this app is open")
+        app.event_mode = app.callback_mode = "websocket"
+        app.events.add("im.message.receive_v1")
+        app.callbacks.add("card.action.trigger")
+        app.published = True
+
     # What was said
 
     def message(self, which: Message | str) -> Message:
@@ -291,7 +305,8 @@ class FeishuEmulator:
                 allowed = (mentioned and "im:message.group_at_msg:readonly" in app.scopes) or (
                     "im:message.group_msg" in app.scopes
                 )
-            if allowed and app.published and "im.message.receive_v1" in app.events:
+            heard = app.event_mode == "websocket" and "im.message.receive_v1" in app.events
+            if allowed and app.bot and app.published and heard:
                 told.append(self.gateway.publish(app, "im.message.receive_v1", self.messages.event(message, app)))
         return told
 

@@ -219,13 +219,16 @@ class Gateway:
         """POST /callback/ws/endpoint: an address that can be opened once.
 
         Raises:
-            ApiError: 514 wrong credentials, 403 app disabled, 1000040350 too many connections. Its body has an empty
-                `data`, without which the Node SDK takes the refusal for a fault of the network.
+            ApiError: 514 wrong credentials, 1000040351 an app of the other domain, 403 app disabled, 1000040350 too
+                many connections. Its body has an empty `data`, without which the Node SDK takes the refusal for a
+                fault of the network.
         """
         app = self._tokens.app(body.get("AppID"), body.get("AppSecret"))
         if app is None:
             # The code of a wrong secret is an assumption.
             raise refusal(514, "authentication failed")
+        if app.elsewhere:
+            raise refusal(1000040351, "Incorrect domain name")
         if not app.enabled:
             raise refusal(403, "forbidden")
         if len(self.of(app)) >= self._settings.connections:

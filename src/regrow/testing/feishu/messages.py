@@ -153,6 +153,8 @@ class Messages:
         return chat
 
     def _may_speak(self, app: App, chat: Chat) -> None:
+        if not app.bot:
+            raise ApiError(230006, "Bot ability is not activated.")
         if chat.dissolved:
             raise ApiError(232009, "Your request specifies a chat which has already been dissolved.")
         if app not in chat.apps:
@@ -580,6 +582,16 @@ class Messages:
             except ApiError:
                 continue
         return {"items": items}
+
+    def found(self, app: App, kind: str, body: dict[str, Any]) -> dict[str, Any]:
+        """POST contact users/batch_get_id: one row for every address and number, without an id where nobody is seen."""
+        rows: list[dict[str, Any]] = []
+        for name, values in (("email", body.get("emails")), ("mobile", body.get("mobiles"))):
+            for value in values if isinstance(values, list) else []:
+                who = next((person for person in self.people if value and getattr(person, name) == value), None)
+                ids = {**who.ids(app), "open_id": who.open_id(app)} if who is not None and who.employed else {}
+                rows.append({name: value} | ({"user_id": ids[kind]} if kind in ids else {}))
+        return {"user_list": rows}
 
     def _user(self, app: App, person: Person) -> dict[str, Any]:
         return {

@@ -37,6 +37,8 @@ class Settings:
         streaming_life: streaming switches itself off after it (timeline).
         click_token_life, click_token_uses: of the delayed update.
         file_bytes: most bytes of an upload.
+        subscriptions_told: the app's own description says how it gets events and callbacks: the types of both SDKs have
+            it, the public page does not.
         full_cards_in_history: cards come back from history as they were sent (the platform does not do that).
     """
 
@@ -77,6 +79,7 @@ class Settings:
     click_token_life: float = 1800.0
     click_token_uses: int = 2
     file_bytes: int = 30 * 1024 * 1024
+    subscriptions_told: bool = True
     full_cards_in_history: bool = False
 
     @classmethod

@@ -38,8 +38,14 @@ class App:
         scopes: granted permissions; a test adds and removes them.
         events: subscribed event types.
         callbacks: subscribed callbacks.
+        asked: permissions that were asked for and not granted.
+        event_mode, callback_mode: "websocket", or "webhook": then nothing comes over the long connection.
         enabled: False: 99991662.
         published: False: clicks end with 200340 and no event is sent.
+        reviewed: False: a version waits for the tenant's administrator.
+        bot: False: the app has no bot ability (11205, and 230006 on sending).
+        elsewhere: the app lives on the other domain (the endpoint's 1000040351).
+        version: of the published settings.
     """
 
     name: str
@@ -49,8 +55,15 @@ class App:
     scopes: set[str] = field(default_factory=lambda: set(SCOPES))
     events: set[str] = field(default_factory=lambda: {"im.message.receive_v1"})
     callbacks: set[str] = field(default_factory=lambda: {"card.action.trigger"})
+    asked: set[str] = field(default_factory=set)
+    event_mode: str = "websocket"
+    callback_mode: str = "websocket"
     enabled: bool = True
     published: bool = True
+    reviewed: bool = True
+    bot: bool = True
+    elsewhere: bool = False
+    version: str = field(default_factory=lambda: f"oav_{secrets.token_hex(16)}")
 
     def __repr__(self) -> str:
         return f"<app {self.name} {self.app_id}>"
@@ -85,10 +98,11 @@ class Tokens:
         """A token and the whole seconds it has left.
 
         Raises:
-            ApiError: 10014 for wrong credentials (assumption) and for a disabled app.
+            ApiError: 10014 for wrong credentials, also those of an app of the other domain (assumption), and for a
+                disabled app.
         """
         app = self.app(app_id, secret)
-        if app is None:
+        if app is None or app.elsewhere:
             raise ApiError(10014, "app secret invalid")
         if not app.enabled:
             raise ApiError(10014, "app is disabled")
