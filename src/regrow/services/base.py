@@ -10,6 +10,7 @@ from regrow.errors import CandidateFailed, ServiceError
 
 __all__ = [
     "CandidateFailed",
+    "Exchange",
     "Instance",
     "Probe",
     "ReleaseSpec",
@@ -73,6 +74,25 @@ class Restart:
 
 
 @dataclass(frozen=True)
+class Exchange:
+    """Data that changes hands with the code (F21), at the one moment when nothing of the service runs.
+
+    After the old release has ended and before the new one starts, `files` are kept in `aside`, and replaced by those of
+    the same names in `put`. Taken back, what was set aside is put in its place again before the old release starts, and
+    what is found then is kept in `aside` + ".left". The driver does both by itself, whether the daemon lives or not.
+
+    Attributes:
+        files: the databases, by their real absolute paths.
+        aside: a directory beside them that does not exist yet.
+        put: a directory with what is to take their place, on the same file system; None leaves them as they are.
+    """
+
+    files: tuple[str, ...]
+    aside: str
+    put: str | None = None
+
+
+@dataclass(frozen=True)
 class ReleaseSpec:
     """Everything needed to start a release, also by the supervisor alone. Times are in seconds.
 
@@ -85,6 +105,7 @@ class ReleaseSpec:
         probe_socket: give the process one more listening socket, "probe", for its health path.
         ready: notify (READY=1), probe (all probes pass) or started (the program runs).
         bind_timeout_s: how long a busy address is waited for.
+        exchange: data that goes with it; makes a candidate "held", as an exclusive one is, whatever `handover` says.
     """
 
     id: str
@@ -113,6 +134,7 @@ class ReleaseSpec:
     restart: Restart = field(default_factory=Restart)
     nice: int = 0
     bind_timeout_s: float = 5.0
+    exchange: Exchange | None = None
 
     def to_json(self) -> Json:
         """The spec as plain JSON types."""
@@ -133,6 +155,7 @@ class ReleaseSpec:
             {**probe, "target": tuple(probe["target"]) if isinstance(probe["target"], list) else probe["target"]}
             for probe in data.get("probes", ())
         )
+        exchange = data.get("exchange")
         return cls(
             **{
                 **data,
@@ -140,6 +163,7 @@ class ReleaseSpec:
                 "sockets": tuple(Socket(**entry) for entry in data.get("sockets", ())),
                 "probes": tuple(Probe(**probe) for probe in probes),
                 "restart": Restart(**data.get("restart", {})),
+                "exchange": exchange and Exchange(**exchange | {"files": tuple(exchange["files"])}),
             }
         )
 
@@ -188,6 +212,8 @@ class ServiceStatus:
         good, previous: {"id", "digest", "commit", "version"} of the last good release and the one before it.
         pins: {"id", "digest", "commit", "reason", "cause", "at"} each.
         seq: number of the last event.
+        exchanges: whether data can change hands with the code, see `Exchange`; a supervisor that an older Regrow has
+            started cannot do it, and goes on.
     """
 
     name: str
@@ -202,6 +228,7 @@ class ServiceStatus:
     sockets: tuple[Socket, ...]
     seq: int
     supervisor_pid: int | None
+    exchanges: bool = False
 
     @classmethod
     def from_json(cls, data: Json) -> ServiceStatus:
@@ -218,6 +245,7 @@ class ServiceStatus:
             sockets=tuple(Socket(**entry) for entry in data["sockets"]),
             seq=data["seq"],
             supervisor_pid=data["supervisor"]["pid"],
+            exchanges=data.get("exchanges", False),
         )
 
 
@@ -227,8 +255,8 @@ class ServiceEvent:
     killed at the wrong moment the same thing may be told twice, under two numbers, and is never left out.
 
     Names: starting, held, proved, candidate_failed, switched, baked, promoted, fell_back, crashed, start_failed, down,
-    up, unhealthy, healthy, standby_died, discarded, ended, stopped, supervisor_started, supervisor_stopping,
-    record_unreadable.
+    up, unhealthy, healthy, standby_died, discarded, ended, stopped, set_aside, bring_back, supervisor_started,
+    supervisor_stopping, record_unreadable.
     """
 
     seq: int
@@ -259,7 +287,8 @@ class Service(Protocol):
 
         Args:
             spec: the release.
-            role: active only when nothing serves; an exclusive candidate comes back as "held", to be started by switch.
+            role: active only when nothing serves; an exclusive candidate, and one with an exchange, comes back as
+                "held", to be started by switch.
             token: names this start; the same token never starts a second copy.
             force: start it although it is pinned.
 

@@ -123,6 +123,11 @@ class Instance:
             return
         self._spawn()
 
+    def refuse(self, cause: str) -> None:
+        """Fail for this cause instead of being launched."""
+        self.state, self.began = "starting", boottime()
+        self._fail(cause)
+
     def _spawn(self) -> None:
         try:
             for entry in self.spec["sockets"]:

@@ -36,6 +36,7 @@ def empty() -> Json:
         "candidate": None,
         "instances": {},
         "trial": None,  # the unproven release that serves, with its deadline
+        "exchange": None,  # the data that changes hands with the release on trial
         "falling": None,  # a fallback that has begun and is not yet announced
         "good": None,  # specs: the last good release and the one before
         "previous": None,

@@ -32,6 +32,7 @@ _DEFAULTS: Json = {
     "restart": {},
     "nice": 0,
     "bind_timeout_s": 5.0,
+    "exchange": None,
 }
 _RESTART = {"backoff_s": 0.5, "backoff_max_s": 30.0, "limit": 5, "window_s": 60.0}
 _PROBE = {"interval_s": 2.0, "timeout_s": 2.0, "strikes": 3, "version_json": None}
@@ -69,6 +70,10 @@ def _check(spec: Json) -> None:
             raise ValueError(f"{key} must be one of {', '.join(choices)}")
     for key in ("pause_signal", "resume_signal", "stop_signal"):
         signal_number(spec[key])
+    if (exchange := spec["exchange"]) is not None:
+        places = [*exchange["files"], exchange["aside"], *filter(None, [exchange["put"]])]
+        if not exchange["files"] or not all(os.path.isabs(path) for path in places):  # noqa: PTH117
+            raise ValueError("an exchange names files, aside and put by absolute paths")
     for entry in spec["sockets"]:
         parse(entry["address"])
         if not entry["name"] or ":" in entry["name"]:

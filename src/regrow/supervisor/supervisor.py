@@ -11,6 +11,7 @@ from . import spec as specs
 from .control import Client, Control, Refused
 from .instance import Instance
 from .loop import Loop, Timer
+from .moving import move
 from .processes import Process
 from .record import Journal, Record, boot_id, boottime
 from .sockets import Sockets
@@ -27,6 +28,7 @@ class Supervisor:
         self._journal = Journal(directory, self.record["seq"])
         self.instances: dict[str, Instance] = {}
         self._restart: Timer | None = None
+        self._moving: list[Callable[[str], None]] | None = None
         self._trial_timers: list[Timer] = []
         self._quitting = False
         self._began = time.time()
@@ -118,10 +120,15 @@ class Supervisor:
             self._start_held(trial)
         if record["desired"] == "running" and not record["active"] and not self._restart and trial is None:
             ending = next((i for i in self.instances.values() if i.state == "stopping"), None)
-            if ending is not None and "exclusive" in (ending.spec["handover"], (record["good"] or {}).get("handover")):
+            apart = (
+                "exclusive" in (ending.spec["handover"], (record["good"] or {}).get("handover")) if ending else False
+            )
+            if ending is not None and (apart or record["exchange"]):
                 ending.after_end.append(self._run_good)
             else:
                 self._run_good()
+        elif record["exchange"] and trial is None and not self.instances:
+            self._exchange("bring_back", lambda cause: None)
         self.save(must=False)
 
     def _go_on(self, instance: Instance) -> None:
@@ -135,6 +142,8 @@ class Supervisor:
                 instance.resume()
             instance.watch_health()
             self._announce(instance)
+        elif instance.state == "held" and not self.record["trial"] and self.record["active"] == instance.token:
+            self._exchange("bring_back", lambda cause: self._begin(instance, cause))
         elif instance.state == "standby":
             trial = self._trial_instance()
             if trial is not None and specs.pauses(trial.spec):
@@ -182,6 +191,7 @@ class Supervisor:
             "sockets": [{"name": self.sockets.names[a], "address": a} for a in self.sockets.held],
             "stopping": [i.token for i in self.instances.values() if i.state == "stopping"],
             "seq": self._journal.seq,
+            "exchanges": True,
             "supervisor": {"pid": os.getpid(), "started_at": self._began},
         }
 
@@ -203,15 +213,18 @@ class Supervisor:
         if role == "candidate" and (self.record["trial"] or self.record["candidate"]):
             text = f"cannot start {name}: {self._whats_there()}; promote, fall back or discard it first"
             raise Refused("busy", text)
-        if role not in ("active", "candidate"):
-            raise Refused("bad_request", f"cannot start {name}: role must be active or candidate")
+        if role not in ("active", "candidate") or (role == "active" and release["exchange"]):
+            raise Refused("bad_request", f"cannot start {name}: role must be active, without exchange, or candidate")
         instance = Instance(self, token, release, asked=True)
         self.instances[token] = instance
         self.record[role] = token
         if role == "active":
             self._cancel_restart()
             self.record["desired"] = "running"
-        elif release["handover"] == "exclusive":
+            if self.record["exchange"]:  # a trial was stopped: its data ends with it
+                instance.state = "held"
+                self._exchange("bring_back", lambda cause: self._begin(instance, cause))
+        elif release["handover"] == "exclusive" or release["exchange"]:
             instance.state = "held"
         self.tell("starting" if instance.state != "held" else "held", instance, role=role)
         if instance.state == "held":
@@ -249,6 +262,7 @@ class Supervisor:
             "desired": "running",
             "active": self.record["active"] if held else token,
             "standby": old.token if old is not None and keeps else None,
+            "exchange": candidate.spec["exchange"],
             "trial": {
                 "token": token,
                 "release": candidate.spec["id"],
@@ -308,9 +322,43 @@ class Supervisor:
 
     def _start_held(self, instance: Instance) -> None:
         if instance.state == "held" and self.record["trial"]:
-            self.record["active"] = instance.token
             self.record["down_since"] = self.record["down_since"] or boottime()
-            instance.launch()
+            self._exchange("set_aside", lambda cause: self._begin(instance, cause))
+
+    def _begin(self, instance: Instance, cause: str) -> None:
+        """Its data is in place, or cannot be put there."""
+        if instance.state == "held" and self.instances.get(instance.token) is instance:
+            self.record["active"] = instance.token
+            instance.launch() if not cause else instance.refuse(cause)
+
+    # The data that changes hands with the code
+
+    def _exchange(self, what: str, then: Callable[[str], None]) -> None:
+        """Move the data, if some goes with the code, and call `then` with what went wrong, or "".
+
+        The record names the exchange from the switch on until it is promoted or taken back: whoever starts the last
+        good release, in whatever life, brings its data back first.
+        """
+        if self._moving is not None:
+            self._moving.append(then)
+        elif not self.record["exchange"]:
+            then("")
+        else:
+            self._moving = [then]
+            try:
+                move(self.loop, what, self.record["exchange"], lambda cause: self._moved(what, cause))
+            except OSError as error:
+                cause = f"cannot move the data: {error}"
+                self.loop.after(0, lambda: self._moved(what, cause))
+
+    def _moved(self, what: str, cause: str) -> None:
+        waiting, self._moving = self._moving or [], None
+        if what == "bring_back" and not cause:
+            self.record["exchange"] = None
+        self.tell(what, cause=cause)
+        self.save(must=False)
+        for call in waiting:
+            call(cause)
 
     def _promote(self, request: Json) -> Json:
         token, trial, active = request["token"], self.record["trial"], self._instance("active")
@@ -321,9 +369,12 @@ class Supervisor:
             good = self.record["good"]
             standby = self._instance("standby")
             other = good is not None and good["digest"] != active.spec["digest"]
+            # Code that knew the data before may never be started on it by the supervisor alone (F21).
+            previous = None if self.record["exchange"] else good if other else self.record["previous"]
             self.record |= {
-                "previous": good if other else self.record["previous"],
-                "good": active.spec,
+                "previous": previous,
+                "good": active.spec | {"exchange": None},
+                "exchange": None,
                 "trial": None,
                 "standby": None,
                 "crashes": [],
@@ -379,6 +430,9 @@ class Supervisor:
             self._all_gone()
 
     def _all_gone(self) -> None:
+        self._exchange("bring_back", lambda cause: self._stopped())
+
+    def _stopped(self) -> None:
         self.tell("stopped", quitting=self._quitting)
         self.save(must=False)
         if self._quitting:
@@ -576,6 +630,7 @@ class Supervisor:
                 "to": target["id"],
                 "reason": reason,
                 "cause": cause,
+                "data": bool(record["exchange"]),
                 "noticed": noticed,
             },
         }
@@ -592,7 +647,7 @@ class Supervisor:
             record["active"] = None
             if standby is not None and standby.state == "active":
                 standby.move("stopping")  # it died between two instructions; its end is on its way
-            if bad_runs and "exclusive" in (bad.spec["handover"], target["handover"]):
+            if bad_runs and (record["exchange"] or "exclusive" in (bad.spec["handover"], target["handover"])):
                 bad.after_end.append(self._run_good)
             else:
                 self._run_good()
@@ -606,11 +661,23 @@ class Supervisor:
         good = self.record["good"]
         if good is None or self._quitting or self.record["desired"] != "running" or self.record["active"]:
             return
+        if self.record["exchange"] or self._moving is not None:
+            self._exchange("bring_back", self._run_good_again)
+            return
         instance = Instance(self, f"own-{self._journal.seq}-{os.urandom(4).hex()}", good, asked=False)
         self.instances[instance.token] = instance
         self.record["active"] = instance.token
         self.tell("starting", instance, role="active")
         instance.launch()
+
+    def _run_good_again(self, cause: str) -> None:
+        """After its data is back. Where it cannot be, the good release stays down: it never writes to newer data."""
+        if not cause:
+            self._run_good()
+        elif (good := self.record["good"]) is not None:
+            self.tell("start_failed", token="", release=good["id"], cause=cause)
+            self._cancel_restart()
+            self._restart = self.loop.after(good["restart"]["backoff_max_s"], self._run_good)
 
     def _cancel_restart(self) -> None:
         if self._restart is not None:

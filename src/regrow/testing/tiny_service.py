@@ -12,6 +12,9 @@ SIGUSR1 to pause, SIGUSR2 to resume, SIGTERM to finish what it has and end. Its 
     TINY_IGNORE_TERM    go on through SIGTERM
     TINY_PORT           bind this port itself (an exclusive service)
     TINY_CHAT           file that gets a line "KEY<tab>TEXT" for each message posted to /chat; the answer is "re TEXT"
+    TINY_DB             a database below REGROW_STATE, opened at its start; each GET /note/TEXT writes a row
+    TINY_MIGRATION      the schema (user_version) that it brings the database to at its start; 1
+    TINY_REFUSES        raise when the database has a newer schema, and else write into it all the same
     TINY_DEATH_NOTE     file into which the last instruction of an unhandled exception writes the monotonic time
 """
 
@@ -33,6 +36,7 @@ class TinyService:
 
     def __init__(self) -> None:
         self.version = os.environ.get("TINY_VERSION", "1")
+        self.notes = Notes() if "TINY_DB" in os.environ else None
         self.selector = selectors.DefaultSelector()
         self.listening = passed_sockets()
         if port := os.environ.get("TINY_PORT"):
@@ -116,6 +120,8 @@ class TinyService:
                 return
             if received:
                 bad = request.startswith(b"GET /health") and Path(os.environ.get("TINY_FAIL_FILE", "/-")).exists()
+                if self.notes is not None and request.startswith(b"GET /note/"):
+                    self.notes.write(request.split(b" ", 2)[1].removeprefix(b"/note/").decode())
                 said = request.startswith(b"POST /chat")
                 value = chat(request) if said else {"version": self.version, "pid": os.getpid()}
                 body = json.dumps(value).encode()
@@ -126,6 +132,37 @@ class TinyService:
         self.selector.unregister(connection)
         del self.open[connection]
         connection.close()
+
+
+class Notes:
+    """A database that newer versions migrate: each row says which schema its writer knew, and which one it found."""
+
+    def __init__(self) -> None:
+        import sqlite3  # only a service with data needs it
+
+        path = Path(os.environ["REGROW_STATE"], os.environ["TINY_DB"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.known = int(os.environ.get("TINY_MIGRATION", "1"))
+        self.connection = sqlite3.connect(path, timeout=10, isolation_level=None)
+        self.connection.execute("PRAGMA journal_mode=WAL")
+        self.connection.execute("create table if not exists notes (text, known integer, found integer)")
+        if self.found() > self.known and "TINY_REFUSES" in os.environ:
+            raise RuntimeError(f"the database has schema {self.found()}, this version knows {self.known}")
+        for schema in range(max(self.found(), 0) + 1, self.known + 1):
+            if schema > 1:
+                self.connection.execute(f"alter table notes add column added_{schema}")
+            self.connection.execute(f"PRAGMA user_version={schema}")
+        self.write(f"start {os.environ.get('TINY_VERSION', '1')}")
+
+    def found(self) -> int:
+        """The schema of the database."""
+        return int(self.connection.execute("PRAGMA user_version").fetchone()[0])
+
+    def write(self, text: str) -> None:
+        """Commit a row."""
+        self.connection.execute(
+            "insert into notes (text, known, found) values (?, ?, ?)", (text, self.known, self.found())
+        )
 
 
 def header(request: bytes, name: bytes) -> bytes:
