@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from regrow import probes
+from regrow import databases, probes, process
 from regrow.agents.base import Agent
 from regrow.config import Config
+from regrow.errors import ProcessError, Refused
 from regrow.gate import Gate
 from regrow.git import Repository
+from regrow.pool import in_thread
 from regrow.redact import Redactor
 from regrow.releases import Release, Releases
 from regrow.sandboxes.base import Sandbox
 from regrow.services.base import ReleaseSpec, Restart, Service, Socket
-from regrow.snapshots import Snapshots
+from regrow.snapshots import Schema, Snapshots
 from regrow.workspaces import Workspaces
+
+_SCHEMA_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,30 @@ class Care:
     def databases(self) -> list[Path]:
         """The service's SQLite files."""
         return [self.state / name for name in self.config.state.sqlite]
+
+    async def schema(self, state: Path | None = None) -> Schema:
+        """Names the schema of the service's data: what `[state] schema_command` prints, else each database's own.
+
+        Args:
+            state: a directory with a copy of the data; the service's own when None.
+
+        Raises:
+            Refused: kind "no_schema", where it cannot be told.
+        """
+        state = state or self.state
+        present = [name for name in self.config.state.sqlite if (state / name).exists()]
+        if not present:
+            return {}
+        try:
+            if command := self.config.state.schema_command:
+                done = await process.run(self.config.expand(command, state=str(state)), timeout_s=_SCHEMA_S)
+                return {"command": " ".join(done.check("tell the schema").output.split())[:1000]}
+            return {Path(name).name: await in_thread(databases.schema, state / name) for name in present}
+        except (sqlite3.Error, ProcessError) as error:
+            raise Refused(
+                f"cannot tell the schema of the data: {error}; mend the database or [state] schema_command",
+                kind="no_schema",
+            ) from error
 
     def job_log(self, job: int) -> Path:
         """The full, redacted log of a job."""

@@ -130,6 +130,16 @@ class StateSection(Section):
 
     directory: str = ""
     sqlite: tuple[str, ...] = ()
+    schema_command: tuple[str, ...] = ()
+    rehearse: Literal["always", "when_schema_moves", "never"] = "when_schema_moves"
+
+
+class SnapshotsSection(Section):
+    """How often the service's data is copied besides before a change, and how much of that is kept."""
+
+    every: Annotated[Duration, BeforeValidator(lambda value: 0.0 if value == "" else value)] = 6 * 3600.0
+    keep: Annotated[int, Field(ge=1)] = 20
+    keep_bytes: Size = 5 * 1024**3
 
 
 class ProbeSection(Section):
@@ -227,7 +237,6 @@ class RetentionSection(Section):
     """How much of the past is kept; what runs, and the last two good releases, always are."""
 
     releases: Annotated[int, Field(ge=2)] = 10
-    snapshots: Annotated[int, Field(ge=1)] = 10
     job_logs: Annotated[int, Field(ge=1)] = 200
 
 
@@ -323,6 +332,7 @@ class Config(Section):
     service: ServiceSection
     source: SourceSection = SourceSection()
     state: StateSection = StateSection()
+    snapshots: SnapshotsSection = SnapshotsSection()
     probe: dict[Name, ProbeSection] = {}
     build: BuildSection = BuildSection()
     test: TestSection = TestSection()
@@ -413,18 +423,19 @@ def parse(path: Path, text: str) -> Config:
 
 
 # What a command may name beside {python}.
-_PLACES = {"service": ("release", "state"), "build": ("out", "cache"), "test": (), "repair": ()}
+_PLACES = {"service": ("release", "state"), "state": ("state",), "build": ("out", "cache"), "test": (), "repair": ()}
 
 
 def _check_places(config: Config, text: str) -> None:
     """A misspelt {out} is found when the configuration is read, and not in the middle of a job."""
     for section, names in _PLACES.items():
+        key = "schema_command" if section == "state" else "command"
         try:
-            config.expand(getattr(config, section).command, **dict.fromkeys(names, ""))
+            config.expand(getattr(getattr(config, section), key), **dict.fromkeys(names, ""))
         except ConfigError as error:
-            where = f"{config.path}:{line_of(text, [section, 'command'])}"
+            where = f"{config.path}:{line_of(text, [section, key])}"
             said = str(error).removeprefix("cannot use ")
-            raise ConfigError(f'cannot use {where}: "{section}.command": {said}') from None
+            raise ConfigError(f'cannot use {where}: "{section}.{key}": {said}') from None
 
 
 def _explain(path: Path, text: str, error: ValidationError) -> str:

@@ -20,7 +20,7 @@ from regrow.care import Care
 from regrow.catalogue import Language, doubt_text, fields, say, texts
 from regrow.channels.base import Address, Content, Incoming
 from regrow.clock import Clock, SystemClock
-from regrow.errors import RegrowError
+from regrow.errors import Refused, RegrowError
 from regrow.events import Events
 from regrow.intents import TABLE, Intent, Request, understand, yes_or_no
 from regrow.jobs.ledger import Ledger, Record
@@ -188,7 +188,8 @@ class Conversations:
         """A refusal in the person's language, where there are words for it."""
         known = texts(language)
         key = f"refusal.{error.kind}" if f"refusal.{error.kind}" in known else "refusal.other"
-        return say(language, key, **({"text": str(error)} if "text" in fields(known[key]) else {}))
+        values = {"text": str(error), **(error.values if isinstance(error, Refused) else {})}
+        return say(language, key, **{name: values[name] for name in fields(known[key])})
 
     # Telling of jobs
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-from regrow import __version__, doctor, files, succession
+from regrow import __version__, doctor, files, succession, timetable
 from regrow.admissions import Admissions
 from regrow.agents import agent as make_agent
 from regrow.api import server as api
@@ -270,6 +270,7 @@ class Daemon:
             self._keep("outbox of the service", forwarding.poll)
         for care in self.cares.values():
             self._keep(f"events of {care.name}", lambda care=care: incidents.follow(care))  # type: ignore[misc]
+            self._keep(f"snapshots of {care.name}", lambda care=care: timetable.run(care, ledger, notices))  # type: ignore[misc]
         for app, bound in ((application, listening[0]), (console_app, listening[1])):
             await self._serve(app, bound, stack)
         for care in self.cares.values():

@@ -42,9 +42,17 @@ class ConfigError(RegrowError):
 
 
 class Refused(RegrowError):
-    """A request was understood and is not carried out; nothing has changed."""
+    """A request was understood and is not carried out; nothing has changed.
+
+    Args:
+        values: what the sentence for people needs, where the catalogue has one for this kind.
+    """
 
     kind = "refused"
+
+    def __init__(self, message: str, *, kind: str | None = None, log: str = "", **values: object) -> None:
+        super().__init__(message, kind=kind, log=log)
+        self.values = values
 
 
 class NotFound(RegrowError):

@@ -32,6 +32,8 @@ class Intent(StrEnum):
     releases = "releases"
     history = "history"
     job = "job"
+    snapshots = "snapshots"
+    snapshot = "snapshot"
     cancel = "cancel"
     approve = "approve"
     reject = "reject"
@@ -89,6 +91,8 @@ TABLE: Mapping[Intent, Row] = {
         Row(Intent.releases, Role.viewer),
         Row(Intent.history, Role.viewer),
         Row(Intent.job, Role.viewer),
+        Row(Intent.snapshots, Role.viewer),
+        Row(Intent.snapshot, Role.operator, effect=True),
         Row(Intent.cancel, Role.operator, effect=True),
         Row(Intent.approve, Role.maintainer, effect=True, changes_service=True),
         Row(Intent.reject, Role.maintainer, effect=True),
@@ -115,6 +119,8 @@ class Args:
             the code of a pairing (admit, dismiss), a person (remove).
         role: the role to give (admit).
         name: what to call a person (admit).
+        data: whether the data goes back together with the code (rollback, undo).
+        snapshot: the number of the snapshot to restore (rollback).
         job: a job's number.
         kind: the kind of job named with an answer ("cancel the deploy"): an intent's name.
         lines: how many log lines.
@@ -134,10 +140,12 @@ class Args:
     evidence: tuple[str, ...] = ()
     role: str = ""
     name: str = ""
+    data: bool = False
+    snapshot: int | None = None
 
     def given(self) -> dict[str, Any]:
         """The arguments that were given, as JSON knows them."""
-        return {name: value for name, value in asdict(self).items() if value not in (None, "", ())}
+        return {name: value for name, value in asdict(self).items() if value not in (None, "", (), False)}
 
 
 @dataclass(frozen=True)
@@ -338,6 +346,7 @@ def _args(intent: Intent, match: re.Match[str], original: str) -> Args:
     number = values.get("number") or values.get("hashed")
     return Args(
         target=(values.get("code") or "").upper() or target,
+        data="data" in values,
         role=next((name.removeprefix("role_") for name in values if name.startswith("role_")), ""),
         job=int(number) if number else None,
         kind=next((name.removeprefix("kind_") for name in values if name.startswith("kind_")), ""),

@@ -101,6 +101,7 @@ class Phrases:
         self._slots = _SLOTS | {
             "role": "(?:" + "|".join(f"(?P<role_{role}>{self._either(role)})" for role in roles) + ")",
             "kind": "(?:" + "|".join(f"(?P<kind_{kind}>{self._either(kind)})" for kind in kinds) + ")",
+            "data": f"(?P<data>{self._either('withdata')})",
             "fault": rf"(?P<bug>\S(?s:.*)(?:{self._either('bug')}))",
             "anyref": rf"(?P<anyref>(?!(?:{barred}){_EDGE})[a-z0-9][a-z0-9._/+-]{{0,99}}){_EDGE}",
             # A version, a release, a commit, a branch that is known or has the form of one: never just a word, for

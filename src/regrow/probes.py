@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
+from collections.abc import Mapping
 from importlib import resources
+from typing import Any
 
 from regrow.config import Config, ProbeSection
 from regrow.services.base import Probe
 
 _START_S = 15.0
+_PROBE_SOCKET = "127.0.0.1:47999"  # of the box's own loopback, where nobody else listens
+_STANDS_S = 1.0  # what nobody can ask is taken to run when it still does then
 
 
 def specs(config: Config) -> tuple[Probe, ...]:
@@ -51,19 +56,58 @@ def reproduction(config: Config, name: str) -> str:
         "argv": config.expand(config.service.command, release=".", state="/tmp/state"),  # noqa: S108  the box's own
         "listen": config.service.listen,
         "env": {**config.service.env, "REGROW_STATE": "/tmp/state"},  # noqa: S108
-        "type": probe.type,
-        "target": _reachable(config, probe),
-        "timeout_s": probe.timeout,
+        "probes": [_asked(config, probe, config.service.listen)],
+        "ready": "probe",
         "start_s": min(config.service.start_timeout, _START_S),
+        "stands_s": 0.0,
+        "stop": None,
+        "stop_s": 0.0,
     }
-    program = resources.files("regrow").joinpath("probe_trial.py").read_text("utf-8")
     command = shlex.join([sys.executable, "-I", "-", json.dumps(trial)])
-    return f"exec {command} <<'END_OF_TRIAL'\n{program}\nEND_OF_TRIAL\n"
+    return f"exec {command} <<'END_OF_TRIAL'\n{trial_program()}\nEND_OF_TRIAL\n"
 
 
-def _reachable(config: Config, probe: ProbeSection) -> str:
-    """The probe's full address; a bare path is asked at the first listening address."""
+def trial_program() -> str:
+    """The text of `probe_trial.py`, for an interpreter in the box."""
+    return resources.files("regrow").joinpath("probe_trial.py").read_text("utf-8")
+
+
+def trial(config: Config, release: str, directory: str, state: str) -> dict[str, Any]:
+    """A start of a release as the supervisor would make it, but in the box: without secrets, on other data.
+
+    Args:
+        config: the service's configuration.
+        release: its id.
+        directory: where its files are.
+        state: the directory with the data.
+
+    Returns:
+        what `probe_trial.py` is told.
+    """
+    service = config.service
+    listen = service.listen | ({"probe": _PROBE_SOCKET} if service.probe_socket else {})
+    stands = not config.probe and service.ready == "started"
+    return {
+        "argv": config.expand(service.command, release=directory, state=state),
+        "listen": listen,
+        "env": {"PYTHONDONTWRITEBYTECODE": "1", **service.env, "REGROW_STATE": state, "REGROW_RELEASE": release},
+        "probes": [_asked(config, probe, listen) for probe in config.probe.values()],
+        "ready": service.ready,
+        "start_s": service.start_timeout,
+        "stands_s": min(_STANDS_S, service.start_timeout / 2) if stands else 0.0,
+        "stop": signal.Signals[service.stop_signal].value,
+        "stop_s": service.stop_timeout,
+    }
+
+
+def _asked(config: Config, probe: ProbeSection, listen: Mapping[str, str]) -> dict[str, Any]:
+    target = config.expand(probe.command) if probe.type == "command" else _reachable(probe, listen)
+    return {"type": probe.type, "target": target, "timeout_s": probe.timeout}
+
+
+def _reachable(probe: ProbeSection, listen: Mapping[str, str]) -> str:
+    """The probe's full address; a bare path is asked at the socket for probes, else at the first listening address."""
     if probe.type == "http" and probe.target.startswith("/"):
-        address = next(iter(config.service.listen.values()), "")
+        address = listen.get("probe") or next(iter(listen.values()), "")
         return f"http://{address}{probe.target}"
     return probe.target

@@ -43,6 +43,8 @@ class Release:
         job: the job that built it.
         promoted_at: when it was first proved good; None before.
         directory: where its files are.
+        schema: of the data it works with, as it was when it last served; None before, or without databases.
+        snapshot: the number of the snapshot of the data as it was before this release first opened it.
     """
 
     service: str
@@ -57,6 +59,8 @@ class Release:
     job: int
     promoted_at: float | None
     directory: Path
+    schema: dict[str, str] | None = None
+    snapshot: int | None = None
 
     @property
     def id(self) -> str:
@@ -96,6 +100,18 @@ class Releases:
         self._root = root
         self._service = service
         self._clock = clock or SystemClock()
+
+    async def served_with(self, number: int, schema: dict[str, str]) -> None:
+        """Record the schema of the data that a release works with; the last time counts."""
+        await self._set(number, schema=schema)
+
+    async def opened_after(self, number: int, snapshot: int) -> None:
+        """Record the snapshot of the data as it was before a release first opened it."""
+        await self._set(number, snapshot=snapshot)
+
+    async def _set(self, number: int, **values: Any) -> None:
+        where = (*self._mine(), releases.c.number == number)
+        await self._store.transact(lambda c: c.execute(releases.update().where(*where).values(**values)))
 
     def _row(self, row: dict[str, Any]) -> Release:
         known = {k: v for k, v in row.items() if k != "pruned_at"}

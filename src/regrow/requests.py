@@ -10,18 +10,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from regrow import probes
+from regrow import probes, restores
 from regrow.admissions import Admissions, Decider
 from regrow.api import types
 from regrow.approvals import Approvals
 from regrow.audit import Audit
 from regrow.care import Care
-from regrow.catalogue import Language, say
+from regrow.catalogue import Language, bytes_text, say
 from regrow.channels.base import Address
 from regrow.errors import NotFound, Refused
 from regrow.intents import Args, Intent
 from regrow.jobs.ledger import WAITING_FOR_KEEP, Ledger, Record
-from regrow.jobs.plans import PLANS
+from regrow.jobs.plans import plan
 from regrow.jobs.runner import Runner
 from regrow.permissions import Permissions, Person
 from regrow.releases import Release
@@ -125,6 +125,8 @@ class Requests:
                 return await self._undo(args, asked, self.care(service))
             case Intent.people | Intent.admit | Intent.dismiss | Intent.remove:
                 return types.Answer(text=await self._people(intent, args, asked))
+            case Intent.snapshot:
+                return types.Answer(text=await self._snapshot(asked, self.care(service)))
             case _:
                 return types.Answer(text=await self._tell(intent, args, asked, service))
 
@@ -139,10 +141,16 @@ class Requests:
                 release = await self._serving(care, "restart")
                 what, known = {"release": release.id}, {"version": release.version}
             case Intent.rollback:
-                release = await self._back_to(care, args.target)
+                release = await self._back_to(care, args)
+                # Asked again when it is done: what is refused there should have been refused here.
+                await restores.choose(care, release, args.data, args.snapshot)
                 what, known = {"release": release.id}, {"version": release.version}
                 if args.target not in {"", "previous"}:
                     what["named"] = "yes"
+                if args.snapshot is not None:
+                    what["snapshot"] = str(args.snapshot)
+                elif args.data:
+                    what["data"] = "yes"
             case Intent.repair:
                 release = await self._serving(care, "repair")
                 shown = args.reproduction or await self._failing_probe(care)
@@ -157,7 +165,7 @@ class Requests:
         record, new = await self._ledger.open(
             service=care.name,
             kind=intent.value,  # type: ignore[arg-type]
-            plan=PLANS[intent.value],  # type: ignore[index]
+            plan=plan(intent.value, data=bool(care.databases)),  # type: ignore[arg-type]
             args=what,
             key=asked.key,
             language=asked.language,
@@ -208,11 +216,13 @@ class Requests:
         return {"commit": commit} | ({"named": "yes"} if named else {})
 
     @staticmethod
-    async def _back_to(care: Care, target: str) -> Release:
-        serving = await care.serving()
+    async def _back_to(care: Care, args: Args) -> Release:
+        serving, target = await care.serving(), args.target
+        if args.snapshot is not None and target in {"", "previous"}:
+            return await restores.release_for(care, await care.snapshots.get(args.snapshot))
         if target not in {"", "previous"}:
             wanted = await care.releases.get(target)
-            if serving is not None and wanted.id == serving.id:
+            if serving is not None and wanted.id == serving.id and args.snapshot is None:
                 raise Refused(f"cannot roll back: {wanted.id} ({wanted.version}) is what runs", kind="already_serving")
             return wanted
         pinned = {pin["digest"] for pin in (await care.service.status()).pins}
@@ -282,9 +292,9 @@ class Requests:
         record = await self._to_undo(args, care)
         if not record.ended:
             return await self._cancel(Args(job=record.id), asked)
-        before = record.result.get("previous_release", "")
+        before, displaced = record.result.get("previous_release", ""), record.result.get("displaced")
         serving = await care.serving()
-        if not before or before == record.result.get("release"):
+        if not before or (before == record.result.get("release") and not displaced):
             raise Refused(f"cannot undo job {record.id}: it replaced no other version", kind="nothing_to_undo")
         if serving is None or serving.id != record.result.get("release"):
             now = serving.version if serving else "nothing"
@@ -292,7 +302,9 @@ class Requests:
                 f"cannot undo job {record.id}: {now} serves by now; name the release to go back to: {before}",
                 kind="overtaken_undo",
             )
-        return await self._job(Intent.rollback, Args(target=str(before)), asked, care, "")
+        # What was restored with the code goes with it again: the data that it displaced.
+        back = Args(target=str(before), data=args.data, snapshot=int(displaced) if displaced else None)
+        return await self._job(Intent.rollback, back, asked, care, "")
 
     async def _to_undo(self, args: Args, care: Care) -> Record:
         if args.job is not None:
@@ -302,6 +314,14 @@ class Requests:
             if record.service == care.name and changes and (not record.ended or record.status == "done"):
                 return record
         raise Refused("cannot undo: no job has changed what runs", kind="nothing_to_undo")
+
+    async def _snapshot(self, asked: Asked, care: Care) -> str:
+        taken = await care.snapshots.take(None, care.databases, reason="asked")
+        if taken is None:
+            raise Refused("cannot take a snapshot: [state] sqlite names no database that exists", kind="no_database")
+        await self._audit.write(asked.name, asked.address.channel, "snapshot", snapshot=taken.id)
+        at, size = restores.when(taken.at), bytes_text(taken.bytes)
+        return say(asked.language, "answer.snapshot", snapshot=taken.id, at=at, size=size)
 
     # People
 
@@ -326,6 +346,8 @@ class Requests:
                 return await self._views.status_text(language)
             case Intent.releases:
                 return await self._views.releases_text(self.care(service), language)
+            case Intent.snapshots:
+                return await self._views.snapshots_text(self.care(service), language)
             case Intent.history:
                 return await self._views.history_text(language)
             case Intent.job:
@@ -358,7 +380,7 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
         intent = Intent(body.intent)
     except ValueError:
         raise Refused(f'cannot carry out "{body.intent}": it is not an intent', kind="bad_request") from None
-    known = {"target", "bug", "reproduction", "job", "lines", "agent", "role", "name"}
+    known = {"target", "bug", "reproduction", "job", "lines", "agent", "role", "name", "data", "snapshot"}
     if unknown := set(body.args) - known:
         raise Refused(f"cannot use the argument {sorted(unknown)[0]}: known are {sorted(known)}", kind="bad_request")
     args = Args(
@@ -367,6 +389,7 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
         reproduction=body.args.get("reproduction", ""),
         role=body.args.get("role", ""),
         name=body.args.get("name", ""),
+        data=body.args.get("data", "") == "yes",
     )
 
     def number(name: str) -> int | None:
@@ -375,7 +398,7 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
             raise Refused(f"cannot use {name}={text}: it is a number", kind="bad_request")
         return int(text) if text else None
 
-    return intent, replace(args, job=number("job"), lines=number("lines"))
+    return intent, replace(args, job=number("job"), lines=number("lines"), snapshot=number("snapshot"))
 
 
 def button(action: str) -> tuple[Intent, Args]:

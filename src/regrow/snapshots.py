@@ -1,26 +1,25 @@
-"""Snapshots of a service's SQLite files, taken by the online backup API before new code opens them (F21, F22)."""
+"""Snapshots of a service's SQLite files: from before new code opens them, of a schedule, and of displaced data."""
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
 from regrow import files
 from regrow.clock import Clock, SystemClock
-from regrow.errors import Refused
+from regrow.databases import copy_database, lay_out
+from regrow.errors import NotFound, Refused
 from regrow.pool import in_thread
 from regrow.store import Store, snapshots
 
-_BUSY_S = 30.0
-_PAGES_A_STEP = 1000
+Reason = Literal["change", "schedule", "asked", "displaced"]
+Schema = dict[str, str]
+"""Names the schema of every database, by its file's name; {} where there is none yet."""
 
 
 @dataclass(frozen=True)
@@ -28,64 +27,25 @@ class Snapshot:
     """A copy of the service's databases.
 
     Attributes:
-        job: the job it was taken for.
+        id: its number.
+        job: the job it was taken for, if one did.
+        reason: change (before a job changes what runs), schedule, asked (somebody did), displaced (what other data
+            took the place of).
         directory: where the copies are, by their own names.
-        files: name, schema version (`PRAGMA user_version`) and sha256 of each.
+        files: what `copy_database` says of each.
+        schema: of the data, as it was.
         bytes: size of all.
         at: seconds since 1970.
     """
 
-    job: int
+    id: int
+    job: int | None
+    reason: Reason
     directory: Path
     files: list[dict[str, Any]]
+    schema: Schema
     bytes: int
     at: float
-
-
-def copy_database(source: Path, target: Path) -> dict[str, Any]:
-    """Copy a live SQLite database, checked and durable.
-
-    Returns:
-        name, user_version and sha256 of the copy.
-
-    Raises:
-        Refused: kind "snapshot_failed", when it is not a database or the copy is damaged.
-    """
-    try:
-        with (
-            closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)) as live,
-            closing(sqlite3.connect(target)) as copy,
-        ):
-            (mode,) = live.execute("PRAGMA journal_mode").fetchone()
-            if mode == "wal":
-                # One moment is read throughout, and writers go on; else each write makes the copy begin anew.
-                live.execute("BEGIN")
-                live.execute("SELECT 1 FROM sqlite_master").fetchone()
-            live.backup(copy, pages=_PAGES_A_STEP, progress=_patient, sleep=0.005)
-            copy.execute("PRAGMA journal_mode=DELETE")
-            (verdict,) = copy.execute("PRAGMA integrity_check").fetchone()
-            (version,) = copy.execute("PRAGMA user_version").fetchone()
-    except sqlite3.Error as error:
-        raise Refused(
-            f"cannot take a snapshot of {source.name}: {error}; nothing was changed", kind="snapshot_failed"
-        ) from error
-    if verdict != "ok":
-        raise Refused(
-            f"cannot take a snapshot of {source.name}: it is damaged ({verdict}); restore it first",
-            kind="snapshot_failed",
-        )
-    with target.open("rb") as file:
-        return {
-            "name": source.name,
-            "user_version": version,
-            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
-        }
-
-
-def _patient(status: int, _remaining: int, _total: int) -> None:
-    """Each step waits for a lock as long as the connection says; the copying itself would then try for ever."""
-    if status in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-        raise sqlite3.OperationalError("database is locked")
 
 
 class Snapshots:
@@ -97,8 +57,23 @@ class Snapshots:
         self._service = service
         self._clock = clock or SystemClock()
 
-    async def take(self, job: int, databases: Sequence[Path]) -> Snapshot | None:
-        """Copy `databases` for `job`. Safe to repeat; unchanged data is not copied again (F14).
+    async def take(
+        self,
+        job: int | None,
+        databases: Sequence[Path],
+        schema: Schema | None = None,
+        *,
+        reason: Reason = "change",
+        again: bool = False,
+    ) -> Snapshot | None:
+        """Copy `databases`. A job has one snapshot for one reason; unchanged data is not copied again (F14).
+
+        Args:
+            job: for which job; None for none.
+            databases: the files; those that do not exist are left out.
+            schema: what names the schema, where that is not the databases themselves.
+            reason: why.
+            again: take it although the job has one, which it then replaces.
 
         Returns:
             The snapshot that now holds this data, or None when none of the files exists yet.
@@ -109,8 +84,10 @@ class Snapshots:
         existing = [path for path in databases if path.exists()]
         if not existing:
             return None
-        if (row := await self._store.row(self._select().where(snapshots.c.job == job))) is not None:
-            return _snapshot(row)
+        mine = self._select().where(snapshots.c.job == job, snapshots.c.reason == reason)
+        known = None if job is None else await self._store.row(mine)
+        if known is not None and not again:
+            return _snapshot(known)
         names = [path.name for path in existing]
         if twice := next((name for name in names if names.count(name) > 1), ""):
             raise Refused(
@@ -123,26 +100,38 @@ class Snapshots:
             raise Refused(
                 f"cannot take a snapshot: {need} bytes are needed on {self._root}; free some space", kind="disk_full"
             )
-        target = self._root / f"job-{job}"
-        staged = self._root / f".taking-{job}"
+        staged = self._root / f".taking-{reason if job is None else job}"
         copied = await in_thread(self._copy, existing, staged)
         last = await self._store.row(self._select().order_by(snapshots.c.id.desc()))
         if last is not None and last["files"] == copied and await in_thread(Path(last["directory"]).exists):
             await in_thread(files.remove_tree, staged)
             return _snapshot(last)
+        target = self._root / self._name(job, reason)
         await in_thread(self._publish, staged, target)
         values = {
             "service": self._service,
             "job": job,
+            "reason": reason,
             "directory": str(target),
             "files": copied,
+            "schema": schema or {entry["name"]: entry["schema"] for entry in copied},
             "bytes": files.tree_bytes(target),
             "at": self._clock.now(),
         }
-        await self._store.transact(lambda c: c.execute(snapshots.insert().values(**values)))
-        row = await self._store.row(self._select().where(snapshots.c.job == job))
-        assert row is not None
-        return _snapshot(row)
+
+        def write(connection: sa.Connection) -> int:
+            if known is not None:
+                connection.execute(snapshots.delete().where(snapshots.c.id == known["id"]))
+            return int(connection.execute(snapshots.insert().values(**values)).inserted_primary_key[0])  # type: ignore[index]
+
+        return await self.get(await self._store.transact(write))
+
+    def _name(self, job: int | None, reason: Reason) -> str:
+        if job is not None:
+            return f"job-{job}" if reason == "change" else f"job-{job}-{reason}"
+        stamp = f"{reason}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(self._clock.now()))}"
+        names = [stamp, *(f"{stamp}-{number}" for number in range(2, 1000))]
+        return next(name for name in names if not (self._root / name).exists())
 
     @staticmethod
     def _copy(databases: Sequence[Path], staged: Path) -> list[dict[str, Any]]:
@@ -167,16 +156,88 @@ class Snapshots:
         """Every snapshot, newest first."""
         return [_snapshot(row) for row in await self._store.rows(self._select().order_by(snapshots.c.id.desc()))]
 
-    async def prune(self, keep: int) -> None:
-        """Delete the oldest beyond `keep`."""
-        for snapshot in (await self.all())[keep:]:
-            await in_thread(shutil.rmtree, snapshot.directory, ignore_errors=True)
-            await self._forget(snapshot.job)
+    async def of(self, job: int, reason: Reason = "change") -> Snapshot | None:
+        """The snapshot that was taken for a job and a reason, if it has one of its own."""
+        row = await self._store.row(self._select().where(snapshots.c.job == job, snapshots.c.reason == reason))
+        return None if row is None else _snapshot(row)
 
-    async def _forget(self, job: int) -> None:
-        where = (snapshots.c.service == self._service, snapshots.c.job == job)
-        await self._store.transact(lambda c: c.execute(snapshots.delete().where(*where)))
+    async def get(self, number: int) -> Snapshot:
+        """The snapshot of that number.
+
+        Raises:
+            NotFound: kind "no_such_snapshot".
+        """
+        row = await self._store.row(self._select().where(snapshots.c.id == number))
+        if row is None:
+            raise NotFound(f"cannot find snapshot {number}; `regrow snapshots` lists them", kind="no_such_snapshot")
+        return _snapshot(row)
+
+    @staticmethod
+    async def lay_out(snapshot: Snapshot, target: Path, names: Sequence[str] = ()) -> Path:
+        """Copy a snapshot's files into a new directory, where a program may open and change them.
+
+        Args:
+            snapshot: which; it stays as it is.
+            target: the directory; what is there already is deleted.
+            names: paths below `target` that the files shall have; their own names otherwise.
+
+        Returns:
+            `target`.
+
+        Raises:
+            Refused: kind "snapshot_damaged", when a file is not any more what was copied (F22), or "disk_full".
+        """
+        places = {Path(name).name: target / name for name in names}
+
+        def work() -> Path:
+            files.remove_tree(target)
+            files.private_directory(target)
+            if files.free_bytes(target) < snapshot.bytes:
+                raise Refused(
+                    f"cannot lay out a snapshot: {snapshot.bytes} bytes are needed on {target}; free some space",
+                    kind="disk_full",
+                )
+            for entry in snapshot.files:
+                place = places.get(entry["name"], target / entry["name"])
+                place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                try:
+                    lay_out(entry, snapshot.directory / entry["name"], place)
+                except FileNotFoundError:
+                    raise Refused(
+                        f"cannot use snapshot {snapshot.id}: {entry['name']} is missing in {snapshot.directory}; "
+                        "use another one",
+                        kind="snapshot_damaged",
+                    ) from None
+            return target
+
+        return await in_thread(work)
+
+    async def prune(self, keep: int, keep_bytes: int, protected: Collection[int] = ()) -> list[int]:
+        """Delete the oldest beyond `keep` snapshots or `keep_bytes` bytes (0: no limit); the newest always stays.
+
+        Args:
+            keep: how many.
+            keep_bytes: of all together.
+            protected: numbers that must stay; they count, too.
+
+        Returns:
+            The numbers that were deleted.
+        """
+        gone, count, size = [], 0, 0
+        for snapshot in await self.all():
+            count, size = count + 1, size + snapshot.bytes
+            beyond = count > keep or (keep_bytes and size > keep_bytes)
+            if beyond and count > 1 and snapshot.id not in protected:
+                count, size = count - 1, size - snapshot.bytes
+                gone.append(snapshot)
+        for snapshot in gone:
+            where = snapshots.c.id == snapshot.id
+            # The record first: a half-deleted directory must never look like a snapshot.
+            await self._store.transact(lambda c, where=where: c.execute(snapshots.delete().where(where)))  # type: ignore[misc]
+            await in_thread(files.remove_tree, snapshot.directory)
+        return [snapshot.id for snapshot in gone]
 
 
 def _snapshot(row: dict[str, Any]) -> Snapshot:
-    return Snapshot(row["job"], Path(row["directory"]), row["files"], row["bytes"], row["at"])
+    known = {name: value for name, value in row.items() if name != "service"}
+    return Snapshot(**{**known, "directory": Path(row["directory"]), "schema": row["schema"] or {}})

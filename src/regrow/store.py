@@ -26,7 +26,7 @@ from regrow.errors import StoreError
 T = TypeVar("T")
 
 STORE_ERROR_EXIT = 75
-SCHEMA_HEAD = "0003"
+SCHEMA_HEAD = "0004"
 
 metadata = sa.MetaData()
 
@@ -76,6 +76,8 @@ releases = sa.Table(
     sa.Column("job", sa.Integer, nullable=False),
     sa.Column("promoted_at", sa.Float),
     sa.Column("pruned_at", sa.Float),
+    sa.Column("schema", _JSON),
+    sa.Column("snapshot", sa.Integer),
     sa.UniqueConstraint("service", "job"),
 )
 
@@ -175,12 +177,15 @@ snapshots = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("service", sa.Text, nullable=False),
-    sa.Column("job", sa.Integer, nullable=False),
+    sa.Column("job", sa.Integer),
+    sa.Column("reason", sa.Text, nullable=False, server_default="change"),
     sa.Column("directory", sa.Text, nullable=False),
     sa.Column("files", _JSON, nullable=False),
+    sa.Column("schema", _JSON),
     sa.Column("bytes", sa.Integer, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
-    sa.UniqueConstraint("service", "job"),
+    sa.UniqueConstraint("service", "job", "reason"),
+    sqlite_autoincrement=True,
 )
 
 incidents = sa.Table(

@@ -16,7 +16,20 @@ from regrow.jobs.plans import SWITCHED
 _MARKS = {"done": "✓", "doing": "…", "waiting": "⏸", "failed": "✗", "undoing": "↺", "undone": "↺"}
 _WORTH_SECONDS = 0.1
 _QUIET_STEPS = frozenset(
-    {"check", "workspace", "turn", "gate", "commit", "release", "confirm", "promote", "merge", "tidy", "approve"}
+    {
+        "restore",
+        "check",
+        "workspace",
+        "turn",
+        "gate",
+        "commit",
+        "release",
+        "confirm",
+        "promote",
+        "merge",
+        "tidy",
+        "approve",
+    }
 )
 _DIFF_LINES = 60
 _UNDOABLE = frozenset({"deploy", "repair", "rollback"})
@@ -145,13 +158,14 @@ def result(job: types.Job) -> Content:
     if job.status == "done":
         lines = _success(job)
     elif job.status == "cancelled":
-        lines = [_cancelled(job), *_what_serves(job)]
+        lines = [_cancelled(job), *_data_back(job), *_what_serves(job)]
     elif job.status == "undone":
         lines = _undone(job)
     else:
         lines = _failure(job)
     before = job.result.get("previous_release")
-    undoable = job.status == "done" and job.kind in _UNDOABLE and before and before != job.result.get("release")
+    other = before != job.result.get("release") or "displaced" in job.result
+    undoable = job.status == "done" and job.kind in _UNDOABLE and before and other
     undo = Choice(say(job.language, "button.undo"), f"undo:{job.id}", "danger")
     return Content("\n".join(lines), (undo,) if undoable else ())
 
@@ -185,6 +199,7 @@ def _success(job: types.Job) -> list[str]:
         lines.append(say(language, "result.uncommitted"))
     if job.kind in {"restart", "repair"}:
         lines.append(say(language, "result.version", version=found["version"]))
+    lines += _data(job)
     if found.get("kept_by"):
         lines.append(say(language, "result.kept_by", by=found["kept_by"]))
     if found.get("down_ms") is not None and found.get("pid"):
@@ -196,6 +211,29 @@ def _success(job: types.Job) -> list[str]:
         else:
             lines.append(say(language, "result.left_branch", branch=found["branch"], note=found.get("merge_note", "")))
     return lines
+
+
+def _data(job: types.Job) -> list[str]:
+    """What became of the service's data."""
+    language, found = job.language, job.result
+    lines = []
+    if "restored" in found:
+        lines.append(say(language, "result.restored", snapshot=found["restored"], at=found["restored_at"]))
+        if "displaced" in found:
+            lines.append(say(language, "result.displaced", snapshot=found["displaced"], rows=found["rows"]))
+    elif found.get("schema_moved"):
+        lines.append(say(language, "result.schema_moved"))
+    return lines
+
+
+def _data_back(job: types.Job) -> list[str]:
+    """After a change that was taken back: the data that went back with it."""
+    found = job.result
+    if not found.get("data_back"):
+        return []
+    if "displaced" in found:
+        return [say(job.language, "result.data_back", rows=found["rows"], snapshot=found["displaced"])]
+    return [say(job.language, "result.data_left", rows=found["rows"])]
 
 
 def _cancelled(job: types.Job) -> str:
@@ -223,6 +261,7 @@ def _undone(job: types.Job) -> list[str]:
     ]
     lines.append(say(language, "result.cause", cause=cause(job)))
     lines += _decisive_lines(job)
+    lines += _data_back(job)
     if found.get("fell_back"):
         lines.append(say(language, "result.pinned", version=found.get("version", "")))
     return [*lines, *([] if serving else _what_serves(job)), say(language, "result.log", job=job.id)]
@@ -233,7 +272,7 @@ def _failure(job: types.Job) -> list[str]:
     step = next((s.title for s in job.steps if job.error and s.name == job.error.step), "")
     lines = [say(language, "result.failed", title=job.title, step=step)]
     lines.append(say(language, "result.cause", cause=cause(job)))
-    lines += _decisive_lines(job)
+    lines += [*_decisive_lines(job), *_data_back(job)]
     return [*lines, *_what_serves(job), say(language, "result.log", job=job.id)]
 
 

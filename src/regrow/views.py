@@ -9,11 +9,11 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 
-from regrow import __version__, story
+from regrow import __version__, restores, story
 from regrow.api import types
 from regrow.approvals import Approvals
 from regrow.care import Care
-from regrow.catalogue import Language, ago_text, duration_text, help_text, say
+from regrow.catalogue import Language, ago_text, bytes_text, duration_text, help_text, say
 from regrow.channels.base import Channel
 from regrow.errors import RegrowError
 from regrow.intents import TABLE
@@ -34,6 +34,7 @@ SHOWN = frozenset(
     {
         *("release", "version", "commit", "subject", "digest", "first", "debut", "pid", "switched_at", "down_ms"),
         *("previous_version", "previous_release", "serving", "serving_release", "uncommitted"),
+        *("schema_moved", "restored", "restored_at", "displaced", "rows", "data_back"),
         *("tests", "tests_seconds", "build_seconds", "build_bytes", "build_estimate", "snapshot_bytes"),
         *("agent", "summary", "culprit", "culprit_subject", "files", "added", "removed", "reproduced"),
         *("keep_until", "kept_by"),
@@ -207,6 +208,48 @@ class Views:
             queue=queue,
             supervisor_pid=now.supervisor_pid,
         )
+
+    async def snapshots(self, care: Care) -> list[types.Snapshot]:
+        """Every snapshot, newest first, with the releases that work with its data."""
+        known = await care.releases.all()
+        return [
+            types.Snapshot(
+                id=one.id,
+                at=one.at,
+                reason=one.reason,
+                job=one.job,
+                bytes=one.bytes,
+                files=[str(entry["name"]) for entry in one.files],
+                releases=[release.id for release in known if one.schema and release.schema == one.schema],
+            )
+            for one in await care.snapshots.all()
+        ]
+
+    async def restore_plan(self, care: Care, number: int) -> types.RestorePlan:
+        """What restoring a snapshot would do.
+
+        Raises:
+            NotFound: kind "no_such_snapshot".
+            Refused: kind "other_schema".
+        """
+        taken = await care.snapshots.get(number)
+        serving, release = await care.serving(), await restores.release_for(care, taken)
+        return types.RestorePlan(
+            snapshot=next(one for one in await self.snapshots(care) if one.id == number),
+            release=release.id,
+            version=release.version,
+            serving=serving.id if serving else "",
+            rows=restores.rows_text(await restores.worth(care, taken)),
+        )
+
+    async def snapshots_text(self, care: Care, language: Language) -> str:
+        """The newest snapshots, one a line."""
+        lines = []
+        for one in (await care.snapshots.all())[:_LIST]:
+            reason = say(language, f"snapshot_reason.{one.reason}")
+            told = {"snapshot": one.id, "at": restores.when(one.at), "size": bytes_text(one.bytes), "reason": reason}
+            lines.append(say(language, "view.snapshot", **told))
+        return "\n".join(lines) or say(language, "view.no_snapshots")
 
     async def releases(self, care: Care) -> list[types.Release]:
         """Every release on disk, newest first, with what it is to the service now."""

@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from regrow.api.types import ENDED, Job
-from regrow.jobs.plans import PLANS
+from regrow.jobs.plans import plan
 from regrow.testing import mortal
 from regrow.testing.world import DEADLINE_S, World, eventually
 
@@ -77,6 +79,12 @@ async def test_jobs_go_on_after_a_kill_at_every_step(tmp_path: Path) -> None:
             group.create_task(in_a_world(tmp_path / kind.__name__, kind), name=kind.__name__)
 
 
+async def test_f21_data_and_code_stay_together_through_a_kill_at_every_step(tmp_path: Path) -> None:
+    async with asyncio.TaskGroup() as group:
+        for kind in (killed_restore, killed_restore_undone):
+            group.create_task(in_a_world(tmp_path / kind.__name__, kind), name=kind.__name__)
+
+
 async def in_a_world(root: Path, story: Callable[[World], Awaitable[None]]) -> None:
     root.mkdir()
     world = World(root)
@@ -90,7 +98,7 @@ async def in_a_world(root: Path, story: Callable[[World], Awaitable[None]]) -> N
 async def killed_deploy(world: World) -> None:
     """Begun at every step, and where what a step does outlives the daemon also between the deed and the record."""
     made = change(world)
-    points = [f"deploy:{step}:begin" for step in (*PLANS["deploy"], "conclude")]
+    points = [f"deploy:{step}:begin" for step in (*plan("deploy", data=False), "conclude")]
     points += [f"deploy:{step}:end" for step in (*LASTING, "conclude")]
     async with world.traffic() as seen:
         job = await through_kills(world, "build and restart", points)
@@ -101,7 +109,7 @@ async def killed_deploy(world: World) -> None:
 async def killed_repair(world: World) -> None:
     change(world, "Break it", **{"src/answer.txt": "bad\n"})
     await world.say("build and restart")
-    points = [f"repair:{step}:begin" for step in (*PLANS["repair"], "conclude")]
+    points = [f"repair:{step}:begin" for step in (*plan("repair", data=False), "conclude")]
     points += [f"repair:{step}:end" for step in LASTING_IN_REPAIR]
     async with world.traffic() as seen:
         job = await through_kills(world, f"fix this bug: the answer is wrong\n{REPRODUCE}", points)
@@ -124,6 +132,58 @@ async def killed_undo(world: World) -> None:
     assert (seen.refused, seen.cut) == (0, 0)
     assert await world.pid() == before
     assert not (world.directory / "workspaces" / str(job.id)).exists()
+
+
+def never_mixed(world: World) -> set[tuple[int, int]]:
+    """Which schema each writer knew, and which one it found: older code never wrote into newer data (F21)."""
+    with closing(sqlite3.connect(world.directory / "data" / "tiny.db")) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        found = set(connection.execute("select known, found from notes"))
+    assert all(known >= schema for known, schema in found), found
+    return found
+
+
+async def killed_restore(world: World) -> None:
+    """Code and data go back together, whatever is killed; with a deploy that migrates before it."""
+    world.configure({"state": {"sqlite": ["tiny.db"]}, "service.env": {"TINY_DB": "tiny.db"}})
+    await world.start_daemon()
+    await world.say("重启一下")
+    points = [f"deploy:{step}:{when}" for step in ("rehearse", "switch", "promote") for when in ("begin", "end")]
+    made = change(world, faults="TINY_MIGRATION=2\nTINY_REFUSES=1\n")
+    old = await world.version()
+    job = await through_kills(world, "build and restart", points)
+    assert job.status == "done", job.error
+    assert await world.version() == world.short(made)
+    points = [f"rollback:{step}:begin" for step in (*plan("rollback", data=True), "conclude")]
+    points += [f"rollback:{step}:end" for step in ("snapshot", "restore", "candidate", "switch", "promote", "conclude")]
+    async with world.traffic() as seen:
+        job = await through_kills(world, "roll back with data", points)
+    assert job.status == "done", job.error
+    assert await world.version() == old
+    assert never_mixed(world) == {(1, 1)}
+    assert seen.refused == 0
+    assert "displaced" in job.result
+    assert not list((world.directory / "data" / "displaced").iterdir())
+
+
+async def killed_restore_undone(world: World) -> None:
+    """The older release dies on the restored data: the newer data comes back with the newer release."""
+    world.configure({"state": {"sqlite": ["tiny.db"]}, "service.env": {"TINY_DB": "tiny.db"}})
+    await world.start_daemon()
+    change(world, faults="TINY_DIE_AFTER=3\n")
+    bad = await world.ended(await world.request("build"))
+    assert bad.status == "done", bad.error
+    await world.say("重启一下")
+    made = change(world, faults="TINY_MIGRATION=2\nTINY_REFUSES=1\n")
+    await world.say("build and restart")
+    new = world.short(made)
+    assert await world.version() == new
+    world.configure({"switch": {"restart_bake": "60s"}})
+    points = [f"rollback:{step}:{when}" for step in ("switch", "restore", "snapshot") for when in ("undo", "undone")]
+    job = await through_kills(world, f"roll back to {bad.result['release']} with data", points)
+    assert (job.status, job.error.kind if job.error else "") == ("undone", "fell_back")
+    assert await world.version() == new
+    assert (2, 2) in never_mixed(world)
 
 
 async def through_kills(world: World, text: str, points: list[str]) -> Job:

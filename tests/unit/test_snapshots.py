@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from regrow import files, snapshots
-from regrow.errors import Refused
-from regrow.snapshots import Snapshots, copy_database
+from regrow import databases, files
+from regrow.databases import copy_database
+from regrow.errors import NotFound, Refused
+from regrow.snapshots import Snapshot, Snapshots
 from regrow.store import Store
 from regrow.testing.manual_clock import ManualClock
 
@@ -50,7 +51,8 @@ async def test_what_only_the_log_holds_is_in_the_snapshot(
     made = await taken.take(1, [tmp_path / "claw.db"])
     assert made is not None
     assert (made.job, made.at, made.directory) == (1, clock.now(), tmp_path / "snapshots/job-1")
-    assert [(f["name"], f["user_version"]) for f in made.files] == [("claw.db", 7)]
+    assert [(f["name"], f["user_version"], f["wal"]) for f in made.files] == [("claw.db", 7, True)]
+    assert made.schema == {"claw.db": databases.schema(tmp_path / "claw.db")}
     assert notes(made.directory / "claw.db") == ["first"]
     assert [p.name for p in made.directory.iterdir()] == ["claw.db"]  # no log beside it that a restore would replay
     assert made.bytes == (made.directory / "claw.db").stat().st_size
@@ -81,8 +83,8 @@ async def test_a_service_that_never_stops_writing_is_copied_and_not_held_up(
         steps.append(remaining)
         assert len(steps) < 100, "it begins anew after every write"
 
-    monkeypatch.setattr(snapshots, "_PAGES_A_STEP", 1)
-    monkeypatch.setattr(snapshots, "_patient", write_in_between)
+    monkeypatch.setattr(databases, "_PAGES_A_STEP", 1)
+    monkeypatch.setattr(databases, "_patient", write_in_between)
     copy_database(tmp_path / "claw.db", tmp_path / "copy.db")
     assert len(steps) > 5
     assert "in between" not in notes(tmp_path / "copy.db")
@@ -93,7 +95,7 @@ async def test_a_locked_database_is_refused_in_time(
     tmp_path: Path, live: sqlite3.Connection, taken: Snapshots, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # SQLite's own copying tries for ever.
-    monkeypatch.setattr(snapshots, "_BUSY_S", 0.05)
+    monkeypatch.setattr(databases, "_BUSY_S", 0.05)
     live.execute("PRAGMA journal_mode=DELETE")
     live.execute("BEGIN EXCLUSIVE")
     with pytest.raises(Refused, match="locked") as caught:
@@ -235,10 +237,114 @@ async def test_too_little_room_is_refused_before_the_first_copy(
     assert list((tmp_path / "snapshots").iterdir()) == []
 
 
-async def test_the_oldest_are_pruned(tmp_path: Path, taken: Snapshots, live: sqlite3.Connection) -> None:
-    for job in range(1, 5):
+async def taken_of(taken: Snapshots, live: sqlite3.Connection, path: Path, count: int) -> list[Snapshot]:
+    """So many snapshots, each with a row more than the one before."""
+    for job in range(1, count + 1):
         live.execute("insert into notes values (?)", (str(job),))
-        await taken.take(job, [tmp_path / "claw.db"])
-    await taken.prune(2)
+        await taken.take(job, [path])
+    return list(reversed(await taken.all()))
+
+
+async def test_the_oldest_are_pruned(tmp_path: Path, taken: Snapshots, live: sqlite3.Connection) -> None:
+    first, second, *_ = await taken_of(taken, live, tmp_path / "claw.db", 4)
+    assert await taken.prune(2, 0) == [second.id, first.id]
     assert [snapshot.job for snapshot in await taken.all()] == [4, 3]
     assert {p.name for p in (tmp_path / "snapshots").iterdir()} == {"job-4", "job-3"}
+
+
+async def test_what_is_needed_to_go_back_is_never_pruned(
+    tmp_path: Path, taken: Snapshots, live: sqlite3.Connection
+) -> None:
+    first, *_ = await taken_of(taken, live, tmp_path / "claw.db", 4)
+    await taken.prune(2, 0, {first.id})
+    assert [snapshot.job for snapshot in await taken.all()] == [4, 3, 1]
+    assert notes(first.directory / "claw.db") == ["first", "1"]
+
+
+async def test_bytes_are_a_limit_too_and_the_newest_always_stays(
+    tmp_path: Path, taken: Snapshots, live: sqlite3.Connection
+) -> None:
+    _, _, third, fourth = await taken_of(taken, live, tmp_path / "claw.db", 4)
+    await taken.prune(20, third.bytes + fourth.bytes)
+    assert [snapshot.job for snapshot in await taken.all()] == [4, 3]
+    await taken.prune(20, 1)
+    assert [snapshot.job for snapshot in await taken.all()] == [4]
+
+
+async def test_f14_ten_boots_in_a_crash_loop_with_unchanged_data_are_one_snapshot(
+    tmp_path: Path, taken: Snapshots, live: sqlite3.Connection
+) -> None:
+    live.close()
+    for job in range(1, 11):
+        # A boot of the service: it opens its database, reads it, and dies without closing it.
+        reads = "sqlite3.connect(sys.argv[1]).execute('select * from notes').fetchall()"
+        script = f"import os, sqlite3, sys; {reads}; os._exit(1)"
+        subprocess.run([sys.executable, "-c", script, str(tmp_path / "claw.db")], check=False, timeout=60)
+        await taken.take(job, [tmp_path / "claw.db"])
+    assert len(await taken.all()) == 1
+    assert len(list((tmp_path / "snapshots").iterdir())) == 1
+
+
+async def test_one_without_a_job_has_a_name_and_a_reason(
+    tmp_path: Path, taken: Snapshots, live: sqlite3.Connection
+) -> None:
+    asked = await taken.take(None, [tmp_path / "claw.db"], reason="asked")
+    live.execute("insert into notes values ('more')")
+    again = await taken.take(None, [tmp_path / "claw.db"], reason="asked")
+    assert asked is not None
+    assert again is not None
+    assert asked.directory != again.directory, "two of the same second took one another's place"
+    assert (again.job, again.reason) == (None, "asked")
+    assert await taken.get(again.id) == again
+
+
+async def test_a_better_one_takes_the_place_of_a_jobs_own(
+    tmp_path: Path, taken: Snapshots, live: sqlite3.Connection
+) -> None:
+    await taken.take(1, [tmp_path / "claw.db"])
+    live.execute("insert into notes values ('until the old release ended')")
+    better = await taken.take(1, [tmp_path / "claw.db"], again=True)
+    assert [snapshot.id for snapshot in await taken.all()] == [better.id if better else 0]
+    assert better is not None
+    assert notes(better.directory / "claw.db") == ["first", "until the old release ended"]
+
+
+async def test_laid_out_it_can_be_changed_and_keeps_its_log(
+    tmp_path: Path, taken: Snapshots, live: sqlite3.Connection
+) -> None:
+    made = await taken.take(1, [tmp_path / "claw.db"])
+    assert made is not None
+    place = await taken.lay_out(made, tmp_path / "place", ["below/claw.db"])
+    with closing(sqlite3.connect(place / "below" / "claw.db", isolation_level=None)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        connection.execute("insert into notes values ('in the copy')")
+    assert notes(made.directory / "claw.db") == ["first"]
+
+
+@pytest.mark.parametrize("at", [0.3, 0.6, 0.99])
+async def test_f22_one_flipped_byte_and_it_is_not_used(
+    tmp_path: Path, taken: Snapshots, live: sqlite3.Connection, at: float
+) -> None:
+    live.executemany("insert into notes values (?)", [(PAGE,)] * 5)
+    made = await taken.take(1, [tmp_path / "claw.db"])
+    assert made is not None
+    content = bytearray((made.directory / "claw.db").read_bytes())
+    content[int(len(content) * at)] ^= 1
+    (made.directory / "claw.db").write_bytes(content)
+    with pytest.raises(Refused) as refused:
+        await taken.lay_out(made, tmp_path / "place")
+    assert refused.value.kind == "snapshot_damaged"
+    assert not (tmp_path / "place" / "claw.db").exists()
+
+
+async def test_f22_a_missing_file_is_not_used_either(
+    tmp_path: Path, taken: Snapshots, live: sqlite3.Connection
+) -> None:
+    made = await taken.take(1, [tmp_path / "claw.db"])
+    assert made is not None
+    (made.directory / "claw.db").unlink()
+    with pytest.raises(Refused) as refused:
+        await taken.lay_out(made, tmp_path / "place")
+    assert refused.value.kind == "snapshot_damaged"
+    with pytest.raises(NotFound):
+        await taken.get(99)

@@ -59,6 +59,15 @@ def test_a_store_of_the_first_schema_is_migrated_and_keeps_what_it_holds(tmp_pat
             connection.execute(f"drop table {table}")
         connection.execute("alter table approvals drop column person")
         connection.execute("alter table jobs drop column kept_by")
+        connection.execute("alter table releases drop column schema")
+        connection.execute("alter table releases drop column snapshot")
+        connection.execute("drop table snapshots")
+        connection.execute(
+            "create table snapshots (id integer not null primary key, service text not null, job integer not null, "
+            "directory text not null, files json not null, bytes integer not null, at float not null, "
+            "unique (service, job))"
+        )
+        connection.execute("insert into snapshots values (7, 'claw', 3, '/d', '[]', 5, 1.5)")
         connection.execute("drop index inbox_waiting")
         connection.execute("drop index outbox_waiting")
         connection.execute("update alembic_version set version_num = '0001'")
@@ -69,6 +78,8 @@ def test_a_store_of_the_first_schema_is_migrated_and_keeps_what_it_holds(tmp_pat
     assert version(old) == [(SCHEMA_HEAD,)]
     with closing(sqlite3.connect(old)) as connection:
         assert connection.execute("select * from cursors").fetchall() == [("one", 1)]
+        kept = connection.execute("select id, service, job, reason, directory, bytes, at from snapshots").fetchall()
+        assert kept == [(7, "claw", 3, "change", "/d", 5, 1.5)]
 
 
 def test_a_store_opens_again(tmp_path: Path) -> None:

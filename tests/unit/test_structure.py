@@ -20,12 +20,12 @@ CHECKOUT = SRC.parent.parent
 
 LAYERS = {
     "shapes": "errors api.types",
-    "machine": "clock process files pool git store migrations secret redact places config config_file availability "
-    "events catalogue catalogues versions phrases",
+    "machine": "clock process files databases pool git store migrations secret redact places config config_file "
+    "availability events catalogue catalogues versions phrases",
     "nouns": "probes probe_trial releases workspaces snapshots gate verification permissions intents approvals inbox "
-    "outbox forwarding incidents audit people notices care agents sandboxes services channels",
+    "outbox forwarding incidents audit people notices care rehearsals restores agents sandboxes services channels",
     "jobs": "jobs",
-    "talk": "story views admissions lookout requests presses conversations doctor",
+    "talk": "timetable story views admissions lookout requests presses conversations doctor",
     "surfaces": "api web succession",
     "daemon": "daemon",
 }

@@ -101,6 +101,18 @@ class Client:
 
         return _many(Release, self._ask("GET", "/v1/releases", params=_only(service=service)))
 
+    def snapshots(self, service: str = "") -> list[types.Snapshot]:
+        """Snapshots of a service's data, newest first."""
+        from regrow.api.types import Snapshot
+
+        return _many(Snapshot, self._ask("GET", "/v1/snapshots", params=_only(service=service)))
+
+    def restore_plan(self, number: int, service: str = "") -> types.RestorePlan:
+        """What restoring a snapshot would do."""
+        from regrow.api.types import RestorePlan
+
+        return _one(RestorePlan, self._ask("GET", f"/v1/snapshots/{number}", params=_only(service=service)))
+
     # Jobs
 
     def request(self, body: types.RequestBody) -> types.Accepted | types.Answer:

@@ -167,6 +167,14 @@ def routes(parts: Parts) -> list[BaseRoute]:
         care = parts.requests.care(request.query_params.get("service", ""))
         return _shapes(await parts.views.releases(care), types.Release)
 
+    async def snapshots(request: Request) -> Response:
+        care = parts.requests.care(request.query_params.get("service", ""))
+        return _shapes(await parts.views.snapshots(care), types.Snapshot)
+
+    async def restore_plan(request: Request) -> Response:
+        care = parts.requests.care(request.query_params.get("service", ""))
+        return _shape(await parts.views.restore_plan(care, request.path_params["number"]))
+
     async def logs(request: Request) -> Response:
         care = parts.requests.care(request.query_params.get("service", ""))
         lines, release = _number(request, "lines", 100, 10_000), request.query_params.get("release", "")
@@ -262,6 +270,8 @@ def routes(parts: Parts) -> list[BaseRoute]:
         ("POST", "/v1/jobs/{number:int}/approve", deciding(Intent.approve)),
         ("POST", "/v1/jobs/{number:int}/reject", deciding(Intent.reject)),
         ("GET", "/v1/releases", releases),
+        ("GET", "/v1/snapshots", snapshots),
+        ("GET", "/v1/snapshots/{number:int}", restore_plan),
         ("GET", "/v1/logs", logs),
         ("POST", "/v1/chat/messages", say),
         ("GET", "/v1/chat/messages", messages),

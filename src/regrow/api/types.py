@@ -9,6 +9,8 @@
     GET  /v1/jobs/N/log                               -> text/plain, redacted
     POST /v1/jobs/N/cancel | approve | reject         -> Job   (approve takes ApproveBody)
     GET  /v1/releases                                 -> list[Release], newest first
+    GET  /v1/snapshots                                -> list[Snapshot], newest first
+    GET  /v1/snapshots/N                              -> RestorePlan: what restoring it would do
     GET  /v1/logs?lines=N&release=ID&follow=0|1       -> text/plain, redacted
     POST /v1/chat/messages      ChatBody              -> Message (the person's own, as stored)
     GET  /v1/chat/messages?channel=C&chat=ID&after=N  -> list[Message], oldest first
@@ -186,8 +188,32 @@ class Status(Shape):
     outbox_waiting: int = 0
 
 
+class Snapshot(Shape):
+    """A copy of the service's databases. `reason`: change, schedule, asked, displaced; `releases` fit its data."""
+
+    id: int
+    at: float
+    reason: str
+    job: int | None = None
+    bytes: int
+    files: list[str]
+    releases: list[str] = []
+
+
+class RestorePlan(Shape):
+    """What restoring a snapshot would do: the release that goes with it, and the rows written since, which are set
+    aside."""
+
+    snapshot: Snapshot
+    release: str
+    version: str
+    serving: str = ""
+    rows: str
+
+
 class RequestBody(Body):
-    """A typed request. `args`: deploy, build and rollback {target}, repair {bug, reproduction}, restart {}.
+    """A typed request. `args`: deploy and build {target}, rollback {target, data: "yes", snapshot: its number},
+    undo {job, data: "yes"}, snapshot {}, repair {bug, reproduction}, restart {}.
 
     The same `key` never makes a second job (retries after a lost answer).
     """

@@ -63,6 +63,8 @@ BY_STEP = {
     "build": NOT_BUILT,
     "release": NOT_BUILT,
     "snapshot": NOT_STARTED,
+    "restore": REFUSED,
+    "rehearse": NOT_STARTED,
     "candidate": NOT_STARTED,
     "switch": WENT_BACK,
     "bake": WENT_BACK,

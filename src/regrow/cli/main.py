@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from regrow.cli import channels, exits, people, terminal
+from regrow.cli import channels, exits, people, snapshots, terminal
 from regrow.cli.approve import approve
 from regrow.cli.build import build
 from regrow.cli.cancel import cancel
@@ -43,7 +43,7 @@ VERBS = {
     "Jobs": (jobs, job, approve, reject, cancel, keep, undo),
     "Talk": (chat,),
 }
-GROUPS = {"Talk": (people.application, channels.application)}
+GROUPS = {"The service": (snapshots.application,), "Talk": (people.application, channels.application)}
 """Verbs with verbs of their own, each made by a function."""
 
 

@@ -21,6 +21,9 @@ Socket = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: one document, or one a line where it is live.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Return once the job is accepted.")]
+WithData = Annotated[
+    bool, typer.Option("--with-data", help="Restore the data as it was then, too; what was written since is set aside.")
+]
 Number = Annotated[int, typer.Argument(metavar="JOB", help="The number of the job.")]
 
 

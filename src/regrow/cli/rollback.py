@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from regrow.cli.follow import ask
-from regrow.cli.options import AsJson, NoWait, Service, Session, Socket
+from regrow.cli.options import AsJson, NoWait, Service, Session, Socket, WithData
 
 Target = Annotated[
     str,
@@ -15,12 +15,15 @@ Target = Annotated[
 ]
 
 
-def rollback(
+def rollback(  # noqa: PLR0917 - typer makes options of arguments
     target: Target = "",
     service: Service = "",
     socket: Socket = None,
     as_json: AsJson = False,
     no_wait: NoWait = False,
+    with_data: WithData = False,
 ) -> int:
     """Go back to an older release."""
-    return ask(Session(socket, as_json, service), "rollback", {"target": target}, no_wait)
+    return ask(
+        Session(socket, as_json, service), "rollback", {"target": target, "data": "yes" if with_data else ""}, no_wait
+    )

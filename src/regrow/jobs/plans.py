@@ -6,11 +6,11 @@ from __future__ import annotations
 from regrow.api.types import Kind
 
 _BUILD = ("workspace", "test", "build", "release")
-_SERVE = ("turn", "snapshot", "candidate", "switch", "bake", "promote")
-_SERVE_NEW = (*_SERVE[:-1], "confirm", "promote")
+_SERVE = ("rehearse", "candidate", "switch", "bake", "promote")
+_SERVE_NEW = ("turn", "snapshot", *_SERVE[:-1], "confirm", "promote")
 
 PLANS: dict[Kind, tuple[str, ...]] = {
-    "restart": ("check", *_SERVE),
+    "restart": ("check", "turn", "snapshot", *_SERVE),
     "build": ("check", *_BUILD, "tidy"),
     "deploy": ("check", *_BUILD, *_SERVE_NEW, "tidy"),
     "repair": (
@@ -18,8 +18,17 @@ PLANS: dict[Kind, tuple[str, ...]] = {
         *("build", "release"),
         *(*_SERVE_NEW, "merge", "tidy"),
     ),
-    "rollback": ("check", *_SERVE),
+    "rollback": ("check", "turn", "snapshot", "restore", *_SERVE),
 }
+
+DATA = frozenset({"snapshot", "restore", "rehearse"})
+"""Steps about the service's databases; without any they cost nothing."""
+
+
+def plan(kind: Kind, *, data: bool) -> list[str]:
+    """The steps of a job, of a service with `data` or without."""
+    return [step for step in PLANS[kind] if data or step not in DATA]
+
 
 # Which steps change what runs: a failure from here on is reported against what serves now (F25).
 SWITCHED = frozenset({"switch", "bake", "confirm", "promote"})

@@ -24,6 +24,7 @@ from regrow.care import Care
 from regrow.clock import Clock, SystemClock
 from regrow.errors import RegrowError
 from regrow.events import Events
+from regrow.jobs import data
 from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
 from regrow.jobs.bell import Bell
 from regrow.jobs.estimates import Estimates
@@ -353,6 +354,15 @@ class Runner:
             log.warning("the service is not back", action="come_back_failure", service=care.name, error=str(error))
 
     @staticmethod
+    async def _aftermath(care: Care, job: int, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """What became of the data."""
+        try:
+            return await data.aftermath(care, job, facts)
+        except (RegrowError, OSError) as error:
+            log.warning("what was written is not told of", action="aftermath_failure", job=job, error=str(error))
+            return {}
+
+    @staticmethod
     async def _serving(care: Care) -> dict[str, str]:
         """What really serves now, whatever the steps believe (F25)."""
         try:
@@ -369,6 +379,8 @@ class Runner:
         status = ending["status"]
         if status != "done" and ending["step"] in SWITCHED:
             await self._come_back(care)
+        if status != "done":
+            facts.update(await self._aftermath(care, job, facts))
         facts.update(await self._serving(care))
         error = None
         if status == "failed":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import statistics
-import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from regrow.agents.base import Event, Span, Task
 from regrow.availability import Availability, Seen
 from regrow.catalogue import say
 from regrow.errors import CandidateFailed, ProcessTimeout, RegrowError, ServiceError
+from regrow.jobs import data
 from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
 from regrow.jobs.ledger import WAITING_FOR_KEEP, WAITING_FOR_TURN
 from regrow.jobs.work import Work
 from regrow.pool import in_thread
 from regrow.process import Completed, exit_words
+from regrow.rehearsals import INTERPRETER
 from regrow.releases import Release
 from regrow.sandboxes.base import Box
 from regrow.verification import Conditions, verify
@@ -27,8 +29,6 @@ _SPARE_BYTES = 64 * 1024**2
 _BAKE_LOOK_S = 1.0
 _LAST_LOOK_S = 0.5
 _SLACK_S = 10.0
-# A reproduction made from a probe is a program of this interpreter.
-INTERPRETER = (Path(sys.prefix), Path(sys.base_prefix))
 AUTHOR = ("Regrow", "regrow@localhost")
 _COUNTED = re.compile(r"^\s*\[\s*(\d+)\s*/\s*(\d+)\s*\]\s*(.*)")
 
@@ -457,24 +457,19 @@ async def _contains(work: Work, commit: str) -> bool:
     return await work.care.repository.is_ancestor(commit, work.facts["commit"])
 
 
-async def snapshot(work: Work) -> Outcome:
-    """The service's data as it is before new code opens it (F21)."""
-    taken = await work.care.snapshots.take(work.job.id, work.care.databases)
-    if taken is None:
-        return Done()
-    return Done({"snapshot": str(taken.directory), "snapshot_bytes": taken.bytes})
-
-
 async def candidate(work: Work) -> Outcome:
     """Start the release beside the one that serves, and have it proved; until then it serves nobody."""
     care = work.care
     chosen = await care.releases.get(work.facts["release"])
     spec = care.spec(chosen)
     files.private_directory(care.state)
-    active = (await care.service.status()).active
+    status = await care.service.status()
+    active = status.active
     # A second try finds the process that the first one started; nothing served before that.
     nothing_serves = active is None or active.token == work.token
     named = work.job.args.get("named") == "yes"
+    if not nothing_serves:
+        spec = replace(spec, exchange=data.exchange(work, status))
     try:
         started = await care.service.start(spec, "active" if nothing_serves else "candidate", work.token, force=named)
     except CandidateFailed as error:
@@ -514,9 +509,17 @@ async def switch(work: Work) -> Outcome:
 
 async def switch_back(work: Work) -> None:
     """Return to the last good release, if this job's is still on trial."""
-    status = await work.care.service.status()
-    if status.trial is not None and status.trial["token"] == work.token:
-        await work.care.service.fall_back("the job was taken back")
+    service = work.care.service
+    with work.events.watch(("service", work.care.name)) as watch:
+        while (trial := (status := await service.status()).trial) is not None and trial["token"] == work.token:
+            try:
+                await service.fall_back("the job was taken back")
+                return
+            except ServiceError as error:
+                # Between the old one's end and the new one's start there is nothing to go back from yet.
+                if error.kind != "no_fallback" or status.state != "switching":
+                    raise
+            await watch.changed(_BAKE_LOOK_S)
 
 
 async def bake(work: Work) -> Outcome:
@@ -603,7 +606,7 @@ async def promote(work: Work) -> Outcome:
     chosen = await care.releases.get(work.facts["release"])
     await care.releases.promoted(chosen.number)
     status = await care.service.status()
-    return Done({"pid": status.active.pid if status.active else None})
+    return Done({"pid": status.active.pid if status.active else None, **await data.settle(work, chosen)})
 
 
 async def tidy(work: Work) -> Outcome:
@@ -614,7 +617,7 @@ async def tidy(work: Work) -> Outcome:
     fallbacks = {str(known["id"]) for known in (status.good, status.previous) if known}
     try:
         gone = await care.releases.prune(keep.releases, running | fallbacks | {work.facts.get("release", "")})
-        await care.snapshots.prune(keep.snapshots)
+        await data.prune(care)
         await care.workspaces.discard(work.job.id)
         await in_thread(_prune_logs, work.log_file.parent, keep.job_logs)
     except (RegrowError, OSError) as error:
@@ -643,12 +646,14 @@ STEPS: dict[str, Step] = {
     "approve": Step(approve, close_approval),
     "commit": Step(commit),
     "turn": Step(turn),
-    "snapshot": Step(snapshot, deadline_s=None),
+    "snapshot": Step(data.snapshot, data.put_back, deadline_s=None),
+    "restore": Step(data.restore, data.drop_put, deadline_s=None),
+    "rehearse": Step(data.rehearse, deadline_s=None),
     "candidate": Step(candidate, discard_candidate, deadline_s=None),
     "switch": Step(switch, switch_back, deadline_s=None),
     "bake": Step(bake, deadline_s=None),
     "confirm": Step(confirm),
-    "promote": Step(promote),
+    "promote": Step(promote, deadline_s=None),
     "merge": Step(merge),
     "tidy": Step(tidy),
 }

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -26,7 +27,7 @@ from typing import Any, TypeVar
 import regrow
 from regrow import files
 from regrow.api.client import Client
-from regrow.api.types import ENDED, ChatBody, Job, Message, RequestBody, Status
+from regrow.api.types import ENDED, ChatBody, Job, Message, RequestBody, Snapshot, Status
 from regrow.errors import Refused, RegrowError
 from regrow.places import Places
 from regrow.services.embedded import EmbeddedService
@@ -39,6 +40,7 @@ DEADLINE_S = 60.0
 T = TypeVar("T")
 Settings = Mapping[str, Mapping[str, Any] | None]
 _LOOK_S = 0.02
+_LOWEST_PORT = 10_000
 _PACE_S = 0.005
 _NOT_YET = frozenset({"no_daemon", "lost", "no_answer", "starting", "stopping"})
 
@@ -335,6 +337,15 @@ class World:
 
         return await eventually(there, "every job has ended")
 
+    async def snapshots(self) -> list[Snapshot]:
+        """Snapshots of the service's data, newest first."""
+        return await asyncio.to_thread(lambda: self.client().snapshots())
+
+    def facts(self, number: int) -> dict[str, Any]:
+        """All facts of a job, those too that nobody is shown."""
+        found: dict[str, Any] = json.loads(self.rows(f"select result from jobs where id = {number}")[0][0])  # noqa: S608
+        return found
+
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Look into the daemon's store, which may be running."""
         with contextlib.closing(sqlite3.connect(f"file:{self.places.database}?mode=ro", uri=True)) as store:
@@ -506,10 +517,18 @@ async def eventually(look: Callable[[], Awaitable[T | None]], what: str, seconds
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that nobody listens on."""
+    """Ports of the loopback interface that nobody listens on, and that no outgoing connection is given meanwhile."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    choice = random.sample(range(_LOWEST_PORT, first), first - _LOWEST_PORT) if first > _LOWEST_PORT else [0] * count
+    found: list[int] = []
     with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in held]
+        for port in choice:
+            with contextlib.suppress(OSError):
+                held = stack.enter_context(socket.create_server(("127.0.0.1", port)))
+                found.append(held.getsockname()[1])
+            if len(found) == count:
+                return found
+    raise AssertionError("not enough free ports")
 
 
 def to_toml(sections: Mapping[str, Mapping[str, Any]]) -> str:
