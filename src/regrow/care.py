@@ -11,6 +11,7 @@ from regrow.agents.base import Agent
 from regrow.config import Config
 from regrow.gate import Gate
 from regrow.git import Repository
+from regrow.idle import Idle
 from regrow.redact import Redactor
 from regrow.releases import Release, Releases
 from regrow.sandboxes.base import Sandbox
@@ -28,6 +29,7 @@ class Care:
         directory: its state below Regrow's own: releases, workspaces, snapshots, logs, supervisor.json.
         service: the driver that starts, switches and stops it.
         agents: makes the repairing agent of a name, "" for the one set.
+        idle: whether anything would be interrupted.
     """
 
     config: Config
@@ -39,6 +41,7 @@ class Care:
     snapshots: Snapshots
     sandbox: Sandbox
     agents: Callable[[str], Agent]
+    idle: Idle
     gate: Gate
     redactor: Redactor
 

@@ -78,6 +78,16 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _near(value: str) -> str:
+    """An address of the service, or nothing. Raises ValueError."""
+    if value and not _is_near(value):
+        raise ValueError(
+            'an address looks like "http://127.0.0.1:8700/chat": on this machine or in a private network, '
+            "by its number, without a name or password in it"
+        )
+    return value
+
+
 class ServiceSection(Section):
     """How the service is started, stopped and handed over."""
 
@@ -93,6 +103,8 @@ class ServiceSection(Section):
     start_timeout: Duration = 30.0
     drain: Duration = 10.0
     stop_timeout: Duration = 10.0
+    idle: str = ""
+    idle_within: Duration = 6 * 3600.0
     listen: dict[Name, str] = {}
     env: dict[EnvironmentName, str] = {}
     secrets: dict[EnvironmentName, SecretName] = {}
@@ -109,6 +121,11 @@ class ServiceSection(Section):
             if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
                 raise ValueError(f'an address looks like "127.0.0.1:8700" or "unix:/path", not "{address}"')
         return value
+
+    @field_validator("idle")
+    @classmethod
+    def _asked_nearby(cls, value: str) -> str:
+        return _near(value)
 
     @property
     def effective_handover(self) -> Literal["socket", "overlap", "exclusive"]:
@@ -244,13 +261,8 @@ class ChatSection(Section):
 
     @field_validator("forward", "outbox")
     @classmethod
-    def _near(cls, value: str) -> str:
-        if value and not _is_near(value):
-            raise ValueError(
-                'an address looks like "http://127.0.0.1:8700/chat": on this machine or in a private network, '
-                "by its number, without a name or password in it"
-            )
-        return value
+    def _nearby(cls, value: str) -> str:
+        return _near(value)
 
     @model_validator(mode="after")
     def _knows_chats(self) -> ChatSection:

@@ -36,6 +36,7 @@ from regrow.events import Events
 from regrow.forwarding import Forwarding
 from regrow.gate import DENIED, Gate, Limits
 from regrow.git import Repository
+from regrow.idle import Idle
 from regrow.inbox import Inbox
 from regrow.incidents import Incidents
 from regrow.intents import ROLES, Args, Intent
@@ -227,6 +228,7 @@ class Daemon:
             versions=Versions(self.places.state),
             store=store,
             notices=notices,
+            outbox=outbox,
             cares=self.cares,
             channels=channels,
             language=settings.language,
@@ -307,6 +309,7 @@ class Daemon:
             snapshots=Snapshots(self.store, directory / "snapshots", config.service.name),
             sandbox=make_sandbox(config.sandbox.driver),
             agents=lambda name: make_agent(name or repair.agent, settings.get(name or repair.agent)),
+            idle=Idle(self.store, config.service.name, config.service.idle),
             gate=Gate(repair.allowed, (*DENIED, *repair.denied), limits, [_holds_no_secret(redactor)]),
             redactor=redactor,
         )

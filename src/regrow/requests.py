@@ -154,6 +154,8 @@ class Requests:
                 care.agents(agent)  # an unknown name is refused now, not in the middle of the job
             case _:
                 what = await self._to_build(care, args.target)
+        if args.when not in {"", "now"}:
+            what["when"] = await self._when(args.when, asked, care)
         record, new = await self._ledger.open(
             service=care.name,
             kind=intent.value,  # type: ignore[arg-type]
@@ -174,6 +176,17 @@ class Requests:
             await self._audit.write(asked.name, asked.address.channel, "asked", record.id, **detail)
         await self._runner.submit(record)
         return types.Accepted(job=record.id, joined=not new)
+
+    async def _when(self, when: str, asked: Asked, care: Care) -> str:
+        """When a job may change the service: "idle" waits, "force" calls off what is in its way, with undo."""
+        if when not in {"idle", "force"}:
+            raise Refused(f"cannot use when={when}: it is now, idle or force", kind="bad_request")
+        if when == "force":
+            self._permissions.check(asked.person, Intent.cancel)
+            for other in await self._ledger.live(care.name):
+                if "turn" in other.plan and await self._ledger.cancel(other.id, asked.name):
+                    await self._audit.write(asked.name, asked.address.channel, "cancelled", other.id, why="force")
+        return when
 
     @staticmethod
     async def _serving(care: Care, doing: str) -> Release:
@@ -358,7 +371,7 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
         intent = Intent(body.intent)
     except ValueError:
         raise Refused(f'cannot carry out "{body.intent}": it is not an intent', kind="bad_request") from None
-    known = {"target", "bug", "reproduction", "job", "lines", "agent", "role", "name"}
+    known = {"target", "bug", "reproduction", "job", "lines", "agent", "role", "name", "when"}
     if unknown := set(body.args) - known:
         raise Refused(f"cannot use the argument {sorted(unknown)[0]}: known are {sorted(known)}", kind="bad_request")
     args = Args(
@@ -367,6 +380,7 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
         reproduction=body.args.get("reproduction", ""),
         role=body.args.get("role", ""),
         name=body.args.get("name", ""),
+        when=body.args.get("when", ""),
     )
 
     def number(name: str) -> int | None:

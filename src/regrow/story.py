@@ -145,7 +145,7 @@ def result(job: types.Job) -> Content:
     if job.status == "done":
         lines = _success(job)
     elif job.status == "cancelled":
-        lines = [_cancelled(job), *_what_serves(job)]
+        lines = [_cancelled(job), *_taken_back(job), *_what_serves(job)]
     elif job.status == "undone":
         lines = _undone(job)
     else:
@@ -203,6 +203,12 @@ def _cancelled(job: types.Job) -> str:
     if by:
         return say(job.language, "result.cancelled_by", job=job.id, by=by)
     return say(job.language, "result.cancelled", job=job.id)
+
+
+def _taken_back(job: types.Job) -> list[str]:
+    """Which steps were undone."""
+    steps = [step.title for step in job.steps if step.status == "undone"]
+    return [say(job.language, "result.undone_steps", steps=", ".join(steps))] if steps else []
 
 
 def cause(job: types.Job) -> str:

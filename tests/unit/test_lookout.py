@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from regrow import lookout as module
-from regrow.channels.base import Health, Outgoing, Receive
+from regrow.channels.base import Address, Content, Health, Outgoing, Receive
 from regrow.events import Events
 from regrow.lookout import Lookout
 from regrow.notices import Notices
@@ -64,6 +64,7 @@ class Watch:
             versions=Versions(store.path.parent),
             store=store,
             notices=notices,
+            outbox=outbox,
             cares=cares or {},
             channels={"feishu": self.channel},
             language="en",
@@ -211,3 +212,18 @@ async def test_an_event_of_the_service_is_told_where_no_job_tells_it(
     for _ in range(2):  # a daemon killed before it moved its cursor sees it again
         await watch.lookout.service_event(parts.care, ServiceEvent(9, 0.0, event, data))
     assert await watch.told() == ([key] if key else [])
+
+
+async def test_a_message_that_nobody_was_ever_shown_is_reported_once(
+    store: Store, events: Events, clock: ManualClock
+) -> None:
+    outbox = Outbox(store, events, clock)
+    for key in ("job-7-result", "notice-1-feishu-ou_x"):
+        await outbox.put(key, Address("feishu", "oc_1"), Content("done"))
+    await store.transact(lambda c: c.exec_driver_sql("update outbox set state = 'expired' where channel = 'feishu'"))
+    for _ in range(2):
+        watch = Watch(store, events, clock)
+        async with watch.running():
+            await watch.passes(30)
+    assert await watch.told() == ["expired"]
+    assert "job-7-result" in (await watch.values())[0]

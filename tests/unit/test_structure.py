@@ -23,7 +23,7 @@ LAYERS = {
     "machine": "clock process files pool git store migrations secret redact places config config_file availability "
     "events catalogue catalogues versions phrases",
     "nouns": "probes probe_trial releases workspaces snapshots gate verification permissions intents approvals inbox "
-    "outbox forwarding incidents audit people notices care agents sandboxes services channels",
+    "outbox forwarding incidents audit people notices idle space care agents sandboxes services channels",
     "jobs": "jobs",
     "talk": "story views admissions lookout requests presses conversations doctor",
     "surfaces": "api web succession",

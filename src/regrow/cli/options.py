@@ -21,6 +21,9 @@ Socket = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: one document, or one a line where it is live.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Return once the job is accepted.")]
+When = Annotated[
+    str, typer.Option("--when", metavar="WHEN", help="now; idle: once nothing is interrupted; force: call off others.")
+]
 Number = Annotated[int, typer.Argument(metavar="JOB", help="The number of the job.")]
 
 

@@ -9,6 +9,7 @@ is a value, so that the engine never ends a job by itself; no job ends with the 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
@@ -278,6 +279,11 @@ class Runner:
         except RegrowError as error:
             work.log(f"{name}: {error}" + (f"\n{error.log}" if error.log else ""))
             return self._failure(name, error)
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            full = f"cannot go on: the disk is full ({error.filename or work.care.directory}); free some space"
+            return self._failure(name, StepFailed(full, kind="disk_full"))
         except Exception as error:
             log.exception("a step broke", action="step_bug", job=work.job.id, step=name)
             work.log(traceback.format_exc())

@@ -9,21 +9,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from regrow import files
+from regrow import files, space
 from regrow.agents.base import Event, Span, Task
 from regrow.availability import Availability, Seen
-from regrow.catalogue import say
+from regrow.catalogue import bytes_text, say
 from regrow.errors import CandidateFailed, ProcessTimeout, RegrowError, ServiceError
 from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
-from regrow.jobs.ledger import WAITING_FOR_KEEP, WAITING_FOR_TURN
+from regrow.jobs.ledger import WAITING_FOR_IDLE, WAITING_FOR_KEEP, WAITING_FOR_TURN
 from regrow.jobs.work import Work
 from regrow.pool import in_thread
 from regrow.process import Completed, exit_words
 from regrow.releases import Release
 from regrow.sandboxes.base import Box
+from regrow.space import Need
 from regrow.verification import Conditions, verify
 
-_SPARE_BYTES = 64 * 1024**2
+_IDLE_LOOK_S = 2.0
 _BAKE_LOOK_S = 1.0
 _LAST_LOOK_S = 0.5
 _SLACK_S = 10.0
@@ -39,10 +40,7 @@ _COUNTED = re.compile(r"^\s*\[\s*(\d+)\s*/\s*(\d+)\s*\]\s*(.*)")
 async def check(work: Work) -> Outcome:
     """Refuse what cannot end well while nothing has been touched."""
     care, job = work.care, work.job
-    if (free := files.free_bytes(care.directory)) < _SPARE_BYTES:
-        raise StepFailed(
-            f"cannot begin: only {free} bytes are free on {care.directory}; free some space", kind="disk_full"
-        )
+    await _room(work)
     if {"build", "test", "agent", "verify"} & set(job.plan):
         await care.sandbox.check()
     facts: dict[str, Any] = {"started_wall": work.clock.now(), **_before(await care.serving())}
@@ -56,6 +54,29 @@ async def check(work: Work) -> Outcome:
     version = await care.repository.short(commit)
     subject = await care.repository.subject(commit)
     return Done(facts | {"commit": commit, "base": commit, "version": version, "subject": subject})
+
+
+async def _room(work: Work) -> None:
+    """Refuse a job that would run out of space in the middle, on whichever file system that is (F14)."""
+    care, job = work.care, work.job
+    needs = [Need("the job's log", care.directory, 0)]
+    if "snapshot" in job.plan:
+        size = await in_thread(lambda: sum(space.database_bytes(path) for path in care.databases))
+        needs.append(Need("the snapshot", care.directory / "snapshots", size))
+    if "build" in job.plan:
+        files_of = await care.repository.entries(job.args["commit"])
+        tree = sum(entry.size for entry in files_of.values())
+        newest = next(iter(await care.releases.all()), None)
+        # One tree to work in and a fresh one to build from; the release while it is built and sealed.
+        needs.append(Need("the workspace", care.directory / "workspaces", 2 * tree))
+        needs.append(Need("the release", care.directory / "releases", max(newest.bytes if newest else 0, tree)))
+    if lack := await in_thread(space.shortage, needs):
+        what, need, free = ", ".join(lack.what) or "this job", bytes_text(lack.needed), bytes_text(lack.free)
+        raise StepFailed(
+            f"cannot begin: {what} and a reserve take {need} and only {free} are free on {lack.path}; free some space",
+            kind="disk_full",
+            cause=f"{free} < {need}",
+        )
 
 
 def _before(serving: Release | None) -> dict[str, Any]:
@@ -433,7 +454,9 @@ async def merge(work: Work) -> Outcome:
 
 
 async def turn(work: Work) -> Outcome:
-    """One job changes a service at a time; the others wait in order."""
+    """One job changes a service at a time; the others wait in order. One that may wait for idleness does so first."""
+    if work.job.args.get("when") == "idle" and (wait := await _until_idle(work)):
+        return wait
     holder = await work.ledger.take_turn(work.care.name, work.job.id)
     if holder != work.job.id:
         work.tell(detail=say(work.job.language, "live.waiting_turn", job=holder))
@@ -450,6 +473,20 @@ async def turn(work: Work) -> Outcome:
             cause=serving.version,
         )
     return Done(facts)
+
+
+async def _until_idle(work: Work) -> Wait | None:
+    """What to wait for while the service is busy; None once it is idle, or when nothing serves anyway."""
+    busy = await work.care.idle.busy()
+    if busy is None or await work.care.serving() is None:
+        return None
+    if work.clock.now() - work.job.created_at > work.care.config.service.idle_within:
+        raise StepFailed(
+            f"cannot wait any longer: {work.care.name} was never idle; ask again, or ask for it now", kind="never_idle"
+        )
+    said = f" · {work.care.redactor.redact(busy.said)}" if busy.said else ""
+    work.tell(detail=say(work.job.language, "live.waiting_idle", count=busy.messages) + said)
+    return Wait((WAITING_FOR_IDLE, {"messages": busy.messages}), ("forwards",), _IDLE_LOOK_S)
 
 
 async def _contains(work: Work, commit: str) -> bool:

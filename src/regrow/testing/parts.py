@@ -25,6 +25,7 @@ from regrow.conversations import Conversations
 from regrow.events import Events
 from regrow.gate import Gate
 from regrow.git import Repository
+from regrow.idle import Idle
 from regrow.inbox import Inbox
 from regrow.intents import ROLES
 from regrow.jobs.estimates import Estimates
@@ -130,6 +131,7 @@ class Parts:
             snapshots=Snapshots(store, directory / "snapshots", "tiny", clock),
             sandbox=UnconfinedSandbox(),
             agents=lambda name: make_agent(name or "revert", settings),
+            idle=Idle(store, "tiny", ""),
             gate=Gate(config.repair.allowed, config.repair.denied),
             redactor=Redactor([], home=Path.home(), roots={"<state>": directory}),
         )
