@@ -101,7 +101,7 @@ class Supervisor:
             elif instance.state != "held" or not same_boot:
                 dead.append(instance)
         lost = self.sockets.take_back(record["sockets"], escrow, living)
-        facts = {"adopted": len(living), "sockets_lost": lost, "traps_lost": self._take_back_traps(traps or {})}
+        facts: Json = {"adopted": len(living), "sockets_lost": lost, "traps_lost": self._take_back_traps(traps or {})}
         self.tell("supervisor_started", pid=os.getpid(), same_boot=same_boot, **facts)
         if self._displaced:
             self.tell("record_unreadable", kept_as=self._displaced)
