@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import select
 import shutil
 import signal
 import socket
@@ -67,6 +68,25 @@ func main() {
 }
 """
 
+ASYNCIO = """
+import asyncio, signal, sys
+async def answer(reader, writer):
+    await reader.readuntil(b"\\r\\n\\r\\n")
+    writer.write(b'HTTP/1.0 200 -\\r\\n\\r\\n{"version": "%%s"}' %% sys.argv[1].encode())
+    writer.close()
+async def main():
+    server = await asyncio.start_server(answer, "0.0.0.0", %d)
+    over = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
+    await over.wait()
+    server.close()
+    await asyncio.sleep(0)
+    while len(asyncio.all_tasks()) > 1:
+        await asyncio.sleep(0.01)
+asyncio.run(main())
+"""
+"""It makes its socket one that does not block only after the bind, when it has Regrow's already."""
+
 NODE = """
 const server = require("http").createServer((request, answer) => answer.end(`{"version": "${process.argv[2]}"}`));
 server.listen(%d);
@@ -123,6 +143,12 @@ def go_binary(system):
     return lambda version: (str(program), version)
 
 
+def asyncio_script(system):
+    """Python's event loop."""
+    (system.root / "loop.py").write_text(ASYNCIO % system.port)
+    return lambda version: (sys.executable, "-I", "-S", str(system.root / "loop.py"), version)
+
+
 def node_script(system):
     """One event loop, whose sockets never block."""
     node = shutil.which("node") or pytest.skip("node is not installed")
@@ -157,7 +183,7 @@ async def test_life(system, standby):
     await drive_service(system.service, good, better, bad)
 
 
-@pytest.mark.parametrize("program", [script, http_server, go_binary, node_script])
+@pytest.mark.parametrize("program", [script, http_server, asyncio_script, go_binary, node_script])
 async def test_upgrade_and_fallback_of_an_unchanged_program(system, program):
     argv = await asyncio.to_thread(program, system)
     service = system.service
@@ -182,7 +208,7 @@ async def test_upgrade_and_fallback_of_an_unchanged_program(system, program):
         await seen(traffic, "2")
         await seen(traffic, "2")
     assert traffic.refused == 0
-    if program in (go_binary, node_script):  # they finish what they have begun
+    if program in (asyncio_script, go_binary, node_script):  # they finish what they have begun
         assert clean == 0
     assert not psutil.pid_exists(first.pid)
 
@@ -224,7 +250,8 @@ served = tcp.accept()[0]
 served.sendall(b"x")
 served.shutdown(socket.SHUT_RDWR)
 assert other.recv(2) + other.recv(2) == b"x"
-assert udp.getsockname()[1] == {system.port} and netlink.getsockname()[0]
+assert udp.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_DGRAM and netlink.getsockname()[0]
+assert "LISTEN_FDS" not in os.environ
 try:
     socket.create_server(tcp.getsockname())
 except OSError as error:
@@ -235,9 +262,7 @@ except OSError as error:
 
 
 async def test_backlog_and_name_stay_the_supervisors(system):
-    then = (
-        f"assert listening.getsockname() == ('127.0.0.1', {system.port}); version += str(listening.get_inheritable())"
-    )
+    then = "version += f'{listening.getsockname()[1]}{listening.get_inheritable()}'"
     await system.service.start(foreign(system, "1", script(system, then=then)("1")), "active", "a")
     [held] = (await system.service.escrow()).values()
     # struct tcp_info of a listening socket: tcpi_sacked is the longest queue.
@@ -389,7 +414,11 @@ async def test_killed_before_the_bind_the_start_is_made_anew(system, role):
     starting = asyncio.create_task(service.start(foreign(system, "2", gated("2")), role, "b"))
     await wait_event(service, seq, "starting")
     before = getattr(await service.status(), role)
+    pidfd = os.pidfd_open(before.pid)
     await kill_supervisor(system)
+    ended, _, _ = await asyncio.to_thread(select.select, [pidfd], [], [], 20)
+    os.close(pidfd)
+    assert ended, "it was adopted"
     await asyncio.to_thread((system.root / "gate").write_text, "")
     instance = await asyncio.wait_for(starting, 30)
     assert instance.pid != before.pid
@@ -397,6 +426,28 @@ async def test_killed_before_the_bind_the_start_is_made_anew(system, role):
     copies = [p.pid for p in psutil.process_iter(["cmdline"]) if f"{system.root}/gated.py" in (p.info["cmdline"] or [])]
     assert copies == [instance.pid]
     assert await asyncio.wait_for(system.ask(), 20) in ("1", "2")
+
+
+async def test_killed_while_a_program_waits_for_the_answer_to_its_bind(system):
+    """It hangs in the call, or goes on with an error: in both cases the next supervisor begins again."""
+    service = system.service
+    gate, mark = system.root / "gate", system.root / "mark"
+    os.mkfifo(gate)
+    argv = script(system, setup=f"open({str(gate)!r}).read()", made=f"open({str(mark)!r}, 'a').write('x')")
+    starting = asyncio.create_task(service.start(foreign(system, "1", argv("1")), "active", "a"))
+    await wait_event(service, 0, "starting")
+    status = await service.status()
+    os.kill(status.supervisor_pid, signal.SIGSTOP)
+    await asyncio.to_thread(gate.write_text, "")
+    async with asyncio.timeout(20):
+        while not mark.exists():
+            await asyncio.sleep(0.01)
+    gate.unlink()
+    gate.touch()  # the next one finds it open
+    os.kill(status.supervisor_pid, signal.SIGKILL)
+    await wait_event(service, status.seq, "supervisor_started")
+    assert (await asyncio.wait_for(starting, 30)).pid != status.active.pid
+    assert await asyncio.wait_for(system.ask(), 20) == "1"
 
 
 # A machine that cannot

@@ -194,7 +194,8 @@ class Instance:
     def _take_trap(self, birth: processes.Birth) -> None:
         calls = birth.descriptor(_TRAP_S)
         if calls is None:
-            self.abort("cannot trap its bind")  # the child's own error, if it has told one, takes the place of this
+            error = birth.error()
+            self.abort(f"cannot trap its bind: {os.strerror(error[0]) if error else 'its process does not answer'}")
         else:
             self.set_trap(calls)
 

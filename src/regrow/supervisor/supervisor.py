@@ -96,8 +96,10 @@ class Supervisor:
             self.instances[token] = instance
             if same_boot and instance.adopt() and instance.process is not None:
                 living.append(instance.process)
-            elif same_boot and instance.state == "starting" and instance.pid is None:
-                unborn.append(instance)  # it waited for its address and never had a process: it may start now
+            elif same_boot and instance.state == "starting" and (instance.pid is None or instance.spec["trap_bind"]):
+                # It waited for its address and never had a process, or it died of a bind that nobody answered, perhaps:
+                # it may start now.
+                unborn.append(instance)
             elif instance.state != "held" or not same_boot:
                 dead.append(instance)
         lost = self.sockets.take_back(record["sockets"], escrow, living)
