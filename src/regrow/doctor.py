@@ -98,7 +98,7 @@ async def _trap(care: Care) -> Finding:
     except RegrowError as error:
         refusal = str(error)
     if refusal:
-        mend = 'set handover = "exclusive" and trap_bind = false'
+        mend = 'use handover = "exclusive", without trap_bind and [service.listen]'
         return Finding(name=name, ok=False, detail=f"this machine cannot do it: {refusal}", mend=mend)
     return Finding(name=name, ok=True, detail="a bind is trapped")
 

@@ -231,6 +231,30 @@ async def test_without_any_capability(system, monkeypatch):
     assert traffic.refused == 0
 
 
+async def test_it_is_turned_on_and_off_by_a_stop_and_never_leaves_the_service_down(system):
+    """F4: the way back works too, although one binds the port itself and of the other the supervisor does."""
+    service = system.service
+    exclusive = {"trap_bind": False, "handover": "exclusive", "sockets": ()}
+    dies = {"TINY_DIE_AT_START": "1"}
+
+    async def deploy(token, release):
+        assert (await service.start(release, "candidate", token)).state == "held"
+        await service.switch(token, 0, 60)
+        assert await asyncio.wait_for(system.ask(), 20) == (await service.status()).active.version
+
+    await service.start(tiny(system, "1", **exclusive), "active", "a")
+    with pytest.raises(CandidateFailed):
+        await deploy("b", tiny(system, "2", dies))
+    assert await asyncio.wait_for(system.ask(), 20) == "1"
+    await deploy("c", tiny(system, "3"))
+    await service.promote("c")
+    with pytest.raises(CandidateFailed):
+        await deploy("d", tiny(system, "4", dies, **exclusive))
+    assert await asyncio.wait_for(system.ask(), 20) == "3"
+    await deploy("e", tiny(system, "5", **exclusive))
+    assert (await service.status()).active.version == "5"
+
+
 # Which calls are ours
 
 
@@ -468,7 +492,7 @@ def occupied(monkeypatch):
 
 
 async def test_a_machine_that_cannot_refuses_the_start_and_says_what_to_do(system, occupied):
-    with pytest.raises(ServiceError, match=r'only one; set handover = "exclusive" and trap_bind = false$') as refused:
+    with pytest.raises(ServiceError, match=r'only one; use handover = "exclusive", without') as refused:
         await system.service.start(foreign(system, "1", script(system)("1")), "active", "a")
     assert refused.value.kind == "no_trap"
     assert (await system.service.status()).state == "stopped"

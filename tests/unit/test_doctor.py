@@ -29,4 +29,4 @@ async def test_the_trap_is_tried_for_a_service_that_asks_for_it(parts: Parts, mo
     monkeypatch.setattr(embedded, "_main", lambda: ("/bin/sh", "-c", "printf 'its kernel is old'; exit 5"))
     [finding] = await found(parts, trap_bind=True)
     assert (finding.ok, finding.detail) == (False, "this machine cannot do it: its kernel is old")
-    assert finding.mend == 'set handover = "exclusive" and trap_bind = false'
+    assert finding.mend == 'use handover = "exclusive", without trap_bind and [service.listen]'

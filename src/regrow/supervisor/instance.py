@@ -131,7 +131,12 @@ class Instance:
             return
         self._spawn()
 
+    def _alone(self) -> bool:
+        return all(other is self or other.process is None for other in self.owner.instances.values())
+
     def _spawn(self) -> None:
+        if self._alone():  # what an earlier release had us listen on, this one may bind itself
+            self.owner.sockets.let_go({entry["address"] for entry in self.spec["sockets"]})
         try:
             for entry in self.spec["sockets"]:
                 address = entry["address"]
@@ -203,16 +208,13 @@ class Instance:
         """Answer the calls that this descriptor shows, a new one or one that came through escrow."""
         from .trap import Trap
 
-        def alone() -> bool:
-            return all(other is self or other.process is None for other in self.owner.instances.values())
-
         def listens() -> None:
             if self.state == "starting" and self.spec["ready"] != "notify":
                 self.ready = True
                 self._prove()
 
         held = {entry["address"]: self.owner.sockets.held[entry["address"]] for entry in self.spec["sockets"]}
-        self.trap = Trap(self.owner.loop, calls, held, alone, listens)
+        self.trap = Trap(self.owner.loop, calls, held, self._alone, listens)
         if self.state != "starting":
             self.trap.silent.clear()
 

@@ -233,7 +233,7 @@ class Supervisor:
         if role == "active":
             self._cancel_restart()
             self.record["desired"] = "running"
-        elif release["handover"] == "exclusive":
+        elif "exclusive" in (release["handover"], self._handover_of_active()):
             instance.state = "held"
         self.tell("starting" if instance.state != "held" else "held", instance, role=role)
         if instance.state == "held":
@@ -245,13 +245,18 @@ class Supervisor:
                 self.save(must=False)
         return {"instance": instance.describe(), "seq": seq, "adopted": False}
 
+    def _handover_of_active(self) -> str:
+        """An exclusive one holds its address by itself, so nothing is started beside it whatever the new one is."""
+        active = self._instance("active")
+        return str(active.spec["handover"]) if active is not None else ""
+
     def _check_trap(self, name: str) -> None:
         from . import trap  # here, so that other services' supervisors are spared its memory
 
         reason = None if self._trap_works else trap.supported()
         if reason is not None:
             text = f"cannot start {name} with trap_bind: this machine cannot do it: {reason}"
-            raise Refused("no_trap", f'{text}; set handover = "exclusive" and trap_bind = false')
+            raise Refused("no_trap", f'{text}; use handover = "exclusive", without trap_bind and [service.listen]')
         self._trap_works = True
 
     def _whats_there(self) -> str:
