@@ -276,6 +276,11 @@ served.shutdown(socket.SHUT_RDWR)
 assert other.recv(2) + other.recv(2) == b"x"
 assert udp.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_DGRAM and netlink.getsockname()[0]
 assert "LISTEN_FDS" not in os.environ
+import ctypes, errno
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.bind(udp.fileno(), ctypes.c_void_p(2**64 - 1), 16) == -1 and ctypes.get_errno() == errno.EFAULT
+assert libc.shutdown(-1, 2) == -1 and ctypes.get_errno() == errno.EBADF
+assert libc.listen(0, 1) == -1 and ctypes.get_errno() == errno.ENOTSOCK
 try:
     socket.create_server(tcp.getsockname())
 except OSError as error:

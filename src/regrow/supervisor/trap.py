@@ -211,6 +211,7 @@ class Trap:
         self._machine = _MACHINES[os.uname().machine]
         self._loop, self._held, self._alone, self._listened = loop, held, alone, listened
         self._inodes = {os.fstat(entry.fileno()).st_ino: address for address, entry in held.items()}
+        self._complained = False
         self.silent = set(held)  # declared addresses at which the program does not listen yet
         os.set_inheritable(fd, False)
         loop.watch(fd, self.answer)
@@ -240,10 +241,13 @@ class Trap:
         found = None
         try:
             found = self._found(cookie, pid, number, *arguments[:3])
-        except (OSError, ValueError, StopIteration) as error:
-            # The kernel decides then: a bind to an address that we hold ends with EADDRINUSE, all else is as ever.
-            sys.stderr.write(f"cannot look at a call of process {pid}: {error}; it goes on untrapped\n")
-            sys.stderr.flush()
+        except (OSError, ValueError, OverflowError, StopIteration) as error:
+            # No socket, no such memory, or not ours to see. The kernel decides then: a bind to an address that we hold
+            # ends with EADDRINUSE, all else is as ever.
+            if number == self._machine.bind and not self._complained:
+                self._complained = True
+                sys.stderr.write(f"cannot look at a bind of process {pid}: {error}; it goes on untrapped\n")
+                sys.stderr.flush()
         with contextlib.suppress(OSError):
             fcntl.ioctl(self.fd, _SEND, _ANSWER.pack(cookie, 0, 0, 0 if found else _CONTINUE))
         if found in self.silent and number == self._machine.listen:
