@@ -262,6 +262,10 @@ async def measure(out: lines.Lines, size: Size) -> None:
         put(out, case, runs)
         put_times(out, case, "fallback_ms", [run.fallback_ms() for run in runs])
 
+    from bench import foreign  # it builds on this module
+
+    await foreign.measure(out, size)
+
 
 def main() -> None:
     """Print the lines."""

@@ -94,6 +94,7 @@ class Care:
             pause_signal=service.pause_signal,
             resume_signal=service.resume_signal,
             probe_socket=service.probe_socket,
+            trap_bind=service.trap_bind,
             ready=service.ready,
             probes=probes.specs(config),
             start_timeout_s=service.start_timeout,

@@ -100,6 +100,7 @@ class ServiceSection(Section):
     stop_signal: SignalName = "SIGTERM"
     ready: Literal["notify", "probe", "started"] = "probe"
     probe_socket: bool = False
+    trap_bind: bool = False
     start_timeout: Duration = 30.0
     drain: Duration = 10.0
     stop_timeout: Duration = 10.0
@@ -126,6 +127,14 @@ class ServiceSection(Section):
     @classmethod
     def _asked_nearby(cls, value: str) -> str:
         return _near(value)
+
+    @model_validator(mode="after")
+    def _can_trap(self) -> ServiceSection:
+        if self.trap_bind and self.effective_handover != "socket":
+            raise ValueError('`trap_bind` needs handover = "socket" and the addresses in [service.listen]')
+        if self.trap_bind and any(address.startswith("unix:") for address in self.listen.values()):
+            raise ValueError("`trap_bind` is for HOST:PORT only: a program removes a unix socket before it binds it")
+        return self
 
     @property
     def effective_handover(self) -> Literal["socket", "overlap", "exclusive"]:

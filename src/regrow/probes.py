@@ -49,7 +49,7 @@ def reproduction(config: Config, name: str) -> str:
         return shlex.join(config.expand(probe.command))
     trial = {
         "argv": config.expand(config.service.command, release=".", state="/tmp/state"),  # noqa: S108  the box's own
-        "listen": config.service.listen,
+        "listen": {} if config.service.trap_bind else config.service.listen,
         "env": {**config.service.env, "REGROW_STATE": "/tmp/state"},  # noqa: S108
         "type": probe.type,
         "target": _reachable(config, probe),

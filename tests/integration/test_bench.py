@@ -21,6 +21,7 @@ NAMES = {
         *(("regrow/crash_at_once", metric) for metric in ("failed_requests", "notice_ms", "served_by_dead")),
         *(("regrow/crash_1s", metric) for metric in ("failed_requests", "fallback_ms", "went_back")),
         *(("regrow/dies_in_bake", metric) for metric in ("failed_requests", "fallback_ms", "went_back")),
+        *(("regrow/foreign", metric) for metric in ("failed_requests", "longest_gap_ms", "first_new_ms")),
     },
     "jobs": {
         (case, metric) for case in ("restart", "deploy", "rollback", "repair") for metric in ("overhead_ms", "step_ms")

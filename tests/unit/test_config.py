@@ -129,6 +129,11 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
         ("log_size = true\n", 'cannot use regrow.toml:4: "service.log_size": a size looks like'),
         ('handover = "magic"\n', "cannot use regrow.toml:4: \"service.handover\": input should be 'socket', 'overlap'"),
         ('stop_signal = "TERM"\n', 'cannot use regrow.toml:4: "service.stop_signal": string should match pattern'),
+        ("trap_bind = true\n", 'cannot use regrow.toml:1: "service": `trap_bind` needs handover = "socket" and the'),
+        (
+            'trap_bind = true\n[service.listen]\nhttp = "unix:/run/x"\n',
+            'cannot use regrow.toml:1: "service": `trap_bind` is for HOST:PORT only',
+        ),
         ('[service.listen]\nhttp = "8700"\n', 'cannot use regrow.toml:4: "service.listen": an address looks like'),
         ('[service.listen]\nhttp = "localhost:0"\n', 'cannot use regrow.toml:4: "service.listen": an address looks'),
         ('[service.secrets]\nKEY = "word"\n', 'cannot use regrow.toml:5: "service.secrets.KEY": string should match'),

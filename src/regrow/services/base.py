@@ -83,6 +83,8 @@ class ReleaseSpec:
         secrets: environment name to "env:X", "file:PATH" or "credential:NAME", looked up at each start.
         standby: what the old release does through bake.
         probe_socket: give the process one more listening socket, "probe", for its health path.
+        trap_bind: the sockets are not passed; the program binds their addresses itself and gets them in the place of
+            its own. With ready probe or started the proof begins when it listens on all of them.
         ready: notify (READY=1), probe (all probes pass) or started (the program runs).
         bind_timeout_s: how long a busy address is waited for.
     """
@@ -102,6 +104,7 @@ class ReleaseSpec:
     pause_signal: str = "SIGUSR1"
     resume_signal: str = "SIGUSR2"
     probe_socket: bool = False
+    trap_bind: bool = False
     ready: Literal["notify", "probe", "started"] = "notify"
     probes: tuple[Probe, ...] = ()
     start_timeout_s: float = 30.0
@@ -265,7 +268,7 @@ class Service(Protocol):
 
         Raises:
             CandidateFailed: it died, was late or reported another version; what served before still serves.
-            ServiceError: kinds pinned, busy, bad_release, timeout, unreachable.
+            ServiceError: kinds pinned, busy, bad_release, no_trap, timeout, unreachable.
         """
 
     async def switch(self, token: str, bake_s: float, confirm_within_s: float) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import regrow.supervisor
 from regrow.pool import in_thread
+from regrow.process import run
 from regrow.services.base import CandidateFailed, Instance, ReleaseSpec, ServiceError, ServiceEvent, ServiceStatus
 
 Json = dict[str, Any]
@@ -72,6 +73,7 @@ class EmbeddedService:
         self.directory = directory
         self.socket_path = runtime_directory / f"{name}.sock"
         self._escrow: dict[str, socket.socket] = {}
+        self._traps: dict[str, int] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._reader_task: asyncio.Task[None] | None = None
         self._watch_task: asyncio.Task[None] | None = None
@@ -134,11 +136,11 @@ class EmbeddedService:
         self.socket_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         reading, writing = os.pipe2(os.O_CLOEXEC)
         kept = {name: listening.fileno() for name, listening in self._escrow.items()}
-        main = Path(regrow.supervisor.__file__).with_name("__main__.py")
         argv = [
-            *(sys.executable, "-I", "-S", str(main), "--dir", str(self.directory), "--socket", str(self.socket_path)),
+            *(*_main(), "--dir", str(self.directory), "--socket", str(self.socket_path)),
             *("--name", self.name, "--ready-fd", str(writing), "--detach"),
             *(word for name, fd in kept.items() for word in ("--listen-fd", f"{name}={fd}")),
+            *(word for token, fd in self._traps.items() for word in ("--trap-fd", f"{token}={fd}")),
         ]
         try:
             with (self.directory / "supervisor.log").open("ab") as log:
@@ -147,7 +149,7 @@ class EmbeddedService:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    pass_fds=[writing, *kept.values()],
+                    pass_fds=[writing, *kept.values(), *self._traps.values()],
                     start_new_session=True,
                     cwd="/",
                     timeout=_START_S,
@@ -211,14 +213,20 @@ class EmbeddedService:
                 await asyncio.sleep(1.0)
 
     async def escrow(self) -> dict[str, socket.socket]:
-        """Hold a copy of each listening socket, so that a killed supervisor loses none."""
-        fresh = await in_thread(self._fetch_sockets)
-        old, self._escrow = self._escrow, fresh
-        for listening in old.values():
-            listening.close()
+        """Hold a copy of each listening socket, and of each trap, so that a killed supervisor loses none."""
+        fresh, traps = await in_thread(self._fetch_sockets)
+        self._let_go()
+        self._escrow, self._traps = fresh, traps
         return dict(fresh)
 
-    def _fetch_sockets(self) -> dict[str, socket.socket]:
+    def _let_go(self) -> None:
+        for listening in self._escrow.values():
+            listening.close()
+        for fd in self._traps.values():
+            os.close(fd)
+        self._escrow, self._traps = {}, {}
+
+    def _fetch_sockets(self) -> tuple[dict[str, socket.socket], dict[str, int]]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, _reachable(self.socket_path) as path:
             connection.settimeout(_ANSWER_S)
             connection.connect(path)
@@ -229,7 +237,10 @@ class EmbeddedService:
                 if not more:
                     raise ConnectionResetError("the supervisor went away")
                 data += more
-        return {name: socket.socket(fileno=fd) for name, fd in zip(json.loads(data)["addresses"], fds, strict=True)}
+        answer = json.loads(data)
+        addresses, tokens = answer["addresses"], answer.get("traps", [])
+        found = {address: socket.socket(fileno=fd) for address, fd in zip(addresses, fds, strict=False)}
+        return found, dict(zip(tokens, fds[len(addresses) :], strict=True))
 
     # Requests
 
@@ -288,6 +299,9 @@ class EmbeddedService:
         event = await self._outcome(token, answer["seq"], deadline, again)
         if event.event == "candidate_failed":
             raise CandidateFailed(event.data["cause"], log_tail=event.data.get("log_tail", ""))
+        if spec.trap_bind:  # it may have been made after the first look, when the address was busy
+            with contextlib.suppress(OSError):
+                await self.escrow()
         status = await self.status()
         found = next((i for i in (status.active, status.candidate, status.standby) if i and i.token == token), None)
         if found is None:
@@ -403,9 +417,21 @@ class EmbeddedService:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
-        for listening in self._escrow.values():
-            listening.close()
-        self._escrow.clear()
+        self._let_go()
+
+
+def _main() -> tuple[str, ...]:
+    """How the supervisor is run."""
+    return (sys.executable, "-I", "-S", str(Path(regrow.supervisor.__file__).with_name("__main__.py")))
+
+
+async def trap_refusal() -> str:
+    """Why a bind cannot be trapped on this machine, tried out in a process like the supervisor's; "" if it can.
+
+    Raises RegrowError: the try itself could not be made.
+    """
+    done = await run([*_main(), "--can-trap"], timeout_s=_START_S)
+    return "" if done.code == 0 else done.output.strip() or f"the try ended with {done.code}"
 
 
 def _switching(status: ServiceStatus, token: str) -> bool:

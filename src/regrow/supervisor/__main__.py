@@ -21,12 +21,16 @@ from .record import RecordError
 from .sockets import LONGEST_PATH
 from .supervisor import Supervisor
 
-_USAGE = "cannot start: use --dir DIR --socket PATH --name NAME [--listen-fd NAME=FD]... [--ready-fd FD] [--detach]"
-EXIT_USAGE, EXIT_LOCKED, EXIT_RECORD = 2, 3, 4
+_USAGE = (
+    "cannot start: use --dir DIR --socket PATH --name NAME [--listen-fd NAME=FD]... [--trap-fd TOKEN=FD]..."
+    " [--ready-fd FD] [--detach], or --can-trap alone"
+)
+EXIT_USAGE, EXIT_LOCKED, EXIT_RECORD, EXIT_NO_TRAP = 2, 3, 4, 5
 
 
-def _arguments(words: list[str]) -> tuple[dict[str, str], list[int], bool]:
+def _arguments(words: list[str]) -> tuple[dict[str, str], list[int], dict[str, int], bool]:
     options: dict[str, str] = {}
+    traps: dict[str, int] = {}
     escrow, detach = [], False
     rest = iter(words)
     for word in rest:
@@ -34,13 +38,25 @@ def _arguments(words: list[str]) -> tuple[dict[str, str], list[int], bool]:
             detach = True
         elif word == "--listen-fd":
             escrow.append(int(next(rest, "").rpartition("=")[2]))
+        elif word == "--trap-fd":
+            token, _, fd = next(rest, "").rpartition("=")
+            traps[token] = int(fd)
         elif word in ("--dir", "--socket", "--name", "--ready-fd"):
             options[word[2:]] = next(rest, "")
         else:
             raise ValueError(word)
     if not all(options.get(key) for key in ("dir", "socket", "name")):
         raise ValueError("missing")
-    return options, escrow, detach
+    return options, escrow, traps, detach
+
+
+def _can_trap() -> int:
+    """For `regrow doctor`: say why this machine cannot trap a bind, if it cannot."""
+    from .trap import supported
+
+    reason = supported()
+    sys.stdout.write(reason or "")
+    return 0 if reason is None else EXIT_NO_TRAP
 
 
 def _say(ready: int | None, text: str) -> None:
@@ -59,13 +75,15 @@ def _runtime(control_path: str) -> str:
 
 
 def main(words: list[str]) -> int:
+    if words == ["--can-trap"]:
+        return _can_trap()
     try:
-        options, escrow, detach = _arguments(words)
+        options, escrow, traps, detach = _arguments(words)
     except ValueError:
         sys.stderr.write(_USAGE + "\n")
         return EXIT_USAGE
     ready = int(options["ready-fd"]) if "ready-fd" in options else None
-    for fd in [*escrow, *([ready] if ready is not None else [])]:
+    for fd in [*escrow, *traps.values(), *([ready] if ready is not None else [])]:
         os.set_inheritable(fd, False)
     if detach:
         # The parent ends at once: the supervisor is nobody's child and outlives whoever asked for it.
@@ -92,7 +110,7 @@ def main(words: list[str]) -> int:
         _say(ready, text + "\n")
         return EXIT_RECORD
     loop.on_signals((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), supervisor.quit)
-    supervisor.adopt(escrow)
+    supervisor.adopt(escrow, traps)
     _say(ready, "ok\n")
     gc.freeze()  # the modules are never collected; forks share their pages
     loop.run()

@@ -6,14 +6,17 @@ import hashlib
 import os
 import socket
 import time
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import probes, processes, spec
 from .loop import Loop, Timer
 from .notify import NotifySocket
 from .record import boottime
 from .sockets import Sockets
+
+if TYPE_CHECKING:
+    from .trap import Trap
 
 Json = dict[str, Any]
 
@@ -29,6 +32,8 @@ TRANSITIONS = {
 }
 _TEXT_BUSY_S = 2.0  # a passing "text file busy" is waited for this long (F13)
 _RETRY_S = 0.05
+_TRAP_S = 5.0
+_AGAIN = "to be started again"  # no cause of an end: this process ends, its instance does not
 _PROOF_RETRY_S = 0.2
 _LONGEST_CAUSE = 300
 _KEPT = ("token", "spec", "state", "pid", "start_time", "began", "started_at", "notify_path", "probe_address",
@@ -42,6 +47,8 @@ class Owner(Protocol):
     sockets: Sockets
     runtime: str
 
+    @property
+    def instances(self) -> Mapping[str, "Instance"]: ...
     def save(self, must: bool) -> None: ...
     def proved(self, instance: "Instance") -> None: ...
     def ended(self, instance: "Instance", cause: str, tail: str, noticed: float) -> None: ...
@@ -68,6 +75,7 @@ class Instance:
         self.log_offset = 0
         self.adopted = False
         self.process: processes.Process | None = None
+        self.trap: Trap | None = None
         self.after_end: list[Callable[[], None]] = []
         self.health: dict[str, Json] = {
             probe["name"]: {"passed": None, "strikes": 0, "cause": ""} for probe in release["probes"]
@@ -123,7 +131,12 @@ class Instance:
             return
         self._spawn()
 
+    def _alone(self) -> bool:
+        return all(other is self or other.process is None for other in self.owner.instances.values())
+
     def _spawn(self) -> None:
+        if self._alone():  # what an earlier release had us listen on, this one may bind itself
+            self.owner.sockets.let_go({entry["address"] for entry in self.spec["sockets"]})
         try:
             for entry in self.spec["sockets"]:
                 address = entry["address"]
@@ -151,8 +164,9 @@ class Instance:
             birth.go()
 
     def _fork(self, env: dict[str, str]) -> processes.Birth:
-        held = [self.owner.sockets.held[entry["address"]].fileno() for entry in self.spec["sockets"]]
-        names = [entry["name"] for entry in self.spec["sockets"]]
+        passed = [] if self.spec["trap_bind"] else self.spec["sockets"]
+        held = [self.owner.sockets.held[entry["address"]].fileno() for entry in passed]
+        names = [entry["name"] for entry in passed]
         if self.spec["probe_socket"]:
             if self._probe_socket is None:
                 # Loopback TCP and not a unix socket: any http server can serve it.
@@ -164,15 +178,45 @@ class Instance:
         env["NOTIFY_SOCKET"] = self.notify_path
         if self.paused:
             env["REGROW_START"] = "paused"
+        prepare = None
+        if self.spec["trap_bind"]:
+            from . import trap  # here, so that other services' supervisors are spared its memory
+
+            prepare = trap.install
         log = self._open_log()
+        nice = int(self.spec["nice"])
         try:
-            birth = processes.fork(self.spec["argv"], self.spec["cwd"], env, held, log, int(self.spec["nice"]))
+            birth = processes.fork(self.spec["argv"], self.spec["cwd"], env, held, log, nice, prepare)
         finally:
             os.close(log)
         self._birth = birth
         self.owner.loop.watch(birth.errors, self._executed)
         self._attach(birth.process)
+        if prepare is not None:
+            self._take_trap(birth)
         return birth
+
+    def _take_trap(self, birth: processes.Birth) -> None:
+        calls = birth.descriptor(_TRAP_S)
+        if calls is None:
+            error = birth.error()
+            self.abort(f"cannot trap its bind: {os.strerror(error[0]) if error else 'its process does not answer'}")
+        else:
+            self.set_trap(calls)
+
+    def set_trap(self, calls: int) -> None:
+        """Answer the calls that this descriptor shows, a new one or one that came through escrow."""
+        from .trap import Trap
+
+        def listens() -> None:
+            if self.state == "starting" and self.spec["ready"] != "notify":
+                self.ready = True
+                self._prove()
+
+        held = {entry["address"]: self.owner.sockets.held[entry["address"]] for entry in self.spec["sockets"]}
+        self.trap = Trap(self.owner.loop, calls, held, self._alone, listens)
+        if self.state != "starting":
+            self.trap.silent.clear()
 
     def _attach(self, process: processes.Process) -> None:
         self.process, self.pid, self.start_time = process, process.pid, process.start
@@ -189,10 +233,12 @@ class Instance:
             if self._probe_socket is not None and self._cause is None:
                 self._probe_socket.close()  # the service has it; a connection after its death is refused at once
                 self._probe_socket = None
-            if self.spec["ready"] != "notify" and self._cause is None:
+            # With a trap the beginning is not the exec: it is told by `listen`, and a probe asked earlier would be
+            # answered by the release that serves.
+            if self.spec["ready"] != "notify" and self._cause is None and not self.spec["trap_bind"]:
                 self._prove()
         elif error[0] == errno.ETXTBSY and boottime() - self.began < _TEXT_BUSY_S:
-            self._cause = "busy"
+            self._cause = _AGAIN
         else:
             self._cause = error[1]
 
@@ -207,12 +253,21 @@ class Instance:
         self.adopted = True
         with contextlib.suppress(OSError):
             self._open_notify()
-        if self.state == "starting":
+        if self.state == "starting" and self.spec["trap_bind"]:
+            self._after("anew", 0, self._start_anew)
+        elif self.state == "starting":
             self._after("start", self.spec["start_timeout_s"] - (boottime() - self.began), self._late)
             # READY may have been said while nobody listened; the probes can still prove it.
             if self.ready or self.spec["ready"] != "notify" or self.spec["probes"]:
                 self._prove()
         return True
+
+    def _start_anew(self) -> None:
+        """Its trap may have been gone for a moment, in which it bound in vain; nobody can tell. So: once more."""
+        self.ready = self.adopted = False
+        self.began = boottime()
+        self._after("start", self.spec["start_timeout_s"], self._late)
+        self.abort(_AGAIN)
 
     # Proof and probes
 
@@ -270,13 +325,21 @@ class Instance:
     def _proof_tried(self, probe: Json, passed: bool, cause: str, version: str | None) -> None:
         if self.state != "starting":
             return
+        if self._anothers(version):
+            passed = False
+            self.health[probe["name"]]["cause"] = f"{version} answers, not {self.spec['version']}"
+        else:
+            self.version = version or self.version
         self.health[probe["name"]]["passed"] = passed
-        self.version = version or self.version
         if passed:
             self._perhaps_proved()
         else:
             retry = min(float(probe["interval_s"]), _PROOF_RETRY_S)
             self._after(f"probe {probe['name']}", retry, lambda: self._try(probe, self._proof_tried))
+
+    def _anothers(self, version: str | None) -> bool:
+        """Whether an answer came from the other copy: with a trap a probe asks at the address that both share."""
+        return bool(self.spec["trap_bind"] and version and self.spec["version"] not in (None, version))
 
     def _perhaps_proved(self) -> None:
         if self.state != "starting" or not all(entry["passed"] for entry in self.health.values()):
@@ -292,8 +355,10 @@ class Instance:
 
     def _late(self) -> None:
         waits = [f"probe {name}: {entry['cause']}" for name, entry in self.health.items() if entry["cause"]]
-        missing = "READY" if self.spec["ready"] == "notify" and not self.ready else ""
-        why = "; ".join(filter(None, [missing and "no READY", *waits])) or "not started"
+        missing = "no READY" if self.spec["ready"] == "notify" and not self.ready else ""
+        if self.trap is not None and self.trap.silent:
+            missing = f"it does not listen on {', '.join(sorted(self.trap.silent))}"
+        why = "; ".join(filter(None, [missing, *waits])) or "not started"
         cause = f"not ready in {boottime() - self.began:.1f} s ({why})"
         if self.process is None:
             self._fail(cause)
@@ -319,6 +384,9 @@ class Instance:
 
     def _health_tried(self, probe: Json, passed: bool, cause: str, version: str | None) -> None:
         if self.state != "active":
+            return
+        if self._anothers(version):
+            self._later(probe)
             return
         entry = self.health[probe["name"]]
         entry["passed"] = passed
@@ -376,7 +444,8 @@ class Instance:
         self.owner.loop.unwatch(self.process.pidfd)
         how = self.process.reap()
         self.process = None
-        if self._cause == "busy":
+        self._drop_trap()
+        if self._cause == _AGAIN:
             self._cause = None
             if self.state == "starting":
                 self._after("spawn", _RETRY_S, self._spawn)
@@ -394,6 +463,7 @@ class Instance:
         self.stop_watching()
         for timer in self._timers.values():
             timer.cancel()
+        self._drop_trap()
         if self._notify is not None:
             self.owner.loop.unwatch(self._notify.fileno())
             self._notify.close()
@@ -402,6 +472,11 @@ class Instance:
             self._probe_socket.close()
             self._probe_socket = None
         self.owner.ended(self, cause, self._tail(), noticed)
+
+    def _drop_trap(self) -> None:
+        if self.trap is not None:
+            self.trap.close()
+            self.trap = None
 
     def _after(self, name: str, seconds: float, call: Callable[[], None]) -> None:
         self._cancel(name)

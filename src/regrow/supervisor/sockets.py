@@ -72,6 +72,13 @@ class Sockets:
                 os.close(directory)
         self.held[address] = listening
 
+    def let_go(self, kept: set[str]) -> None:
+        """Listen no more on any address but these, nor in the copy that lies in escrow: whoever comes next can bind."""
+        for address in self.held.keys() - kept:
+            with self.held.pop(address) as held, contextlib.suppress(OSError):
+                held.shutdown(socket.SHUT_RDWR)
+            del self.names[address]
+
     @staticmethod
     def _remove_stale(path: str) -> None:
         """Unlink a socket file on which nobody listens any more."""

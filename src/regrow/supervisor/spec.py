@@ -21,6 +21,7 @@ _DEFAULTS: Json = {
     "pause_signal": "SIGUSR1",
     "resume_signal": "SIGUSR2",
     "probe_socket": False,
+    "trap_bind": False,
     "ready": "notify",
     "probes": [],
     "start_timeout_s": 30.0,
@@ -73,6 +74,13 @@ def _check(spec: Json) -> None:
         parse(entry["address"])
         if not entry["name"] or ":" in entry["name"]:
             raise ValueError("a socket needs a name without a colon")
+    # A program removes a unix socket's path before it binds it, and would take ours away.
+    if spec["trap_bind"] and (
+        spec["handover"] != "socket"
+        or not spec["sockets"]
+        or any(entry["address"].startswith("unix:") for entry in spec["sockets"])
+    ):
+        raise ValueError("trap_bind needs handover socket, and sockets with TCP addresses")
     for probe in spec["probes"]:
         target = probe["target"]
         if float(probe["interval_s"]) <= 0 or float(probe["timeout_s"]) <= 0 or int(probe["strikes"]) < 1:

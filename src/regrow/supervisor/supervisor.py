@@ -29,6 +29,7 @@ class Supervisor:
         self._restart: Timer | None = None
         self._trial_timers: list[Timer] = []
         self._quitting = False
+        self._trap_works = False
         self._began = time.time()
         self._displaced = displaced
         self._verbs: dict[str, Callable[[Json], Json]] = {
@@ -81,7 +82,7 @@ class Supervisor:
 
     # Start of the supervisor itself: adoption
 
-    def adopt(self, escrow: list[int]) -> None:
+    def adopt(self, escrow: list[int], traps: dict[str, int] | None = None) -> None:
         """Go on from the record: adopt what lives, judge what died, start what should run. Never a second copy."""
         record = self.record
         same_boot = record["boot"] in ("", boot_id())
@@ -95,12 +96,15 @@ class Supervisor:
             self.instances[token] = instance
             if same_boot and instance.adopt() and instance.process is not None:
                 living.append(instance.process)
-            elif same_boot and instance.state == "starting" and instance.pid is None:
-                unborn.append(instance)  # it waited for its address and never had a process: it may start now
+            elif same_boot and instance.state == "starting" and (instance.pid is None or instance.spec["trap_bind"]):
+                # It waited for its address and never had a process, or it died of a bind that nobody answered, perhaps:
+                # it may start now.
+                unborn.append(instance)
             elif instance.state != "held" or not same_boot:
                 dead.append(instance)
         lost = self.sockets.take_back(record["sockets"], escrow, living)
-        self.tell("supervisor_started", pid=os.getpid(), adopted=len(living), same_boot=same_boot, sockets_lost=lost)
+        facts: Json = {"adopted": len(living), "sockets_lost": lost, "traps_lost": self._take_back_traps(traps or {})}
+        self.tell("supervisor_started", pid=os.getpid(), same_boot=same_boot, **facts)
         if self._displaced:
             self.tell("record_unreadable", kept_as=self._displaced)
         cause = "it died while no supervisor ran" if same_boot else "the machine was started anew"
@@ -123,6 +127,20 @@ class Supervisor:
             else:
                 self._run_good()
         self.save(must=False)
+
+    def _take_back_traps(self, traps: dict[str, int]) -> list[str]:
+        """Answer again for the programs that were proved; returns the tokens of those whose binds fail from now on."""
+        lost = []
+        for token, instance in self.instances.items():
+            if instance.process is None or not instance.spec["trap_bind"] or instance.state == "starting":
+                continue
+            if token in traps and all(entry["address"] in self.sockets.held for entry in instance.spec["sockets"]):
+                instance.set_trap(traps.pop(token))
+            else:
+                lost.append(token)
+        for left in traps.values():
+            os.close(left)
+        return lost
 
     def _go_on(self, instance: Instance) -> None:
         """Signals between record and act may not have been sent: sending them twice does no harm."""
@@ -152,8 +170,10 @@ class Supervisor:
         if verb == "sockets":
             held = list(self.sockets.held.items())
             names = [self.sockets.names[address] for address, _ in held]
+            traps = {token: i.trap.fd for token, i in self.instances.items() if i.trap is not None and i.trap.fd >= 0}
             answer = {"id": request.get("id"), "ok": True, "names": names, "addresses": [a for a, _ in held]}
-            client.send(answer, [listening.fileno() for _, listening in held])
+            fds = [*(listening.fileno() for _, listening in held), *traps.values()]
+            client.send(answer | {"traps": list(traps)}, fds)
             return None
         if verb not in self._verbs:
             known = ", ".join([*self._verbs, "subscribe", "sockets"])
@@ -205,13 +225,15 @@ class Supervisor:
             raise Refused("busy", text)
         if role not in ("active", "candidate"):
             raise Refused("bad_request", f"cannot start {name}: role must be active or candidate")
+        if release["trap_bind"]:
+            self._check_trap(name)
         instance = Instance(self, token, release, asked=True)
         self.instances[token] = instance
         self.record[role] = token
         if role == "active":
             self._cancel_restart()
             self.record["desired"] = "running"
-        elif release["handover"] == "exclusive":
+        elif "exclusive" in (release["handover"], self._handover_of_active()):
             instance.state = "held"
         self.tell("starting" if instance.state != "held" else "held", instance, role=role)
         if instance.state == "held":
@@ -222,6 +244,20 @@ class Supervisor:
             if instance.pid is None:  # it waits for its address: a promise of a start must outlive us as well
                 self.save(must=False)
         return {"instance": instance.describe(), "seq": seq, "adopted": False}
+
+    def _handover_of_active(self) -> str:
+        """An exclusive one holds its address by itself, so nothing is started beside it whatever the new one is."""
+        active = self._instance("active")
+        return str(active.spec["handover"]) if active is not None else ""
+
+    def _check_trap(self, name: str) -> None:
+        from . import trap  # here, so that other services' supervisors are spared its memory
+
+        reason = None if self._trap_works else trap.supported()
+        if reason is not None:
+            text = f"cannot start {name} with trap_bind: this machine cannot do it: {reason}"
+            raise Refused("no_trap", f'{text}; use handover = "exclusive", without trap_bind and [service.listen]')
+        self._trap_works = True
 
     def _whats_there(self) -> str:
         return ", ".join(f"{instance.spec['id']} is {instance.state}" for instance in self.instances.values())
