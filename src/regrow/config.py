@@ -83,6 +83,9 @@ class ServiceSection(Section):
 
     name: Name
     command: Argv
+    driver: Literal["embedded", "systemd"] = "embedded"
+    scope: Literal["user", "system"] = "user"
+    watchdog: Duration = 0.0
     handover: Literal["socket", "overlap", "exclusive", "auto"] = "auto"
     standby: Literal["paused", "running", "none"] = "running"
     pause_signal: SignalName = "SIGUSR1"

@@ -20,27 +20,34 @@ from .loop import Loop
 from .record import RecordError
 from .sockets import LONGEST_PATH
 from .supervisor import Supervisor
+from .units import store, stored, tell
 
-_USAGE = "cannot start: use --dir DIR --socket PATH --name NAME [--listen-fd NAME=FD]... [--ready-fd FD] [--detach]"
+_USAGE = (
+    "cannot start: use --dir DIR --socket PATH --name NAME [--listen-fd NAME=FD]... [--ready-fd FD] [--detach]"
+    " [--in-unit] [--units user|system]"
+)
 EXIT_USAGE, EXIT_LOCKED, EXIT_RECORD = 2, 3, 4
 
 
-def _arguments(words: list[str]) -> tuple[dict[str, str], list[int], bool]:
+def _arguments(words: list[str]) -> tuple[dict[str, str], list[int], set[str]]:
     options: dict[str, str] = {}
-    escrow, detach = [], False
+    escrow: list[int] = []
+    flags: set[str] = set()
     rest = iter(words)
     for word in rest:
-        if word == "--detach":
-            detach = True
+        if word in ("--detach", "--in-unit"):
+            flags.add(word[2:])
         elif word == "--listen-fd":
             escrow.append(int(next(rest, "").rpartition("=")[2]))
-        elif word in ("--dir", "--socket", "--name", "--ready-fd"):
+        elif word in ("--dir", "--socket", "--name", "--ready-fd", "--units"):
             options[word[2:]] = next(rest, "")
         else:
             raise ValueError(word)
     if not all(options.get(key) for key in ("dir", "socket", "name")):
         raise ValueError("missing")
-    return options, escrow, detach
+    if options.get("units", "user") not in ("user", "system"):
+        raise ValueError("units")
+    return options, escrow, flags
 
 
 def _say(ready: int | None, text: str) -> None:
@@ -60,14 +67,17 @@ def _runtime(control_path: str) -> str:
 
 def main(words: list[str]) -> int:
     try:
-        options, escrow, detach = _arguments(words)
+        options, escrow, flags = _arguments(words)
     except ValueError:
         sys.stderr.write(_USAGE + "\n")
         return EXIT_USAGE
     ready = int(options["ready-fd"]) if "ready-fd" in options else None
     for fd in [*escrow, *([ready] if ready is not None else [])]:
         os.set_inheritable(fd, False)
-    if detach:
+    in_unit = "in-unit" in flags  # systemd runs us, and keeps our sockets when we are killed
+    if in_unit:
+        escrow += stored()
+    if "detach" in flags:
         # The parent ends at once: the supervisor is nobody's child and outlives whoever asked for it.
         if os.fork():
             os._exit(0)
@@ -85,7 +95,15 @@ def main(words: list[str]) -> int:
         return EXIT_LOCKED
     loop = Loop()
     try:
-        supervisor = Supervisor(loop, options["name"], directory, control_path, _runtime(control_path))
+        supervisor = Supervisor(
+            loop,
+            options["name"],
+            directory,
+            control_path,
+            _runtime(control_path),
+            options.get("units", ""),
+            store if in_unit else lambda _: None,
+        )
     except (RecordError, OSError) as error:
         text = str(error) if str(error).startswith("cannot") else f"cannot start: {error}"
         sys.stderr.write(text + "\n")
@@ -94,6 +112,8 @@ def main(words: list[str]) -> int:
     loop.on_signals((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), supervisor.quit)
     supervisor.adopt(escrow)
     _say(ready, "ok\n")
+    if in_unit:
+        tell("READY=1")
     gc.freeze()  # the modules are never collected; forks share their pages
     loop.run()
     supervisor.control.close()
