@@ -23,7 +23,7 @@ LAYERS = {
     "machine": "clock process files pool git store migrations secret redact places config availability events "
     "catalogue catalogues phrases",
     "nouns": "probes probe_trial releases workspaces snapshots gate verification permissions intents approvals inbox "
-    "outbox forwarding incidents audit care agents sandboxes services channels",
+    "outbox forwarding incidents audit care agents sandboxes services channels installation",
     "jobs": "jobs",
     "talk": "story views requests presses conversations doctor",
     "surfaces": "api web",
@@ -33,8 +33,8 @@ LAYERS = {
 here. `daemon` is above the API and the console, because it is where all parts are made."""
 
 CLIENTS = {
-    # What a person starts knows of the daemon only what crosses the API.
-    "cli": "cli api.client api.types catalogue errors places files",
+    # What a person starts knows of the daemon only what crosses the API; an installation comes before any daemon.
+    "cli": "cli api.client api.types catalogue errors places files installation",
     "web": "web api.types catalogue errors",
     "api.client": "api.types errors",
     # Its own process, in which nothing of the daemon exists.

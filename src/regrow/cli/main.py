@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import typer
 
@@ -17,6 +17,7 @@ from regrow.cli.chat import chat
 from regrow.cli.deploy import deploy
 from regrow.cli.doctor import doctor
 from regrow.cli.down import down
+from regrow.cli.install import install
 from regrow.cli.job import job
 from regrow.cli.jobs import jobs
 from regrow.cli.logs import logs
@@ -26,6 +27,7 @@ from regrow.cli.repair import repair
 from regrow.cli.restart import restart
 from regrow.cli.rollback import rollback
 from regrow.cli.status import status
+from regrow.cli.uninstall import uninstall
 from regrow.cli.up import up
 from regrow.cli.version import version
 from regrow.cli.words import say
@@ -33,8 +35,8 @@ from regrow.errors import RegrowError
 from regrow.files import private_directory, write_atomic
 from regrow.places import Places
 
-VERBS = {
-    "The daemon": (up, down, status, doctor, version),
+VERBS: dict[str, tuple[Callable[..., int], ...]] = {
+    "The daemon": (up, down, status, doctor, install, uninstall, version),
     "The service": (restart, build, deploy, repair, rollback, releases, logs),
     "Jobs": (jobs, job, approve, reject, cancel),
     "Talk": (chat,),

@@ -23,7 +23,7 @@ from regrow.places import Places
 
 Manager = Literal["user", "system"]
 
-MARK = "# Written by `regrow install`; `regrow uninstall` removes it."
+MARK = "Written by `regrow install`; `regrow uninstall` removes it."
 DAEMON = "regrow.service"
 _SYSTEM = Path("/etc/systemd/system")
 _MARGIN_S = 5.0
@@ -36,7 +36,7 @@ class Unit:
 
     Attributes:
         name: of the file.
-        text: all of it; its first line is `MARK`.
+        text: all of it; its first line is a comment with `MARK`.
     """
 
     name: str
@@ -93,7 +93,7 @@ def units(configs: Sequence[Config], places: Places, manager: Manager, run_as: s
 def _daemon(configs: Sequence[Config], places: Places, manager: Manager, run_as: str) -> Unit:
     files = [word for config in configs for word in ("--config", str(config.path))]
     wants = " ".join(supervisor_name(config.service.name) for config in configs)
-    text = f"""{MARK}
+    text = f"""# {MARK}
 [Unit]
 Description=Regrow
 Wants={wants}
@@ -102,7 +102,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=notify
-{_user(run_as)}ExecStart={_line([sys.executable, "-P", "-m", "regrow.daemon", *files])}
+{_user(run_as)}{_directories(places)}ExecStart={_line([sys.executable, "-P", "-m", "regrow.daemon", *files])}
 Environment={_environment(_places(places) | _shell())}
 # Not "always": `regrow down` is a clean end and must last. 75 (the disk, a record) is tried again; 5 (another daemon)
 # and 78 (the settings) wait for a person.
@@ -130,14 +130,14 @@ def supervisor(config: Config, places: Places, manager: Manager, run_as: str = "
         *("--socket", str(places.runtime / f"{service.name}.sock"), "--name", service.name, "--in-unit"),
         *(("--units", manager) if service.driver == "systemd" else ()),
     ]
-    text = f"""{MARK}
+    text = f"""# {MARK}
 [Unit]
 Description=Supervisor of {service.name}
 StartLimitIntervalSec=0
 
 [Service]
 Type=notify
-{_user(run_as)}ExecStart={_line(words)}
+{_user(run_as)}{_directories(places)}ExecStart={_line(words)}
 Environment={_environment(_shell())}
 # 2 to 4: the command, another supervisor, a record of a newer version; trying again does not help.
 Restart=on-failure
@@ -159,7 +159,7 @@ def releases(config: Config, places: Places, run_as: str = "") -> Unit:
     service = config.service
     words = [sys.executable, "-I", "-S", program("launcher.py"), str(places.runtime / f"{service.name}.sock")]
     watchdog = f"WatchdogSec={_seconds(service.watchdog)}\n" if service.watchdog else ""
-    text = f"""{MARK}
+    text = f"""# {MARK}
 [Unit]
 Description={service.name}, started as %i
 # A death is the supervisor's to judge; should it not run, it is started for that.
@@ -182,6 +182,16 @@ KillSignal={service.stop_signal}
 
 def _user(run_as: str) -> str:
     return f"User={run_as}\n" if run_as else ""
+
+
+def _directories(places: Places) -> str:
+    """The system's own places are made, and given to the user of the unit, by systemd."""
+    if places != Places.of({}, 0):
+        return ""
+    return (
+        "StateDirectory=regrow\nStateDirectoryMode=0700\n"
+        "RuntimeDirectory=regrow\nRuntimeDirectoryMode=0700\nRuntimeDirectoryPreserve=yes\n"
+    )
 
 
 def _target(manager: Manager) -> str:
@@ -224,9 +234,24 @@ def _quoted(word: str, *, dollars: bool) -> str:
     return '"' + word.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
+def polkit_rule(configs: Sequence[Config], run_as: str) -> str:
+    """What lets a user of the system manager start and end the units of these services, and nothing else."""
+    names = "|".join(config.service.name for config in configs)
+    return f"""// {MARK}
+polkit.addRule(function(action, subject) {{
+    var unit = action.lookup("unit"), verb = action.lookup("verb");
+    if (action.id == "org.freedesktop.systemd1.manage-units" && subject.user == "{run_as}" &&
+        /^regrow-({names})(@[A-Za-z0-9:_.-]+|\\.supervisor)\\.service$/.test(unit) &&
+        ["start", "stop", "kill", "reset-failed"].indexOf(verb) >= 0) {{
+        return polkit.Result.YES;
+    }}
+}});
+"""
+
+
 def is_ours(text: str) -> bool:
     """Whether a file was written by `regrow install`."""
-    return text.startswith(MARK)
+    return text.partition("\n")[0].endswith(MARK)
 
 
 def installed_supervisor(service: str, state: Path) -> Manager | None:

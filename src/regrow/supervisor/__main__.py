@@ -9,7 +9,6 @@ import gc
 import os
 import signal
 import sys
-import tempfile
 
 if not __package__:
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
@@ -62,6 +61,8 @@ def _runtime(control_path: str) -> str:
     directory = os.path.dirname(os.path.abspath(control_path))  # noqa: PTH100, PTH120
     if len(os.fsencode(directory)) + 16 <= LONGEST_PATH:
         return directory
+    import tempfile  # rarely needed, and two megabytes of modules
+
     return tempfile.mkdtemp(prefix="regrow-")
 
 

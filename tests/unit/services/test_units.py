@@ -73,5 +73,5 @@ def test_a_supervisors_unit_counts_only_for_its_own_directory(tmp_path, monkeypa
     path.write_text(unit.text)
     assert units.installed_supervisor("claw", PLACES.service("claw")) == "user"
     assert units.installed_supervisor("claw", PLACES.service("cla")) is None
-    path.write_text(unit.text.removeprefix(units.MARK))
+    path.write_text(unit.text.replace(units.MARK, "Mine."))
     assert units.installed_supervisor("claw", PLACES.service("claw")) is None
