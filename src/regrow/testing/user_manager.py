@@ -2,6 +2,10 @@
 
 It needs no systemd on the machine but the program: `/run` is empty but for what a manager looks for, and the control
 groups that it sees begin at one made for it. Killing its first process ends everything that ever ran in it.
+
+The files are the machine's own. So it knows no unit but those that a test writes: what a distribution starts with a
+manager may delete files (systemd-tmpfiles empties /tmp at a boot). For that reason there is no system manager here, and
+must not be one: as process 1 it would do just that.
 """
 
 from __future__ import annotations
@@ -16,8 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RUNTIME = "/run/user/0"
-ENVIRONMENT = {"XDG_RUNTIME_DIR": RUNTIME, "XDG_CONFIG_HOME": f"{RUNTIME}/config", "HOME": f"{RUNTIME}/home"}
-"""What a program inside must have to find the manager and its unit files."""
+UNITS = f"{RUNTIME}/config/systemd/user"
+ENVIRONMENT = {
+    "XDG_RUNTIME_DIR": RUNTIME,
+    "XDG_CONFIG_HOME": f"{RUNTIME}/config",
+    "HOME": f"{RUNTIME}/home",
+    "SYSTEMD_UNIT_PATH": UNITS,
+}
+"""What a program inside must have to find the manager and its unit files, and no other ones."""
 
 _PROGRAM = Path("/lib/systemd/systemd")
 _START_S = 60.0
@@ -26,10 +36,13 @@ _WORLD = f"""
 set -e
 mount --make-rprivate /
 mount -t tmpfs tmpfs /run
-mkdir -p /run/systemd/system {RUNTIME}/config/systemd/user {RUNTIME}/home
+mkdir -p /run/systemd/system {UNITS} {RUNTIME}/home
+for target in basic default shutdown exit; do
+    printf '[Unit]\nDefaultDependencies=no\n' > {UNITS}/$target.target
+done
 mount -t tmpfs tmpfs /sys/fs/cgroup
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
-{_PROGRAM} --user --unit=basic.target &
+{_PROGRAM} --user --unit=default.target &
 wait
 """
 

@@ -17,7 +17,7 @@ from regrow.services import units
 from regrow.testing import user_manager as managers
 from regrow.testing.world import World, eventually
 
-SHOWN = {name: value for name, value in managers.ENVIRONMENT.items() if name.startswith("XDG_")}
+SHOWN = {name: value for name, value in managers.ENVIRONMENT.items() if name != "HOME"}
 
 
 class Installed:
