@@ -93,6 +93,9 @@ class ServiceSection(Section):
 
     name: Name
     command: Argv
+    driver: Literal["embedded", "systemd"] = "embedded"
+    scope: Literal["user", "system"] = "user"
+    watchdog: Duration = 0.0
     handover: Literal["socket", "overlap", "exclusive", "auto"] = "auto"
     standby: Literal["paused", "running", "none"] = "running"
     pause_signal: SignalName = "SIGUSR1"
@@ -132,6 +135,10 @@ class ServiceSection(Section):
     def _can_trap(self) -> ServiceSection:
         if self.trap_bind and self.effective_handover != "socket":
             raise ValueError('`trap_bind` needs handover = "socket" and the addresses in [service.listen]')
+        if self.trap_bind and self.driver == "systemd":
+            raise ValueError(
+                '`trap_bind` needs driver = "embedded": a unit of systemd is not started by the supervisor'
+            )
         if self.trap_bind and any(address.startswith("unix:") for address in self.listen.values()):
             raise ValueError("`trap_bind` is for HOST:PORT only: a program removes a unix socket before it binds it")
         return self

@@ -59,7 +59,7 @@ from regrow.releases import Releases
 from regrow.requests import Asked, Requests
 from regrow.sandboxes import sandbox as make_sandbox
 from regrow.secret import Secret, resolve
-from regrow.services.embedded import EmbeddedService
+from regrow.services import service as make_service
 from regrow.snapshots import Snapshots
 from regrow.store import STORE_ERROR_EXIT, Store, check
 from regrow.versions import Versions
@@ -110,6 +110,7 @@ class Daemon:
             async with contextlib.AsyncExitStack() as stack:
                 await self._start(stack)
                 await self._stop.wait()
+                _tell_systemd("STOPPING=1")
                 log.info("stopping", action="stop", services=self._stop_services)
                 self.events.touch("stopping")
 
@@ -267,6 +268,7 @@ class Daemon:
         self._keep("outbox", lambda: outbox.run(channels))
         self._keep("conversations", conversations.run)
         self._keep("lookout", lookout.run)
+        self._keep("watchdog", _feed_watchdog)
         if forwarding is not None:
             self._keep("forwarding", forwarding.run)
             self._keep("outbox of the service", forwarding.poll)
@@ -302,7 +304,7 @@ class Daemon:
         return Care(
             config=config,
             directory=directory,
-            service=EmbeddedService(config.service.name, directory, self.places.runtime),
+            service=make_service(config, self.places, directory),
             repository=repository,
             releases=Releases(self.store, directory / "releases", config.service.name),
             workspaces=workspaces,
@@ -495,6 +497,16 @@ def _tell_systemd(line: str) -> None:
             messenger.sendto(line.encode(), address.replace("@", "\0", 1))
 
 
+async def _feed_watchdog() -> None:
+    """Tell a service manager that asked for it that the loop turns; one that hangs is killed and started again."""
+    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return
+    every_s = int(os.environ.get("WATCHDOG_USEC") or 0) / 2e6
+    while every_s:
+        _tell_systemd("WATCHDOG=1")
+        await asyncio.sleep(every_s)
+
+
 def _set_up_logging() -> None:
     structlog.configure(
         processors=[
@@ -543,9 +555,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         if isinstance(error, StoreError):
             return STORE_ERROR_EXIT
-        if isinstance(error, ServiceError) and error.kind != "own_cgroup":
+        refused = error.kind in {"locked", "own_cgroup", "units", "driver_changed"}
+        if isinstance(error, ServiceError) and not refused:
             return STORE_ERROR_EXIT  # a supervisor that cannot start: its record is a newer one's, or its disk is full
-        return EXIT_REFUSED if error.kind in {"locked", "own_cgroup"} else EXIT_CONFIG
+        return EXIT_REFUSED if refused else EXIT_CONFIG
     except OSError as error:
         text = f"cannot start: {error.strerror or error}: {error.filename or places.state}; mend that and start again"
         sys.stderr.write(f"{text}\n")

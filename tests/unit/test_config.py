@@ -131,6 +131,10 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
         ('stop_signal = "TERM"\n', 'cannot use regrow.toml:4: "service.stop_signal": string should match pattern'),
         ("trap_bind = true\n", 'cannot use regrow.toml:1: "service": `trap_bind` needs handover = "socket" and the'),
         (
+            'trap_bind = true\ndriver = "systemd"\n[service.listen]\nhttp = "127.0.0.1:1"\n',
+            'cannot use regrow.toml:1: "service": `trap_bind` needs driver = "embedded"',
+        ),
+        (
             'trap_bind = true\n[service.listen]\nhttp = "unix:/run/x"\n',
             'cannot use regrow.toml:1: "service": `trap_bind` is for HOST:PORT only',
         ),

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import select
 import socket
 import subprocess
@@ -15,9 +16,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Literal
 
-import regrow.supervisor
+from regrow.config import Config
+from regrow.places import Places
 from regrow.pool import in_thread
 from regrow.process import run
+from regrow.services import units
 from regrow.services.base import CandidateFailed, Instance, ReleaseSpec, ServiceError, ServiceEvent, ServiceStatus
 
 Json = dict[str, Any]
@@ -39,8 +42,9 @@ def own_cgroup_refusal(own: str, service: str, name: str) -> str | None:
         name: of the service.
 
     Returns:
-        The reason, or None. Only a group made for the service counts (claw.service, claw@2.service, regrow-claw.service
-        for the service claw): in a login session, a container or the daemon's own unit everything shares one group.
+        The reason, or None. Only a group made for the service claw counts (claw.service, claw@2.service,
+        regrow-claw.service, regrow-claw.supervisor.service): in a login session, a container or the daemon's own unit
+        everything shares one group.
     """
 
     def group(text: str) -> str:
@@ -53,7 +57,7 @@ def own_cgroup_refusal(own: str, service: str, name: str) -> str | None:
 
     mine, theirs = group(own), group(service)
     unit = theirs.rpartition("/")[2].removesuffix(".service")
-    made_for_it = theirs.endswith(".service") and unit.partition("@")[0] in (name, f"regrow-{name}")
+    made_for_it = theirs.endswith(".service") and re.split("[@.]", unit)[0] in (name, f"regrow-{name}")
     if made_for_it and (mine == theirs or mine.startswith(theirs + "/")):
         return f"cannot care for {name} from inside its own control group {theirs}: start regrow outside of it"
     return None
@@ -83,12 +87,17 @@ class EmbeddedService:
         self._ensuring = asyncio.Lock()
         self._closed = False
 
+    @classmethod
+    def of(cls, config: Config, places: Places, directory: Path) -> EmbeddedService:
+        """The driver of a configured service."""
+        return cls(config.service.name, directory, places.runtime)
+
     # The supervisor's life
 
     async def ensure(self) -> None:
         """Connect to the supervisor, starting it if none answers; watch it from then on.
 
-        Raises ServiceError (kinds supervisor, own_cgroup).
+        Raises ServiceError (kinds supervisor, own_cgroup, driver_changed).
         """
         async with self._ensuring:
             if self._closed:
@@ -102,6 +111,10 @@ class EmbeddedService:
                     raise
         if self._watch_task is None:
             self._watch_task = asyncio.create_task(self._watch(), name=f"watch {self.name}")
+
+    def _units(self) -> str:
+        """Which manager holds the releases, as the supervisor calls it."""
+        return ""
 
     def _hang_up(self) -> None:
         if self._writer is not None:
@@ -123,12 +136,33 @@ class EmbeddedService:
                     f"cannot reach the supervisor of {self.name}: {said}; see {self.directory / 'supervisor.log'}",
                     kind="supervisor",
                 )
-            said = await in_thread(self._spawn)
+            said = await in_thread(self._bring_up)
             if said != "ok":
                 if said and "another supervisor" not in said:
                     raise ServiceError(said, kind="supervisor")
                 said = said or "it ended while it started"
                 await asyncio.sleep(_PAUSE_S)  # killed as it started; or the other one does not listen yet
+
+    def _bring_up(self) -> str:
+        """Start the supervisor: in its own unit where there is one, for ours would take it along (F1)."""
+        manager = units.installed_supervisor(self.name, self.directory)
+        if manager is not None and self._start_unit(manager) == "ok":
+            return "ok"
+        return self._spawn()  # without a manager that runs, as in a rescue shell
+
+    def _start_unit(self, manager: units.Manager) -> str:
+        """Start the supervisor's unit, or find it running; "ok", or why not."""
+        unit = units.supervisor_name(self.name)
+        words = [*units.manager_argv(manager), "--no-ask-password"]
+        try:
+            # A unit that failed too often would be refused until it is forgotten (F8); one that did not is no error.
+            subprocess.run([*words, "reset-failed", unit], capture_output=True, timeout=_START_S, check=False)
+            done = subprocess.run(
+                [*words, "start", unit], capture_output=True, text=True, timeout=_START_S, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"cannot start {unit}: {error}"
+        return "ok" if done.returncode == 0 else f"cannot start {unit}: {done.stderr.strip()}"
 
     def _spawn(self) -> str:
         """Start the supervisor as nobody's child; return "ok" or its own words."""
@@ -171,7 +205,15 @@ class EmbeddedService:
         self._writer = writer
         self._gone.clear()
         self._reader_task = asyncio.create_task(self._read(reader, writer), name=f"supervisor of {self.name}")
-        active = (await self._ask("status"))["active"]
+        status = await self._ask("status")
+        if (units_of := status["supervisor"].get("units", "")) != self._units():
+            what = "units of systemd" if units_of else "children of its supervisor"
+            raise ServiceError(
+                f"cannot change the driver of {self.name} while it runs as {what}: set the old one, `regrow down`, "
+                "set the new one, `regrow install` and `regrow up`",
+                kind="driver_changed",
+            )
+        active = status["active"]
         if active and active["pid"]:
             await in_thread(self._check_cgroup, str(active["pid"]))
 
@@ -422,7 +464,7 @@ class EmbeddedService:
 
 def _main() -> tuple[str, ...]:
     """How the supervisor is run."""
-    return (sys.executable, "-I", "-S", str(Path(regrow.supervisor.__file__).with_name("__main__.py")))
+    return (sys.executable, "-I", "-S", units.program("__main__.py"))
 
 
 async def trap_refusal() -> str:

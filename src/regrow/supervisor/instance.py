@@ -45,7 +45,9 @@ class Owner(Protocol):
 
     loop: Loop
     sockets: Sockets
+    name: str
     runtime: str
+    units: str
 
     @property
     def instances(self) -> Mapping[str, "Instance"]: ...
@@ -149,9 +151,11 @@ class Instance:
                 hint = "; end the program that uses it" if error.errno == errno.EADDRINUSE else ""
                 self._fail(f"cannot listen on {address}: {os.strerror(error.errno or 0)}{hint}")
             return
+        self._begin()
+
+    def _begin(self) -> None:
         try:
-            values = spec.secrets(self.spec)
-            birth = self._fork(spec.environment(self.spec, values))
+            birth = self._fork()
         except (OSError, ValueError) as error:
             self._fail(str(error) if str(error).startswith("cannot") else f"cannot start: {error}")
             return
@@ -163,7 +167,9 @@ class Instance:
         else:
             birth.go()
 
-    def _fork(self, env: dict[str, str]) -> processes.Birth:
+    def hand_over(self) -> tuple[dict[str, str], list[int]]:
+        """The environment of the process, and the sockets that it gets as 3, 4, ... Raises OSError, ValueError."""
+        env = spec.environment(self.spec, spec.secrets(self.spec))
         passed = [] if self.spec["trap_bind"] else self.spec["sockets"]
         held = [self.owner.sockets.held[entry["address"]].fileno() for entry in passed]
         names = [entry["name"] for entry in passed]
@@ -175,9 +181,13 @@ class Instance:
             held, names = [*held, self._probe_socket.fileno()], [*names, "probe"]
         if held:
             env |= {"LISTEN_FDS": str(len(held)), "LISTEN_FDNAMES": ":".join(names)}
-        env["NOTIFY_SOCKET"] = self.notify_path
         if self.paused:
             env["REGROW_START"] = "paused"
+        return env, held
+
+    def _fork(self) -> processes.Birth:
+        env, held = self.hand_over()
+        env["NOTIFY_SOCKET"] = self.notify_path
         prepare = None
         if self.spec["trap_bind"]:
             from . import trap  # here, so that other services' supervisors are spared its memory

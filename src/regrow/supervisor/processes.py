@@ -32,6 +32,13 @@ def start_time(pid: int) -> int | None:
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
+def signal_words(number: int) -> str:
+    try:
+        return f"killed by {signal.Signals(number).name}"
+    except ValueError:
+        return f"killed by signal {number}"
+
+
 class Process:
     """One process that we started (`child`) or adopted; it is the leader of a session of its own."""
 
@@ -73,10 +80,7 @@ class Process:
             return "ended"
         if result.si_code == os.CLD_EXITED:
             return f"exit code {result.si_status}"
-        try:
-            return f"killed by {signal.Signals(result.si_status).name}"
-        except ValueError:
-            return f"killed by signal {result.si_status}"
+        return signal_words(result.si_status)
 
     def close(self) -> None:
         os.close(self.pidfd)

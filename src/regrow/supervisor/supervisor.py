@@ -14,14 +14,31 @@ from .loop import Loop, Timer
 from .processes import Process
 from .record import Journal, Record, boot_id, boottime
 from .sockets import Sockets
+from .units import UnitInstance
 
 Json = dict[str, Any]
 
 
 class Supervisor:
-    def __init__(self, loop: Loop, name: str, directory: str, control_path: str, runtime: str) -> None:
-        self.loop, self.name, self.runtime = loop, name, runtime
-        self.sockets = Sockets()
+    """Of one service.
+
+    `units` says which systemd holds the processes ("user" or "system"), or "" when they are children of this one.
+    `store` keeps a copy of each listening socket.
+    """
+
+    def __init__(  # noqa: PLR0917
+        self,
+        loop: Loop,
+        name: str,
+        directory: str,
+        control_path: str,
+        runtime: str,
+        units: str = "",
+        store: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self.loop, self.name, self.runtime, self.units = loop, name, runtime, units
+        self._kind = UnitInstance if units else Instance
+        self.sockets = Sockets(store)
         self._file = Record(directory)
         self.record, displaced = self._file.load()
         self._journal = Journal(directory, self.record["seq"])
@@ -92,7 +109,7 @@ class Supervisor:
             record["crashes"] = []
             record["down_since"] = boottime() if record["down_since"] else None
         for token, data in record["instances"].items():
-            instance = Instance.from_json(self, data)
+            instance = self._kind.from_json(self, data)
             self.instances[token] = instance
             if same_boot and instance.adopt() and instance.process is not None:
                 living.append(instance.process)
@@ -175,6 +192,12 @@ class Supervisor:
             fds = [*(listening.fileno() for _, listening in held), *traps.values()]
             client.send(answer | {"traps": list(traps)}, fds)
             return None
+        if verb == "launch":
+            starting = self.instances.get(str(request.get("token")))
+            if not isinstance(starting, UnitInstance):
+                raise Refused("unknown_token", f"cannot launch {request.get('token')}: nobody asked for its start")
+            starting.launch_asked(client, request.get("id"))
+            return None
         if verb not in self._verbs:
             known = ", ".join([*self._verbs, "subscribe", "sockets"])
             raise Refused("unknown_verb", f"cannot do {verb!r}: the verbs are {known}")
@@ -202,7 +225,7 @@ class Supervisor:
             "sockets": [{"name": self.sockets.names[a], "address": a} for a in self.sockets.held],
             "stopping": [i.token for i in self.instances.values() if i.state == "stopping"],
             "seq": self._journal.seq,
-            "supervisor": {"pid": os.getpid(), "started_at": self._began},
+            "supervisor": {"pid": os.getpid(), "started_at": self._began, "units": self.units},
         }
 
     def _start(self, request: Json) -> Json:
@@ -227,7 +250,7 @@ class Supervisor:
             raise Refused("bad_request", f"cannot start {name}: role must be active or candidate")
         if release["trap_bind"]:
             self._check_trap(name)
-        instance = Instance(self, token, release, asked=True)
+        instance = self._kind(self, token, release, asked=True)
         self.instances[token] = instance
         self.record[role] = token
         if role == "active":
@@ -642,7 +665,7 @@ class Supervisor:
         good = self.record["good"]
         if good is None or self._quitting or self.record["desired"] != "running" or self.record["active"]:
             return
-        instance = Instance(self, f"own-{self._journal.seq}-{os.urandom(4).hex()}", good, asked=False)
+        instance = self._kind(self, f"own-{self._journal.seq}-{os.urandom(4).hex()}", good, asked=False)
         self.instances[instance.token] = instance
         self.record["active"] = instance.token
         self.tell("starting", instance, role="active")

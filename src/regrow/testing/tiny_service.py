@@ -10,6 +10,7 @@ SIGUSR1 to pause, SIGUSR2 to resume, SIGTERM to finish what it has and end. Its 
     TINY_DIE_AFTER      seconds of taking traffic after which it raises
     TINY_FAIL_FILE      /health answers 500 while this file exists
     TINY_IGNORE_TERM    go on through SIGTERM
+    TINY_SILENT         never say WATCHDOG=1, which it says where WATCHDOG_USEC asks for it
     TINY_PORT           bind this port itself (an exclusive service)
     TINY_CHAT           file that gets a line "KEY<tab>TEXT" for each message posted to /chat; the answer is "re TEXT"
     TINY_DEATH_NOTE     file into which the last instruction of an unhandled exception writes the monotonic time
@@ -43,6 +44,8 @@ class TinyService:
         self.ending = False
         self.open: dict[socket.socket, bytes] = {}
         self.dies_at: float | None = None
+        asked = "TINY_SILENT" not in os.environ and os.environ.get("WATCHDOG_USEC")
+        self.watchdog_s = int(asked) / 4e6 if asked else None
 
     def run(self) -> None:
         """Serve until SIGTERM and the last open connection."""
@@ -58,6 +61,9 @@ class TinyService:
         notify(f"X_VERSION={self.version}\nSTATUS=serving {self.version}\nREADY=1")
         while not (self.ending and not self.open):
             timeout = None if self.dies_at is None else max(0.0, self.dies_at - time.monotonic())
+            if self.watchdog_s is not None:
+                notify("WATCHDOG=1")
+                timeout = self.watchdog_s if timeout is None else min(timeout, self.watchdog_s)
             for key, _ in self.selector.select(timeout):
                 if key.fd == wake:
                     for byte in os.read(wake, 64):
