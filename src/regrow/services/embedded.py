@@ -61,11 +61,15 @@ def own_cgroup_refusal(own: str, service: str, name: str) -> str | None:
 class EmbeddedService:
     """A client of one supervisor, and the one that starts it, and starts it again when it was killed.
 
+    `program` is the script that is the supervisor.
+
     Args:
         name: of the service.
         directory: the service's state directory; the supervisor's record lies there.
         runtime_directory: where the control socket goes.
     """
+
+    program = Path(regrow.supervisor.__file__).with_name("__main__.py")
 
     def __init__(self, name: str, directory: Path, runtime_directory: Path) -> None:
         self.name = name
@@ -134,9 +138,17 @@ class EmbeddedService:
         self.socket_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         reading, writing = os.pipe2(os.O_CLOEXEC)
         kept = {name: listening.fileno() for name, listening in self._escrow.items()}
-        main = Path(regrow.supervisor.__file__).with_name("__main__.py")
         argv = [
-            *(sys.executable, "-I", "-S", str(main), "--dir", str(self.directory), "--socket", str(self.socket_path)),
+            *(
+                sys.executable,
+                "-I",
+                "-S",
+                str(self.program),
+                "--dir",
+                str(self.directory),
+                "--socket",
+                str(self.socket_path),
+            ),
             *("--name", self.name, "--ready-fd", str(writing), "--detach"),
             *(word for name, fd in kept.items() for word in ("--listen-fd", f"{name}={fd}")),
         ]
@@ -327,7 +339,8 @@ class EmbeddedService:
         answer = await self._request("switch", token=token, bake_s=bake_s, confirm_within_s=confirm_within_s)
         if answer["state"] == "switched" and (not answer["again"] or not _switching(await self.status(), token)):
             return
-        # Exclusive: the old one stops, the new one starts, and either it serves or the old one is back.
+        # Exclusive: the old one stops, the new one starts. Overlap: the old one hangs up, the new one connects. Either
+        # the new one serves then, or the old one is back.
         event = await self._wait(before.seq, token, {"switched", "candidate_failed", "fell_back"}, 600.0)
         if event.event != "switched":
             cause = event.data["cause"]

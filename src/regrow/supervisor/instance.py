@@ -28,11 +28,15 @@ TRANSITIONS = {
     "gone": (),
 }
 _TEXT_BUSY_S = 2.0  # a passing "text file busy" is waited for this long (F13)
+_AGAIN = "again"  # the cause of an end after which the same start is tried once more
 _RETRY_S = 0.05
 _PROOF_RETRY_S = 0.2
 _LONGEST_CAUSE = 300
 _KEPT = ("token", "spec", "state", "pid", "start_time", "began", "started_at", "notify_path", "probe_address",
-         "ready", "version", "status", "log_offset", "paused", "asked")  # fmt: skip
+         "ready", "version", "status", "said", "log_offset", "paused", "asked")  # fmt: skip
+# What a service with an outbound connection says of itself as X_STATE, see handover.py.
+HUNG_UP = ("draining", "drained")
+WORDS = ("armed", "connected", *HUNG_UP)
 
 
 class Owner(Protocol):
@@ -47,6 +51,7 @@ class Owner(Protocol):
     def ended(self, instance: "Instance", cause: str, tail: str, noticed: float) -> None: ...
     def unhealthy(self, instance: "Instance", probe: str, cause: str) -> None: ...
     def healthy(self, instance: "Instance", probe: str) -> None: ...
+    def heard(self, instance: "Instance") -> None: ...
 
 
 class Instance:
@@ -65,6 +70,7 @@ class Instance:
         self.paused = False
         self.version: str | None = None
         self.status = ""
+        self.said: str | None = None
         self.log_offset = 0
         self.adopted = False
         self.process: processes.Process | None = None
@@ -87,14 +93,15 @@ class Instance:
     @classmethod
     def from_json(cls, owner: Owner, data: Json) -> "Instance":
         instance = cls(owner, data["token"], spec.check(data["spec"]), data["asked"])
-        for key in _KEPT[2:]:
-            setattr(instance, key, data[key])
+        for key in _KEPT[2:]:  # what an older version did not write keeps its first value
+            setattr(instance, key, data.get(key, getattr(instance, key)))
         return instance
 
     def describe(self) -> Json:
-        keys = ("token", "state", "pid", "start_time", "started_at", "ready", "version", "status", "paused", "adopted")
+        keys = ("token", "state", "pid", "start_time", "started_at", "ready", "version", "status", "said", "adopted")
         return {
             **{key: getattr(self, key) for key in keys},
+            "paused": self.paused and self.pausable,
             "release": self.spec["id"],
             "digest": self.spec["digest"],
             "probes": self.health,
@@ -108,6 +115,16 @@ class Instance:
     @property
     def alive(self) -> bool:
         return self.process is not None and self.process.alive()
+
+    @property
+    def speaks(self) -> bool:
+        """Whether it holds a connection and knows the words of handover.py: its first one has shown it."""
+        return self.said is not None and bool(self.spec["handover"] == "overlap")
+
+    @property
+    def pausable(self) -> bool:
+        """Whether it knows the pause and resume signals: whoever does not would die of them."""
+        return self.speaks or spec.pauses(self.spec)
 
     # Start
 
@@ -192,7 +209,7 @@ class Instance:
             if self.spec["ready"] != "notify" and self._cause is None:
                 self._prove()
         elif error[0] == errno.ETXTBSY and boottime() - self.began < _TEXT_BUSY_S:
-            self._cause = "busy"
+            self._cause = _AGAIN
         else:
             self._cause = error[1]
 
@@ -209,8 +226,10 @@ class Instance:
             self._open_notify()
         if self.state == "starting":
             self._after("start", self.spec["start_timeout_s"] - (boottime() - self.began), self._late)
-            # READY may have been said while nobody listened; the probes can still prove it.
-            if self.ready or self.spec["ready"] != "notify" or self.spec["probes"]:
+            # READY may have been said while nobody listened; the probes can still prove it. They cannot tell whether
+            # it said `armed` as well, and whoever is not known to wait for `connect` is never told to.
+            probed = self.spec["probes"] and self.spec["handover"] != "overlap"
+            if self.ready or self.spec["ready"] != "notify" or probed:
                 self._prove()
         return True
 
@@ -230,13 +249,25 @@ class Instance:
                 self._extend(int(extend) / 1e6)
             if message.get("STOPPING") == "1":
                 self.status = self.status or "stopping"
+            if (said := message.get("X_STATE")) in WORDS:
+                self._heard(str(said))
             if message.get("READY") == "1" and not self.ready and self.state == "starting":
                 self.ready = True
                 self._prove()
 
+    def _heard(self, said: str) -> None:
+        if said != self.said:
+            self.said = said
+            self.owner.save(must=False)
+        self.owner.heard(self)  # first: the new one's connection waits for this word
+        if said == "drained" and "drain" in self._timers:
+            self._leave()
+
     def _extend(self, seconds: float) -> None:
         if self.state == "starting":
             self._after("start", seconds, self._late)
+        elif "drain" in self._timers:
+            self._after("drain", seconds, self._leave)
         elif self.state == "stopping":
             self._after("kill", seconds, self._kill)
 
@@ -293,12 +324,25 @@ class Instance:
     def _late(self) -> None:
         waits = [f"probe {name}: {entry['cause']}" for name, entry in self.health.items() if entry["cause"]]
         missing = "READY" if self.spec["ready"] == "notify" and not self.ready else ""
+        if self.adopted and self.process is not None and missing and not waits:
+            self._start_again()
+            return
         why = "; ".join(filter(None, [missing and "no READY", *waits])) or "not started"
         cause = f"not ready in {boottime() - self.began:.1f} s ({why})"
         if self.process is None:
             self._fail(cause)
         else:
             self.abort(cause)
+
+    def _start_again(self) -> None:
+        """An adopted one may have said READY while nobody listened. That says nothing against its release, and it may
+        be serving: it is asked to end, and has one more start to say it in."""
+        self.adopted, self._cause = False, _AGAIN
+        assert self.process is not None
+        self.process.send(spec.signal_number(self.spec["stop_signal"]))
+        self._after("kill", self.spec["stop_timeout_s"], self._kill)
+        self.began = boottime()
+        self._after("start", self.spec["stop_timeout_s"] + self.spec["start_timeout_s"], self._late)
 
     def watch_health(self) -> None:
         """Try every probe at its interval from now on; told are the strikes in a row and the first pass after."""
@@ -333,7 +377,7 @@ class Instance:
     # Signals and the end
 
     def pause(self) -> None:
-        if self.process is not None and spec.pauses(self.spec):
+        if self.process is not None and self.pausable:
             self.paused = True
             self.process.send(spec.signal_number(self.spec["pause_signal"]))
 
@@ -341,16 +385,34 @@ class Instance:
         """Let it take traffic again; False if it is dead."""
         if self.process is None or not self.process.alive():
             return False
-        if spec.pauses(self.spec) and not self.process.send(spec.signal_number(self.spec["resume_signal"])):
+        if self.pausable and not self.process.send(spec.signal_number(self.spec["resume_signal"])):
             return False
         self.paused = False
         return True
 
+    def retire(self) -> None:
+        """Have it finish all that it has taken, and end. One that speaks first hangs up and says when it is done; of
+        any other the stop signal asks both. Work that is not done in time is cut, and stays claimed on its disk."""
+        if not self.speaks or not self.alive:
+            self.end(self.spec["drain_timeout_s"] + self.spec["stop_timeout_s"])
+            return
+        self.stop_watching()
+        self._cancel("start")
+        self.move("stopping")
+        self._after("drain", self.spec["drain_timeout_s"], self._leave)
+        if self.said == "drained":
+            self._leave()
+        else:
+            self.pause()
+
+    def _leave(self) -> None:
+        self.end(self.spec["stop_timeout_s"])
+
     def end(self, timeout: float) -> None:
         """Ask it to stop; kill its session after `timeout` seconds."""
         self.stop_watching()
-        self._cancel("start")
-        self._cancel("spawn")
+        for name in ("start", "spawn", "drain"):
+            self._cancel(name)
         self.move("stopping")
         if self.process is None:
             self._fail("ended before it was started")
@@ -376,8 +438,9 @@ class Instance:
         self.owner.loop.unwatch(self.process.pidfd)
         how = self.process.reap()
         self.process = None
-        if self._cause == "busy":
+        if self._cause == _AGAIN:
             self._cause = None
+            self._cancel("kill")
             if self.state == "starting":
                 self._after("spawn", _RETRY_S, self._spawn)
                 return
@@ -401,7 +464,7 @@ class Instance:
         if self._probe_socket is not None:
             self._probe_socket.close()
             self._probe_socket = None
-        self.owner.ended(self, cause, self._tail(), noticed)
+        self.owner.ended(self, cause, self.tail(), noticed)
 
     def _after(self, name: str, seconds: float, call: Callable[[], None]) -> None:
         self._cancel(name)
@@ -429,7 +492,7 @@ class Instance:
                     os.rename(older, f"{log}.{number}")  # noqa: PTH104
             self.log_offset = 0
 
-    def _tail(self, size: int = 4096) -> str:
+    def tail(self, size: int = 4096) -> str:
         """The end of what this instance wrote, without the values of its secrets."""
         try:
             with open(self.spec["log"], "rb") as file:  # noqa: PTH123
@@ -444,7 +507,7 @@ class Instance:
         return text
 
     def _explain(self, how: str) -> str:
-        lines = [line.rstrip() for line in self._tail(8192).splitlines() if line.strip()]
+        lines = [line.rstrip() for line in self.tail(8192).splitlines() if line.strip()]
         traces = [number for number, line in enumerate(lines) if line.startswith("Traceback (most recent")]
         after = lines[traces[-1] + 1 :] if traces else []
         last = next((line for line in after if not line.startswith(" ")), lines[-1] if lines else "")
