@@ -119,7 +119,7 @@ class Instance:
     @property
     def speaks(self) -> bool:
         """Whether it holds a connection and knows the words of handover.py: its first one has shown it."""
-        return self.said is not None and bool(self.spec["handover"] == "overlap")
+        return self.said is not None
 
     @property
     def pausable(self) -> bool:
@@ -249,7 +249,7 @@ class Instance:
                 self._extend(int(extend) / 1e6)
             if message.get("STOPPING") == "1":
                 self.status = self.status or "stopping"
-            if (said := message.get("X_STATE")) in WORDS:
+            if (said := message.get("X_STATE")) in WORDS and self.spec["handover"] == "overlap":
                 self._heard(str(said))
             if message.get("READY") == "1" and not self.ready and self.state == "starting":
                 self.ready = True
