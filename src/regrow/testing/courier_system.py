@@ -41,6 +41,6 @@ class CourierSystem(ServiceSystem):
             "probe_socket": False,
             "probes": (),
             "handover": "overlap",
-            "drain_timeout_s": 20.0,
+            "drain_timeout_s": 600.0,  # to be ended sooner it must say that it is done
         }
         return dataclasses.replace(self.release(version), **{"version": None, **wanted, **changes})
