@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from regrow.services.base import CandidateFailed, Restart, ServiceError
+from regrow.services.base import CandidateFailed, Probe, Restart, ServiceError
 from regrow.services.embedded import EmbeddedService
 from regrow.testing import mortal_supervisor, tiny_service
 from regrow.testing.chat_platform import ChatPlatform
@@ -114,6 +114,29 @@ async def test_one_that_speaks_only_after_the_switch_is_told_to_connect(system):
     await said(system, "2 connected")
 
 
+async def test_a_start_that_died_with_its_supervisor_is_begun_anew_and_believed_nothing(system):
+    """READY had been heard and the probe had not passed; the process that said so is gone."""
+    gate = system.root / "gate"
+    probe = Probe("gate", "command", ("/bin/sh", "-c", f"test -e {gate}"), interval_s=0.05)
+    starting = asyncio.create_task(system.service.start(release(system, "1", probes=(probe,)), "active", "a"))
+    async with asyncio.timeout(20):
+        while not (now := (await system.service.status()).active) or not now.ready:
+            await asyncio.sleep(0.01)
+    assert now.state == "starting"
+    await system.service.signal("a", "SIGUSR1")  # a word puts on disk what is known: that it is ready, too
+    async with asyncio.timeout(20):
+        while (await system.service.status()).active.said != "drained":
+            await asyncio.sleep(0.01)
+    status = await system.service.status()
+    os.kill(status.supervisor_pid, signal.SIGSTOP)  # so that it does not see the other's end
+    os.kill(now.pid, signal.SIGKILL)
+    os.kill(status.supervisor_pid, signal.SIGKILL)
+    gate.touch()
+    started = await asyncio.wait_for(starting, 30)
+    assert (started.state, started.said) == ("active", "connected")
+    assert started.pid != now.pid
+
+
 # Parts that do not do their part
 
 
@@ -192,6 +215,16 @@ async def test_parked_one_that_does_not_come_back_is_started_cold(system):
     status = await system.service.status()
     assert (status.state, status.active.release) == ("running", "r1")
     assert status.active.pid != first.pid
+
+
+async def test_whoever_quits_does_not_wait_for_a_long_drain(system):
+    never = {"TINY_MUTE": "drained"}
+    await system.service.start(release(system, "1", never, drain_timeout_s=600.0), "active", "a")
+    await system.service.start(release(system, "2"), "candidate", "b")
+    await system.service.switch("b", 0, 60)
+    await system.service.promote("b")
+    await asyncio.wait_for(system.service.close(keep_service=False), 60)
+    assert copies(system.root) == []
 
 
 async def test_promote_while_nobody_has_connected_yet_is_refused(system):

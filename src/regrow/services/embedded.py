@@ -138,17 +138,9 @@ class EmbeddedService:
         self.socket_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         reading, writing = os.pipe2(os.O_CLOEXEC)
         kept = {name: listening.fileno() for name, listening in self._escrow.items()}
+        program = str(self.program)
         argv = [
-            *(
-                sys.executable,
-                "-I",
-                "-S",
-                str(self.program),
-                "--dir",
-                str(self.directory),
-                "--socket",
-                str(self.socket_path),
-            ),
+            *(sys.executable, "-I", "-S", program, "--dir", str(self.directory), "--socket", str(self.socket_path)),
             *("--name", self.name, "--ready-fd", str(writing), "--detach"),
             *(word for name, fd in kept.items() for word in ("--listen-fd", f"{name}={fd}")),
         ]

@@ -32,7 +32,7 @@ class Owner(Protocol):
 
 class Overlap:
     """The overlap switch that is under way, if one is. Which order comes next follows from the record and from what
-    both sides have said; nothing else is remembered."""
+    both sides have said; a supervisor that knows nothing else begins with the first order and comes to the same end."""
 
     def __init__(self, owner: Owner) -> None:
         self.owner = owner

@@ -187,6 +187,9 @@ class Instance:
         finally:
             os.close(log)
         self._birth = birth
+        self.ready, self.said = False, None  # what the process before this one said is not this one's word
+        for entry in self.health.values():
+            entry["passed"] = None
         self.owner.loop.watch(birth.errors, self._executed)
         self._attach(birth.process)
         return birth

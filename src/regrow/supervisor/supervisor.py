@@ -399,7 +399,7 @@ class Supervisor:
             instance.after_end.clear()
             if instance.state == "held":
                 del self.instances[instance.token]
-            elif instance.state != "stopping":
+            elif instance.state != "stopping" or self._quitting:  # whoever quits does not wait for a long drain
                 end(instance)
         self.save(must=False)
         if not self.instances:

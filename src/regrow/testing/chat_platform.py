@@ -118,9 +118,9 @@ class ChatPlatform:
             raise AssertionError(f"connected are {names()}, not {list(who)}") from None
 
     async def quiet(self, seconds: float) -> None:
-        """Wait until every event is answered, for so long at the most."""
+        """Wait until every event that reached somebody is answered, for so long at the most."""
         with contextlib.suppress(TimeoutError):
-            await self._until(lambda: not self.lost, seconds)
+            await self._until(lambda: set(self.lost) <= set(self.unheard), seconds)
 
     async def _until(self, true: Callable[[], bool], seconds: float) -> None:
         async with asyncio.timeout(seconds):
