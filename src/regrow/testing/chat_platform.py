@@ -136,6 +136,7 @@ class ChatPlatform:
                 self._kept[event] = text
             else:
                 self.unheard.append(event)
+                self._changed.set()
             return
         line = self._random.choice(self.lines)
         line.unacknowledged[event] = text
