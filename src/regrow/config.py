@@ -96,6 +96,8 @@ class ServiceSection(Section):
     driver: Literal["embedded", "systemd"] = "embedded"
     scope: Literal["user", "system"] = "user"
     watchdog: Duration = 0.0
+    check: tuple[str, ...] = ()
+    check_timeout: Annotated[Duration, Field(gt=0)] = 30.0
     handover: Literal["socket", "overlap", "exclusive", "auto"] = "auto"
     standby: Literal["paused", "running", "none"] = "running"
     pause_signal: SignalName = "SIGUSR1"
@@ -143,12 +145,30 @@ class ServiceSection(Section):
             raise ValueError("`trap_bind` is for HOST:PORT only: a program removes a unix socket before it binds it")
         return self
 
+    @model_validator(mode="after")
+    def _can_be_told(self) -> ServiceSection:
+        parked = self.effective_handover == "overlap" and self.standby == "paused"
+        if parked and self.driver == "systemd":
+            raise ValueError(
+                '`standby = "paused"` without a socket needs driver = "embedded": '
+                "what a unit says of itself is heard by systemd alone"
+            )
+        if parked and self.ready != "notify":
+            raise ValueError(
+                '`standby = "paused"` without a socket needs `ready = "notify"`: '
+                "who is to be told to connect has to say when it can be told"
+            )
+        return self
+
     @property
     def effective_handover(self) -> Literal["socket", "overlap", "exclusive"]:
-        """`auto`: a service that is given its sockets hands them over; one that is not may only run once."""
+        """`auto`: a service that is given its sockets hands them over; one without that says it can be paused hangs up
+        and connects; of any other only one may run."""
         if self.handover != "auto":
             return self.handover
-        return "socket" if self.listen else "exclusive"
+        if self.listen:
+            return "socket"
+        return "overlap" if self.standby == "paused" else "exclusive"
 
 
 class SourceSection(Section):
@@ -441,18 +461,24 @@ def parse(path: Path, text: str) -> Config:
 
 
 # What a command may name beside {python}.
-_PLACES = {"service": ("release", "state"), "build": ("out", "cache"), "test": (), "repair": ()}
+_PLACES = {
+    ("service", "command"): ("release", "state"),
+    ("service", "check"): ("release", "state"),
+    ("build", "command"): ("out", "cache"),
+    ("test", "command"): (),
+    ("repair", "command"): (),
+}
 
 
 def _check_places(config: Config, text: str) -> None:
     """A misspelt {out} is found when the configuration is read, and not in the middle of a job."""
-    for section, names in _PLACES.items():
+    for (section, name), names in _PLACES.items():
         try:
-            config.expand(getattr(config, section).command, **dict.fromkeys(names, ""))
+            config.expand(getattr(getattr(config, section), name), **dict.fromkeys(names, ""))
         except ConfigError as error:
-            where = f"{config.path}:{line_of(text, [section, 'command'])}"
+            where = f"{config.path}:{line_of(text, [section, name])}"
             said = str(error).removeprefix("cannot use ")
-            raise ConfigError(f'cannot use {where}: "{section}.command": {said}') from None
+            raise ConfigError(f'cannot use {where}: "{section}.{name}": {said}') from None
 
 
 def _explain(path: Path, text: str, error: ValidationError) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 300.0
-UNITS = {"requests", "ms", "MiB", "%", "bool", "messages", "1/s", "times"}
+UNITS = {"requests", "events", "connections", "ms", "MiB", "%", "bool", "messages", "1/s", "times"}
 NAMES = {
     "switch": {
         *(("regrow/good", metric) for metric in ("failed_requests", "longest_gap_ms", "baseline_gap_ms")),
@@ -22,6 +22,13 @@ NAMES = {
         *(("regrow/crash_1s", metric) for metric in ("failed_requests", "fallback_ms", "went_back")),
         *(("regrow/dies_in_bake", metric) for metric in ("failed_requests", "fallback_ms", "went_back")),
         *(("regrow/foreign", metric) for metric in ("failed_requests", "longest_gap_ms", "first_new_ms")),
+        *(
+            (f"regrow/{case}", metric)
+            for case in ("outbound", "outbound_dies", "outbound_parked", "outbound_parked_dies")
+            for metric in ("events", "lost_events", "doubled_events", "offline_ms", "went_back")
+        ),
+        *(("regrow/exclusive", metric) for metric in ("down_ms", "program_ms", "overhead_ms")),
+        *(("regrow/saturated", metric) for metric in ("upgrades", "resets", "failed_requests", "queue")),
     },
     "jobs": {
         (case, metric) for case in ("restart", "deploy", "rollback", "repair") for metric in ("overhead_ms", "step_ms")

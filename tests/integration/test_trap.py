@@ -18,6 +18,7 @@ import pytest
 
 from regrow.services import embedded
 from regrow.services.base import CandidateFailed, Probe, ServiceError, Socket
+from regrow.services.embedded import EmbeddedService
 from regrow.testing.service_driver import drive_service, wait_event
 from regrow.testing.service_system import ServiceSystem
 
@@ -217,8 +218,7 @@ async def test_without_any_capability(system, monkeypatch):
     """What root may do is not needed: no right to trace, no administrator."""
     if os.geteuid() == 0:
         setpriv = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all")
-        main = embedded._main()
-        monkeypatch.setattr(embedded, "_main", lambda: (*setpriv, *main))
+        monkeypatch.setattr(EmbeddedService, "interpreter", (*setpriv, *EmbeddedService.interpreter))
     service, argv = system.service, script(system)
     await service.start(foreign(system, "1", argv("1")), "active", "a")
     status = Path(f"/proc/{(await service.status()).supervisor_pid}/status").read_text()
@@ -491,9 +491,8 @@ def occupied(monkeypatch):
         "one, other = socket.socketpair(); trap.install(other.fileno()); one.set_inheritable(True)\n"
         "os.execv(sys.argv[2], sys.argv[2:])"
     )
-    main = embedded._main()
     around = (sys.executable, "-I", "-S", "-c", code, str(ROOT / "regrow"))
-    monkeypatch.setattr(embedded, "_main", lambda: (*around, *main))
+    monkeypatch.setattr(EmbeddedService, "interpreter", (*around, *EmbeddedService.interpreter))
 
 
 async def test_a_machine_that_cannot_refuses_the_start_and_says_what_to_do(system, occupied):

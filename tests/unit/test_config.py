@@ -97,6 +97,10 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
     assert config.daemon is None
     assert config.service.effective_handover == "exclusive"
     assert written(tmp_path, SERVICE + '[service.listen]\nhttp = "[::1]:80"\n').service.effective_handover == "socket"
+    words = 'standby = "paused"\nready = "notify"\n'
+    assert written(tmp_path, SERVICE + words).service.effective_handover == "overlap"
+    listens = '[service.listen]\nhttp = "[::1]:80"\n'
+    assert written(tmp_path, SERVICE + words + listens).service.effective_handover == "socket"
 
 
 @pytest.mark.parametrize(
@@ -127,6 +131,9 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
         ("drain = []\n", 'cannot use regrow.toml:4: "service.drain": input should be a valid number'),
         ("log_size = 1.5\n", 'cannot use regrow.toml:4: "service.log_size": input should be a valid integer'),
         ("log_size = true\n", 'cannot use regrow.toml:4: "service.log_size": a size looks like'),
+        ('standby = "paused"\n', 'cannot use regrow.toml:1: "service": `standby = "paused"` without a socket needs'),
+        ('check = ["{out}"]\n', 'cannot use regrow.toml:4: "service.check": {out}: it stands for nothing here'),
+        ("check_timeout = 0\n", 'cannot use regrow.toml:4: "service.check_timeout": input should be greater than 0'),
         ('handover = "magic"\n', "cannot use regrow.toml:4: \"service.handover\": input should be 'socket', 'overlap'"),
         ('stop_signal = "TERM"\n', 'cannot use regrow.toml:4: "service.stop_signal": string should match pattern'),
         ("trap_bind = true\n", 'cannot use regrow.toml:1: "service": `trap_bind` needs handover = "socket" and the'),

@@ -15,6 +15,7 @@ from regrow.availability import Availability, Seen
 from regrow.catalogue import bytes_text, say
 from regrow.errors import CandidateFailed, ProcessTimeout, RegrowError, ServiceError
 from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
+from regrow.jobs.candidate_check import run_check
 from regrow.jobs.ledger import WAITING_FOR_IDLE, WAITING_FOR_KEEP, WAITING_FOR_TURN
 from regrow.jobs.work import Work
 from regrow.pool import in_thread
@@ -503,7 +504,7 @@ async def snapshot(work: Work) -> Outcome:
 
 
 async def candidate(work: Work) -> Outcome:
-    """Start the release beside the one that serves, and have it proved; until then it serves nobody."""
+    """Check the release, start it beside the one that serves, and have it proved; until then it serves nobody."""
     care = work.care
     chosen = await care.releases.get(work.facts["release"])
     spec = care.spec(chosen)
@@ -513,6 +514,7 @@ async def candidate(work: Work) -> Outcome:
     nothing_serves = active is None or active.token == work.token
     named = work.job.args.get("named") == "yes"
     try:
+        await run_check(work, spec)
         started = await care.service.start(spec, "active" if nothing_serves else "candidate", work.token, force=named)
     except CandidateFailed as error:
         raise StepFailed(

@@ -81,7 +81,8 @@ class ReleaseSpec:
         version: what the process must report if it reports a version.
         env: environment, added to PATH, HOME, locale and time zone; nothing else is inherited.
         secrets: environment name to "env:X", "file:PATH" or "credential:NAME", looked up at each start.
-        standby: what the old release does through bake.
+        handover: socket (both take from sockets they share), overlap (each has a connection of its own) or exclusive.
+        standby: what the old release does through bake. With overlap, paused means hung up, and running both connected.
         probe_socket: give the process one more listening socket, "probe", for its health path.
         trap_bind: the sockets are not passed; the program binds their addresses itself and gets them in the place of
             its own. With ready probe or started the proof begins when it listens on all of them.
@@ -158,6 +159,7 @@ class Instance:
         version: what the process itself reported; None if it reports none.
         adopted: an earlier supervisor started it.
         probes: by name, {"passed", "strikes", "cause"}.
+        said: of a service with an outbound connection its last word: armed, connected, draining or drained.
     """
 
     token: str
@@ -173,11 +175,12 @@ class Instance:
     paused: bool
     adopted: bool
     probes: Mapping[str, Json]
+    said: str | None = None
 
     @classmethod
     def from_json(cls, data: Json) -> Instance:
         """From the supervisor's answer; keys that this version does not know are left out."""
-        return cls(**{entry.name: data[entry.name] for entry in fields(cls)})
+        return cls(**{entry.name: data[entry.name] for entry in fields(cls) if entry.name in data})
 
 
 @dataclass(frozen=True)
@@ -274,7 +277,7 @@ class Service(Protocol):
     async def switch(self, token: str, bake_s: float, confirm_within_s: float) -> None:
         """Make a proved candidate active, on trial until `promote`; after `confirm_within_s` seconds it is taken back.
 
-        Raises CandidateFailed (exclusive only: it failed and the last good one is back) and ServiceError.
+        Raises CandidateFailed (exclusive and overlap: it failed and the last good one is back) and ServiceError.
         """
 
     async def promote(self, token: str) -> None:

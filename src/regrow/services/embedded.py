@@ -66,11 +66,16 @@ def own_cgroup_refusal(own: str, service: str, name: str) -> str | None:
 class EmbeddedService:
     """A client of one supervisor, and the one that starts it, and starts it again when it was killed.
 
+    `interpreter` and `program` say how the supervisor is run.
+
     Args:
         name: of the service.
         directory: the service's state directory; the supervisor's record lies there.
         runtime_directory: where the control socket goes.
     """
+
+    interpreter = (sys.executable, "-I", "-S")
+    program = Path(units.program("__main__.py"))
 
     def __init__(self, name: str, directory: Path, runtime_directory: Path) -> None:
         self.name = name
@@ -171,7 +176,7 @@ class EmbeddedService:
         reading, writing = os.pipe2(os.O_CLOEXEC)
         kept = {name: listening.fileno() for name, listening in self._escrow.items()}
         argv = [
-            *(*_main(), "--dir", str(self.directory), "--socket", str(self.socket_path)),
+            *(*self.interpreter, str(self.program), "--dir", str(self.directory), "--socket", str(self.socket_path)),
             *("--name", self.name, "--ready-fd", str(writing), "--detach"),
             *(word for name, fd in kept.items() for word in ("--listen-fd", f"{name}={fd}")),
             *(word for token, fd in self._traps.items() for word in ("--trap-fd", f"{token}={fd}")),
@@ -383,7 +388,8 @@ class EmbeddedService:
         answer = await self._request("switch", token=token, bake_s=bake_s, confirm_within_s=confirm_within_s)
         if answer["state"] == "switched" and (not answer["again"] or not _switching(await self.status(), token)):
             return
-        # Exclusive: the old one stops, the new one starts, and either it serves or the old one is back.
+        # Exclusive: the old one stops, the new one starts. Overlap: the old one hangs up, the new one connects. Either
+        # the new one serves then, or the old one is back.
         event = await self._wait(before.seq, token, {"switched", "candidate_failed", "fell_back"}, 600.0)
         if event.event != "switched":
             cause = event.data["cause"]
@@ -462,17 +468,12 @@ class EmbeddedService:
         self._let_go()
 
 
-def _main() -> tuple[str, ...]:
-    """How the supervisor is run."""
-    return (sys.executable, "-I", "-S", units.program("__main__.py"))
-
-
 async def trap_refusal() -> str:
     """Why a bind cannot be trapped on this machine, tried out in a process like the supervisor's; "" if it can.
 
     Raises RegrowError: the try itself could not be made.
     """
-    done = await run([*_main(), "--can-trap"], timeout_s=_START_S)
+    done = await run([*EmbeddedService.interpreter, str(EmbeddedService.program), "--can-trap"], timeout_s=_START_S)
     return "" if done.code == 0 else done.output.strip() or f"the try ended with {done.code}"
 
 

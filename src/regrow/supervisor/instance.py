@@ -31,13 +31,16 @@ TRANSITIONS = {
     "gone": (),
 }
 _TEXT_BUSY_S = 2.0  # a passing "text file busy" is waited for this long (F13)
+_AGAIN = "again"  # the cause of an end after which the same start is tried once more
 _RETRY_S = 0.05
 _TRAP_S = 5.0
-_AGAIN = "to be started again"  # no cause of an end: this process ends, its instance does not
 _PROOF_RETRY_S = 0.2
 _LONGEST_CAUSE = 300
 _KEPT = ("token", "spec", "state", "pid", "start_time", "began", "started_at", "notify_path", "probe_address",
-         "ready", "version", "status", "log_offset", "paused", "asked")  # fmt: skip
+         "ready", "version", "status", "said", "log_offset", "paused", "asked")  # fmt: skip
+# What a service with an outbound connection says of itself as X_STATE, see handover.py.
+HUNG_UP = ("draining", "drained")
+WORDS = ("armed", "connected", *HUNG_UP)
 
 
 class Owner(Protocol):
@@ -56,6 +59,7 @@ class Owner(Protocol):
     def ended(self, instance: "Instance", cause: str, tail: str, noticed: float) -> None: ...
     def unhealthy(self, instance: "Instance", probe: str, cause: str) -> None: ...
     def healthy(self, instance: "Instance", probe: str) -> None: ...
+    def heard(self, instance: "Instance") -> None: ...
 
 
 class Instance:
@@ -74,6 +78,7 @@ class Instance:
         self.paused = False
         self.version: str | None = None
         self.status = ""
+        self.said: str | None = None
         self.log_offset = 0
         self.adopted = False
         self.process: processes.Process | None = None
@@ -97,14 +102,15 @@ class Instance:
     @classmethod
     def from_json(cls, owner: Owner, data: Json) -> "Instance":
         instance = cls(owner, data["token"], spec.check(data["spec"]), data["asked"])
-        for key in _KEPT[2:]:
-            setattr(instance, key, data[key])
+        for key in _KEPT[2:]:  # what an older version did not write keeps its first value
+            setattr(instance, key, data.get(key, getattr(instance, key)))
         return instance
 
     def describe(self) -> Json:
-        keys = ("token", "state", "pid", "start_time", "started_at", "ready", "version", "status", "paused", "adopted")
+        keys = ("token", "state", "pid", "start_time", "started_at", "ready", "version", "status", "said", "adopted")
         return {
             **{key: getattr(self, key) for key in keys},
+            "paused": self.paused and self.pausable,
             "release": self.spec["id"],
             "digest": self.spec["digest"],
             "probes": self.health,
@@ -118,6 +124,16 @@ class Instance:
     @property
     def alive(self) -> bool:
         return self.process is not None and self.process.alive()
+
+    @property
+    def speaks(self) -> bool:
+        """Whether it holds a connection and knows the words of handover.py: its first one has shown it."""
+        return self.said is not None
+
+    @property
+    def pausable(self) -> bool:
+        """Whether it knows the pause and resume signals: whoever does not would die of them."""
+        return self.speaks or spec.pauses(self.spec)
 
     # Start
 
@@ -200,6 +216,9 @@ class Instance:
         finally:
             os.close(log)
         self._birth = birth
+        self.ready, self.said = False, None  # what the process before this one said is not this one's word
+        for entry in self.health.values():
+            entry["passed"] = None
         self.owner.loop.watch(birth.errors, self._executed)
         self._attach(birth.process)
         if prepare is not None:
@@ -264,20 +283,15 @@ class Instance:
         with contextlib.suppress(OSError):
             self._open_notify()
         if self.state == "starting" and self.spec["trap_bind"]:
-            self._after("anew", 0, self._start_anew)
+            self._after("anew", 0, self._start_again)
         elif self.state == "starting":
             self._after("start", self.spec["start_timeout_s"] - (boottime() - self.began), self._late)
-            # READY may have been said while nobody listened; the probes can still prove it.
-            if self.ready or self.spec["ready"] != "notify" or self.spec["probes"]:
+            # READY may have been said while nobody listened; the probes can still prove it. They cannot tell whether
+            # it said `armed` as well, and whoever is not known to wait for `connect` is never told to.
+            probed = self.spec["probes"] and self.spec["handover"] != "overlap"
+            if self.ready or self.spec["ready"] != "notify" or probed:
                 self._prove()
         return True
-
-    def _start_anew(self) -> None:
-        """Its trap may have been gone for a moment, in which it bound in vain; nobody can tell. So: once more."""
-        self.ready = self.adopted = False
-        self.began = boottime()
-        self._after("start", self.spec["start_timeout_s"], self._late)
-        self.abort(_AGAIN)
 
     # Proof and probes
 
@@ -295,13 +309,25 @@ class Instance:
                 self._extend(int(extend) / 1e6)
             if message.get("STOPPING") == "1":
                 self.status = self.status or "stopping"
+            if (said := message.get("X_STATE")) in WORDS and self.spec["handover"] == "overlap":
+                self._heard(str(said))
             if message.get("READY") == "1" and not self.ready and self.state == "starting":
                 self.ready = True
                 self._prove()
 
+    def _heard(self, said: str) -> None:
+        if said != self.said:
+            self.said = said
+            self.owner.save(must=False)
+        self.owner.heard(self)  # first: the new one's connection waits for this word
+        if said == "drained" and "drain" in self._timers:
+            self._leave()
+
     def _extend(self, seconds: float) -> None:
         if self.state == "starting":
             self._after("start", seconds, self._late)
+        elif "drain" in self._timers:
+            self._after("drain", seconds, self._leave)
         elif self.state == "stopping":
             self._after("kill", seconds, self._kill)
 
@@ -366,6 +392,9 @@ class Instance:
     def _late(self) -> None:
         waits = [f"probe {name}: {entry['cause']}" for name, entry in self.health.items() if entry["cause"]]
         missing = "no READY" if self.spec["ready"] == "notify" and not self.ready else ""
+        if self.adopted and self.process is not None and missing and not waits:
+            self._start_again()
+            return
         if self.trap is not None and self.trap.silent:
             missing = f"it does not listen on {', '.join(sorted(self.trap.silent))}"
         why = "; ".join(filter(None, [missing, *waits])) or "not started"
@@ -374,6 +403,16 @@ class Instance:
             self._fail(cause)
         else:
             self.abort(cause)
+
+    def _start_again(self) -> None:
+        """An adopted one may have said READY while nobody listened, or bound while its trap was gone. That says nothing
+        against its release, and it may be serving: it is asked to end, and has one more start."""
+        self.adopted, self._cause = False, _AGAIN
+        assert self.process is not None
+        self.process.send(spec.signal_number(self.spec["stop_signal"]))
+        self._after("kill", self.spec["stop_timeout_s"], self._kill)
+        self.began = boottime()
+        self._after("start", self.spec["stop_timeout_s"] + self.spec["start_timeout_s"], self._late)
 
     def watch_health(self) -> None:
         """Try every probe at its interval from now on; told are the strikes in a row and the first pass after."""
@@ -411,7 +450,7 @@ class Instance:
     # Signals and the end
 
     def pause(self) -> None:
-        if self.process is not None and spec.pauses(self.spec):
+        if self.process is not None and self.pausable:
             self.paused = True
             self.process.send(spec.signal_number(self.spec["pause_signal"]))
 
@@ -419,16 +458,34 @@ class Instance:
         """Let it take traffic again; False if it is dead."""
         if self.process is None or not self.process.alive():
             return False
-        if spec.pauses(self.spec) and not self.process.send(spec.signal_number(self.spec["resume_signal"])):
+        if self.pausable and not self.process.send(spec.signal_number(self.spec["resume_signal"])):
             return False
         self.paused = False
         return True
 
+    def retire(self) -> None:
+        """Have it finish all that it has taken, and end. One that speaks first hangs up and says when it is done; of
+        any other the stop signal asks both. Work that is not done in time is cut, and stays claimed on its disk."""
+        if not self.speaks or not self.alive:
+            self.end(self.spec["drain_timeout_s"] + self.spec["stop_timeout_s"])
+            return
+        self.stop_watching()
+        self._cancel("start")
+        self.move("stopping")
+        self._after("drain", self.spec["drain_timeout_s"], self._leave)
+        if self.said == "drained":
+            self._leave()
+        else:
+            self.pause()
+
+    def _leave(self) -> None:
+        self.end(self.spec["stop_timeout_s"])
+
     def end(self, timeout: float) -> None:
         """Ask it to stop; kill its session after `timeout` seconds."""
         self.stop_watching()
-        self._cancel("start")
-        self._cancel("spawn")
+        for name in ("start", "spawn", "drain"):
+            self._cancel(name)
         self.move("stopping")
         if self.process is None:
             self._fail("ended before it was started")
@@ -457,6 +514,7 @@ class Instance:
         self._drop_trap()
         if self._cause == _AGAIN:
             self._cause = None
+            self._cancel("kill")
             if self.state == "starting":
                 self._after("spawn", _RETRY_S, self._spawn)
                 return
@@ -481,7 +539,7 @@ class Instance:
         if self._probe_socket is not None:
             self._probe_socket.close()
             self._probe_socket = None
-        self.owner.ended(self, cause, self._tail(), noticed)
+        self.owner.ended(self, cause, self.tail(), noticed)
 
     def _drop_trap(self) -> None:
         if self.trap is not None:
@@ -514,7 +572,7 @@ class Instance:
                     os.rename(older, f"{log}.{number}")  # noqa: PTH104
             self.log_offset = 0
 
-    def _tail(self, size: int = 4096) -> str:
+    def tail(self, size: int = 4096) -> str:
         """The end of what this instance wrote, without the values of its secrets."""
         try:
             with open(self.spec["log"], "rb") as file:  # noqa: PTH123
@@ -529,7 +587,7 @@ class Instance:
         return text
 
     def _explain(self, how: str) -> str:
-        lines = [line.rstrip() for line in self._tail(8192).splitlines() if line.strip()]
+        lines = [line.rstrip() for line in self.tail(8192).splitlines() if line.strip()]
         traces = [number for number, line in enumerate(lines) if line.startswith("Traceback (most recent")]
         after = lines[traces[-1] + 1 :] if traces else []
         last = next((line for line in after if not line.startswith(" ")), lines[-1] if lines else "")

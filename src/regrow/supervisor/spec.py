@@ -128,7 +128,8 @@ def environment(spec: Json, values: dict[str, str]) -> dict[str, str]:
 
 
 def pauses(spec: Json) -> bool:
-    return bool(spec["standby"] == "paused" and spec["handover"] != "exclusive")
+    """Whether both releases take from one socket and either can be told to leave it to the other."""
+    return bool(spec["standby"] == "paused" and spec["handover"] == "socket")
 
 
 def brief(spec: Json | None) -> Json | None:

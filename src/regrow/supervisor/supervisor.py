@@ -9,6 +9,7 @@ from typing import Any
 
 from . import spec as specs
 from .control import Client, Control, Refused
+from .handover import Overlap, parks
 from .instance import Instance
 from .loop import Loop, Timer
 from .processes import Process
@@ -43,6 +44,7 @@ class Supervisor:
         self.record, displaced = self._file.load()
         self._journal = Journal(directory, self.record["seq"])
         self.instances: dict[str, Instance] = {}
+        self._overlap = Overlap(self)
         self._restart: Timer | None = None
         self._trial_timers: list[Timer] = []
         self._quitting = False
@@ -113,9 +115,9 @@ class Supervisor:
             self.instances[token] = instance
             if same_boot and instance.adopt() and instance.process is not None:
                 living.append(instance.process)
-            elif same_boot and instance.state == "starting" and (instance.pid is None or instance.spec["trap_bind"]):
-                # It waited for its address and never had a process, or it died of a bind that nobody answered, perhaps:
-                # it may start now.
+            elif same_boot and instance.state == "starting":
+                # It waited for its address, or ended with our predecessor before its program ran, or by itself, or of a
+                # bind that nobody answered, which nobody saw: it may start now, and if it is bad, that will be seen.
                 unborn.append(instance)
             elif instance.state != "held" or not same_boot:
                 dead.append(instance)
@@ -132,7 +134,7 @@ class Supervisor:
             instance.launch(instance.paused)
         for instance in list(self.instances.values()):
             self._go_on(instance)
-        trial = self._trial_instance()
+        trial = self.trial_instance()
         if trial is not None and trial.state == "active":
             self._arm_trial()
         elif trial is not None and trial.state == "held" and self._instance("active") is None:
@@ -164,15 +166,21 @@ class Supervisor:
         settled = self.record["trial"] or self.record["falling"]
         if instance.state == "stopping":
             self._continue_switch_after(instance)
-            instance.end(instance.spec["stop_timeout_s"])
+            if instance.speaks:
+                instance.retire()
+            else:
+                instance.end(instance.spec["stop_timeout_s"])
+        elif instance.state == "active" and self._overlap.under_way():
+            self._overlap.begin()
         elif instance.state == "active":
             if settled and instance.alive:
                 instance.resume()
             instance.watch_health()
-            self._announce(instance)
+            if not self._overlap.back(instance):
+                self._announce(instance)
         elif instance.state == "standby":
-            trial = self._trial_instance()
-            if trial is not None and specs.pauses(trial.spec):
+            trial = self.trial_instance()
+            if trial is not None and parks(trial.spec):
                 instance.pause()
 
     # The verbs
@@ -207,7 +215,7 @@ class Supervisor:
 
     def _status(self, request: Json) -> Json:
         record, active, trial = self.record, self._instance("active"), self.record["trial"]
-        if active is not None and active.state == "active":
+        if active is not None and active.state == "active" and not self._overlap.under_way():
             state = "running"
         elif active is not None or trial:
             state = "starting" if not trial else "switching"
@@ -262,8 +270,7 @@ class Supervisor:
         if instance.state == "held":
             self.save(must=True)
         else:
-            paused = role == "candidate" and release["handover"] == "socket" and release["standby"] == "paused"
-            instance.launch(paused)
+            instance.launch(role == "candidate" and (release["handover"] == "overlap" or specs.pauses(release)))
             if instance.pid is None:  # it waits for its address: a promise of a start must outlive us as well
                 self.save(must=False)
         return {"instance": instance.describe(), "seq": seq, "adopted": False}
@@ -303,6 +310,9 @@ class Supervisor:
         serving = old is not None and old.state == "active"
         # An old one that cannot be paused goes on serving beside the new one, unless no standby is wanted.
         keeps = serving and not held and candidate.spec["standby"] != "none"
+        overlaps = not held and candidate.spec["handover"] == "overlap"
+        if overlaps and parks(candidate.spec) and old is not None and not old.pausable:
+            keeps = False  # two are not to be connected, and this one cannot hang up and live
         self.record |= {
             "candidate": None,
             "desired": "running",
@@ -312,10 +322,11 @@ class Supervisor:
                 "token": token,
                 "release": candidate.spec["id"],
                 "from": specs.brief(old.spec if old is not None else self.record["good"]),
+                "old": old and old.token,
                 "bake_s": float(request["bake_s"]),
                 "confirm_within_s": float(request["confirm_within_s"]),
-                "switched": None if held else boottime(),
-                "switched_at": None if held else round(time.time(), 3),
+                "switched": None if held or overlaps else boottime(),
+                "switched_at": None if held or overlaps else round(time.time(), 3),
             },
         }
         states = {instance: instance.state for instance in (candidate, old) if instance is not None}
@@ -323,7 +334,7 @@ class Supervisor:
             candidate.move("active")
         if old is not None:
             old.move("standby" if keeps else "stopping")
-        entry = self._promise_switched(candidate, old) if not held else {}
+        entry = self._promise_switched(candidate, old) if not held and not overlaps else {}
         try:
             self.save(must=True)  # the rule is on disk before anything is done
         except OSError as error:
@@ -337,22 +348,36 @@ class Supervisor:
             else:
                 self.record["down_since"] = boottime()
                 self._continue_switch_after(old)
-                old.end(old.spec["drain_timeout_s"] + old.spec["stop_timeout_s"])
+                old.retire()
             return {"state": "switching", "seq": seq, "again": False}
-        candidate.resume()
+        if not overlaps:
+            candidate.resume()
         if old is not None and keeps:
             old.stop_watching()
             if specs.pauses(candidate.spec):
                 old.pause()
         elif old is not None:
-            old.end(old.spec["drain_timeout_s"] + old.spec["stop_timeout_s"])
+            old.retire()
+        if overlaps:
+            self._overlap.begin()
+            return {"state": "switching" if self._overlap.under_way() else "switched", "seq": seq, "again": False}
         entry["switch_ms"] = _ms(time.monotonic() - began)
         self._begin_trial(candidate)
         return {"state": "switched", "seq": seq, "again": False}
 
-    def _promise_switched(self, new: Instance, old: Instance | None, **fields: float) -> Json:
+    def _promise_switched(self, new: Instance, old: Instance | None, **fields: Any) -> Json:
         source = old.spec["id"] if old is not None else (self.record["trial"]["from"] or {}).get("id")
-        return self.promise("switched", new, **{"from": source, "to": new.spec["id"]}, version=new.version, **fields)
+        beside = self._instance("standby")
+        standby = "none" if beside is None else "paused" if parks(new.spec) and beside.pausable else "running"
+        fields = {"from": source, "to": new.spec["id"], "version": new.version, "standby": standby, **fields}
+        return self.promise("switched", new, **fields)
+
+    def switched(self, new: Instance, old: Instance | None, **fields: Any) -> None:
+        """The release on trial has taken over: its trial begins."""
+        self.record["trial"] |= {"switched": boottime(), "switched_at": round(time.time(), 3)}
+        self._promise_switched(new, old, **fields)
+        self.save(must=False)
+        self._begin_trial(new)
 
     def _begin_trial(self, new: Instance) -> None:
         self.keep_promises()
@@ -361,7 +386,7 @@ class Supervisor:
         self.save(must=False)
 
     def _continue_switch_after(self, old: Instance) -> None:
-        trial = self._trial_instance()
+        trial = self.trial_instance()
         if trial is not None and trial.state == "held":
             old.after_end.append(lambda: self._start_held(trial))
 
@@ -373,7 +398,7 @@ class Supervisor:
 
     def _promote(self, request: Json) -> Json:
         token, trial, active = request["token"], self.record["trial"], self._instance("active")
-        if active is None or active.token != token or active.state != "active":
+        if active is None or active.token != token or active.state != "active" or self._overlap.under_way():
             raise Refused("not_on_trial", f"cannot promote {token}: it is not the active release")
         if trial:
             before = dict(self.record)
@@ -400,13 +425,13 @@ class Supervisor:
                 raise Refused("disk", f"cannot promote: the record cannot be written ({error})") from error
             self._disarm_trial()
             if standby is not None:
-                standby.end(standby.spec["drain_timeout_s"] + standby.spec["stop_timeout_s"])
+                standby.retire()
             self.keep_promises()
             self.save(must=False)
         return {"seq": self._journal.seq, "again": not trial}
 
     def _fall_back_asked(self, request: Json) -> Json:
-        active, trial = self._trial_instance() or self._instance("active"), self.record["trial"]
+        active, trial = self.trial_instance() or self._instance("active"), self.record["trial"]
         seq, reason = self._journal.seq, str(request.get("reason", "asked"))
         if request.get("token") not in (None, active and active.token):  # a repeated request: it is done already
             return {"seq": seq, "again": True}
@@ -419,10 +444,10 @@ class Supervisor:
     def _stop(self, request: Json) -> Json:
         seq = self._journal.seq
         self.record["desired"] = "stopped"
-        self._end_all(lambda release: float(release["drain_timeout_s"] + release["stop_timeout_s"]))
+        self._end_all(Instance.retire)
         return {"state": "stopping", "seq": seq}
 
-    def _end_all(self, timeout: Callable[[Json], float]) -> None:
+    def _end_all(self, end: Callable[[Instance], None]) -> None:
         self._cancel_restart()
         self._disarm_trial()
         self.record |= {"trial": None, "falling": None, "down_since": None, "crashes": []}
@@ -431,8 +456,8 @@ class Supervisor:
             instance.after_end.clear()
             if instance.state == "held":
                 del self.instances[instance.token]
-            elif instance.state != "stopping":
-                instance.end(timeout(instance.spec))
+            elif instance.state != "stopping" or self._quitting:  # whoever quits does not wait for a long drain
+                end(instance)
         self.save(must=False)
         if not self.instances:
             self._all_gone()
@@ -483,7 +508,7 @@ class Supervisor:
             return
         self._quitting = True
         self.tell("supervisor_stopping", signal=signal.Signals(number).name)
-        self._end_all(lambda release: float(release["stop_timeout_s"]))
+        self._end_all(lambda instance: instance.end(instance.spec["stop_timeout_s"]))
 
     # What instances tell
 
@@ -495,15 +520,12 @@ class Supervisor:
         if active:
             instance.move("active")
         if active and record["trial"]:  # exclusive: the switch ends here
-            record["trial"] |= {"switched": boottime(), "switched_at": round(time.time(), 3)}
             down, record["down_since"] = record["down_since"] or boottime(), None
-            self._promise_switched(instance, None, down_ms=_ms(boottime() - down))
-        elif active and (record["good"] is None or record["good"]["digest"] != instance.spec["digest"]):
+            self.switched(instance, None, down_ms=_ms(boottime() - down))
+            return
+        if active and (record["good"] is None or record["good"]["digest"] != instance.spec["digest"]):
             record["previous"], record["good"] = record["good"] or record["previous"], instance.spec
         self.save(must=False)
-        if active and record["trial"]:
-            self._begin_trial(instance)
-            return
         self.keep_promises()
         if active:
             instance.watch_health()
@@ -542,29 +564,36 @@ class Supervisor:
             record["candidate"] = None
             self.tell("candidate_failed", instance, cause=cause, log_tail=tail)
         elif trial and trial["token"] == token:
-            if was == "starting":
+            if trial["switched"] is None:
                 self.tell("candidate_failed", instance, cause=cause, log_tail=tail)
-            self._rule(instance, "start failed" if was == "starting" else "died", cause, noticed)
+            self.rule(instance, "start failed" if was == "starting" else "died", cause, noticed)
         elif token == record["standby"]:
             record["standby"] = None
             self.tell("standby_died", instance, cause=cause)
         elif token == record["active"]:
             self._active_lost(instance, was, cause, tail, noticed)
         self.save(must=False)
+        self._overlap.go_on()
+
+    def heard(self, instance: Instance) -> None:
+        """It has said where it stands."""
+        self._overlap.heard(instance)
+        if instance.state == "active" and instance.said == "connected":
+            self._announce(instance)
 
     def unhealthy(self, instance: Instance, probe: str, cause: str) -> None:
         """Strikes in a row. On trial that is the end of it; a promoted release is not killed for a probe (F24)."""
         self.tell("unhealthy", instance, probe=probe, cause=cause)
         trial = self.record["trial"]
         if trial and trial["token"] == instance.token:
-            self._rule(instance, "probe failed", f"probe {probe}: {cause}", boottime())
+            self.rule(instance, "probe failed", f"probe {probe}: {cause}", boottime())
 
     def healthy(self, instance: Instance, probe: str) -> None:
         self.tell("healthy", instance, probe=probe)
 
     # The rule
 
-    def _trial_instance(self) -> Instance | None:
+    def trial_instance(self) -> Instance | None:
         trial = self.record["trial"]
         return self.instances.get(trial["token"]) if trial else None
 
@@ -590,17 +619,18 @@ class Supervisor:
         self._trial_timers.clear()
 
     def _baked(self) -> None:
-        instance = self._trial_instance()
+        instance = self.trial_instance()
         if instance is not None:
             self.tell("baked", instance)
 
     def _unconfirmed(self) -> None:
-        instance = self._trial_instance()
+        instance = self.trial_instance()
         if instance is not None:
             within = self.record["trial"]["confirm_within_s"]
-            self._rule(instance, "not promoted in time", f"not promoted within {within:g} s", boottime())
+            self.rule(instance, "not promoted in time", f"not promoted within {within:g} s", boottime())
 
-    def _rule(self, bad: Instance, reason: str, cause: str, noticed: float) -> None:
+    def rule(self, bad: Instance, reason: str, cause: str, noticed: float) -> None:
+        """An unproven release has failed: the last good one comes back."""
         if self.record["good"] is not None:
             self._fall_back(bad, self.record["good"], reason, cause, noticed)
         elif bad.state == "gone":  # nothing is known to be good: what was on trial is all there is
@@ -611,6 +641,7 @@ class Supervisor:
     def _fall_back(self, bad: Instance, target: Json, reason: str, cause: str, noticed: float) -> None:
         """Pin first, then the way back, then the end of the bad one."""
         record, standby = self.record, self._instance("standby")
+        unfinished = record["trial"] is not None and record["trial"]["switched"] is None
         warm = standby is not None and standby.alive
         # A fresh process of the good release itself (a restart) must not pin that release.
         if bad.spec["digest"] != target["digest"]:
@@ -639,14 +670,18 @@ class Supervisor:
             },
         }
         bad_runs = bad.state != "gone"
+        if unfinished and bad_runs:
+            self.promise("candidate_failed", bad, cause=cause, log_tail=bad.tail())
         if bad_runs:
             bad.move("stopping")
         if standby is not None:
             standby.move("active" if warm else "stopping")
         self.save(must=False)
+        self.keep_promises()
         if standby is not None and standby.resume():
             standby.watch_health()
-            self._announce(standby)
+            if not self._overlap.back(standby):
+                self._announce(standby)
         else:
             record["active"] = None
             if standby is not None and standby.state == "active":

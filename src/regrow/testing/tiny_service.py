@@ -1,7 +1,8 @@
 """A real HTTP service of one file, run as a script, that misbehaves on request. Standard library only.
 
 It speaks the whole contract: LISTEN_FDS (sockets "http" and "probe"), READY=1 on NOTIFY_SOCKET, REGROW_START=paused,
-SIGUSR1 to pause, SIGUSR2 to resume, SIGTERM to finish what it has and end. Its environment says what goes wrong:
+SIGUSR1 to pause, SIGUSR2 to resume, SIGTERM to finish what it has and end, and X_STATE armed, connected, draining and
+drained after each of these, as a service with an outbound connection does. Its environment says what goes wrong:
 
     TINY_VERSION        what it reports, by notify and as JSON
     TINY_INIT           seconds that it needs before READY
@@ -11,6 +12,9 @@ SIGUSR1 to pause, SIGUSR2 to resume, SIGTERM to finish what it has and end. Its 
     TINY_FAIL_FILE      /health answers 500 while this file exists
     TINY_IGNORE_TERM    go on through SIGTERM
     TINY_SILENT         never say WATCHDOG=1, which it says where WATCHDOG_USEC asks for it
+    TINY_MUTE           words of X_STATE that it does not say: "draining drained"
+    TINY_WORK           seconds that each answer takes, nothing else meanwhile
+    TINY_WORDS          file that gets a line "VERSION WORD" for each word of X_STATE, said or not
     TINY_PORT           bind this port itself (an exclusive service)
     TINY_CHAT           file that gets a line "KEY<tab>TEXT" for each message posted to /chat; the answer is "re TEXT"
     TINY_DEATH_NOTE     file into which the last instruction of an unhandled exception writes the monotonic time
@@ -41,7 +45,7 @@ class TinyService:
         for entry in self.listening.values():
             entry.setblocking(False)
         self.paused = True
-        self.ending = False
+        self.ending = self.draining = False
         self.open: dict[socket.socket, bytes] = {}
         self.dies_at: float | None = None
         asked = "TINY_SILENT" not in os.environ and os.environ.get("WATCHDOG_USEC")
@@ -56,7 +60,9 @@ class TinyService:
         self.selector.register(wake, selectors.EVENT_READ)
         if "probe" in self.listening:
             self.selector.register(self.listening["probe"], selectors.EVENT_READ)
-        if os.environ.get("REGROW_START") != "paused":
+        if os.environ.get("REGROW_START") == "paused":
+            self.say("armed")
+        else:
             self.resume()
         notify(f"X_VERSION={self.version}\nSTATUS=serving {self.version}\nREADY=1")
         while not (self.ending and not self.open):
@@ -75,6 +81,14 @@ class TinyService:
             if self.dies_at is not None and time.monotonic() >= self.dies_at:
                 raise RuntimeError(f"version {self.version} was told to die")
 
+    def say(self, word: str) -> None:
+        """Tell where it stands."""
+        self.draining = word == "draining"
+        if path := os.environ.get("TINY_WORDS"):
+            append(path, f"{self.version} {word}\n")
+        if word not in os.environ.get("TINY_MUTE", "").split():
+            notify(f"X_STATE={word}")
+
     def signalled(self, number: int) -> None:
         """Pause, resume or end."""
         if number == signal.SIGUSR1:
@@ -91,14 +105,18 @@ class TinyService:
         if self.paused and "http" in self.listening:
             self.selector.register(self.listening["http"], selectors.EVENT_READ)
         self.paused = False
-        if after := os.environ.get("TINY_DIE_AFTER"):
+        if (after := os.environ.get("TINY_DIE_AFTER")) and self.dies_at is None:
             self.dies_at = time.monotonic() + float(after)
+        self.say("connected")
 
     def pause(self) -> None:
         """Leave new connections to the other release; go on with those already taken."""
         if not self.paused and "http" in self.listening:
             self.selector.unregister(self.listening["http"])
         self.paused = True
+        self.say("draining")
+        if not self.open:
+            self.say("drained")
 
     def accept(self, listening: object) -> None:
         """Take one connection, unless the other release was faster."""
@@ -121,6 +139,7 @@ class TinyService:
                 self.open[connection] = request
                 return
             if received:
+                time.sleep(float(os.environ.get("TINY_WORK", "0")))
                 bad = request.startswith(b"GET /health") and Path(os.environ.get("TINY_FAIL_FILE", "/-")).exists()
                 said = request.startswith(b"POST /chat")
                 value = chat(request) if said else {"version": self.version, "pid": os.getpid()}
@@ -132,6 +151,8 @@ class TinyService:
         self.selector.unregister(connection)
         del self.open[connection]
         connection.close()
+        if self.draining and not self.open:
+            self.say("drained")
 
 
 def header(request: bytes, name: bytes) -> bytes:
@@ -151,10 +172,15 @@ def chat(request: bytes) -> dict[str, str]:
     """Write a message down and answer it; the same message gets the same answer."""
     text = str(json.loads(request.partition(b"\r\n\r\n")[2])["text"])
     line = f"{header(request, b'idempotency-key').decode()}\t{text}\n"
-    descriptor = os.open(os.environ["TINY_CHAT"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    append(os.environ["TINY_CHAT"], line)
+    return {"answer": f"re {text}"}
+
+
+def append(path: str, line: str) -> None:
+    """One write to the end of a file."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.write(descriptor, line.encode())
     os.close(descriptor)
-    return {"answer": f"re {text}"}
 
 
 def passed_sockets() -> dict[str, socket.socket]:
