@@ -21,9 +21,9 @@ CHECKOUT = SRC.parent.parent
 LAYERS = {
     "shapes": "errors api.types",
     "machine": "clock process files pool git store migrations secret redact places config availability events "
-    "catalogue catalogues phrases",
+    "catalogue catalogues phrases tail",
     "nouns": "probes probe_trial releases workspaces snapshots gate verification permissions intents approvals inbox "
-    "outbox forwarding incidents audit care agents sandboxes services channels",
+    "outbox forwarding canaries incidents audit care agents sandboxes services channels",
     "jobs": "jobs",
     "talk": "story views requests presses conversations doctor",
     "surfaces": "api web",

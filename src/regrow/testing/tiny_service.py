@@ -9,7 +9,9 @@ SIGUSR1 to pause, SIGUSR2 to resume, SIGTERM to finish what it has and end. Its 
     TINY_HANG           never say READY
     TINY_DIE_AFTER      seconds of taking traffic after which it raises
     TINY_FAIL_FILE      /health answers 500 while this file exists
+    TINY_DEAF_FILE      /chat is taken and never answered while this file exists
     TINY_IGNORE_TERM    go on through SIGTERM
+    TINY_WATCHDOG       say WATCHDOG=1 at half the interval asked for, until the file named here exists
     TINY_PORT           bind this port itself (an exclusive service)
     TINY_CHAT           file that gets a line "KEY<tab>TEXT" for each message posted to /chat; the answer is "re TEXT"
     TINY_DEATH_NOTE     file into which the last instruction of an unhandled exception writes the monotonic time
@@ -58,6 +60,10 @@ class TinyService:
         notify(f"X_VERSION={self.version}\nSTATUS=serving {self.version}\nREADY=1")
         while not (self.ending and not self.open):
             timeout = None if self.dies_at is None else max(0.0, self.dies_at - time.monotonic())
+            if "TINY_WATCHDOG" in os.environ:
+                timeout = float(os.environ["WATCHDOG_USEC"]) / 2e6
+                if not Path(os.environ["TINY_WATCHDOG"]).exists():
+                    notify("WATCHDOG=1")
             for key, _ in self.selector.select(timeout):
                 if key.fd == wake:
                     for byte in os.read(wake, 64):
@@ -117,6 +123,8 @@ class TinyService:
             if received:
                 bad = request.startswith(b"GET /health") and Path(os.environ.get("TINY_FAIL_FILE", "/-")).exists()
                 said = request.startswith(b"POST /chat")
+                if said and Path(os.environ.get("TINY_DEAF_FILE", "/-")).exists():
+                    return
                 value = chat(request) if said else {"version": self.version, "pid": os.getpid()}
                 body = json.dumps(value).encode()
                 head = f"HTTP/1.1 {500 if bad else 200} -\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
