@@ -76,10 +76,10 @@ class Canaries:
                 break
         return cause
 
-    async def silent(self, instance: Instance) -> list[str]:
-        """The probes that an instance fails."""
-        causes = await asyncio.gather(*(self.fails(name, instance) for name in self.names))
-        return [name for name, cause in zip(self.names, causes, strict=True) if cause]
+    async def silent(self, instance: Instance, names: Collection[str]) -> list[str]:
+        """Those of the probes that an instance fails."""
+        causes = await asyncio.gather(*(self.fails(name, instance) for name in names))
+        return [name for name, cause in zip(names, causes, strict=True) if cause]
 
     async def until_failure(self, name: str, instance: Instance) -> tuple[str, str]:
         """Ask at the probe's interval until it fails; its name and the cause."""

@@ -41,7 +41,7 @@ SHOWN = frozenset(
         *("tests", "tests_seconds", "build_seconds", "build_bytes", "build_estimate", "snapshot_bytes"),
         *("agent", "summary", "culprit", "culprit_subject", "files", "added", "removed", "reproduced"),
         *("approved_by", "branch", "merged", "merged_into", "merge_note"),
-        *("cause", "fell_back"),
+        *("cause", "fell_back", "probes_mended", "probes_failing"),
     }
 )
 

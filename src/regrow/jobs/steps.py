@@ -479,7 +479,8 @@ async def candidate(work: Work) -> Outcome:
     nothing_serves = active is None or active.token == work.token
     named = work.job.args.get("named") == "yes"
     # What does not hold on the active release is not asked of this one, or a broken service could not be repaired.
-    silent = [] if active is None or nothing_serves else await Canaries(care.config).silent(active)
+    canaries = Canaries(care.config)
+    silent = [] if active is None or nothing_serves else await canaries.silent(active, canaries.names)
     try:
         started = await care.service.start(spec, "active" if nothing_serves else "candidate", work.token, force=named)
     except CandidateFailed as error:
@@ -601,16 +602,20 @@ async def promote(work: Work) -> Outcome:
     chosen = await care.releases.get(work.facts["release"])
     await care.releases.promoted(chosen.number)
     active = (await care.service.status()).active
-    return Done({"pid": active.pid if active else None, **_not_required(work, active)})
+    return Done({"pid": active.pid if active else None, **(await _not_required(work, active))})
 
 
-def _not_required(work: Work, active: Instance | None) -> dict[str, list[str]]:
+async def _not_required(work: Work, active: Instance | None) -> dict[str, list[str]]:
     """The probes that failed on the release before and so were not required of this one: how they stand now."""
-    states = active.probes if active else {}
-    loose = {name: bool(state["passed"]) for name, state in states.items() if not state.get("required", True)}
+    if active is None:
+        return {}
+    silent = work.facts.get("silent", ())
+    still = await Canaries(work.care.config).silent(active, silent)
+    stands = {name: bool(state["passed"]) for name, state in active.probes.items() if not state.get("required", True)}
+    stands |= {name: name not in still for name in silent}
     return {
-        "probes_mended": [name for name, passed in loose.items() if passed],
-        "probes_failing": [name for name, passed in loose.items() if not passed] + list(work.facts.get("silent", ())),
+        "probes_mended": [name for name, passed in stands.items() if passed],
+        "probes_failing": [name for name, passed in stands.items() if not passed],
     }
 
 

@@ -10,6 +10,7 @@ SIGUSR1 to pause, SIGUSR2 to resume, SIGTERM to finish what it has and end. Its 
     TINY_DIE_AFTER      seconds of taking traffic after which it raises
     TINY_FAIL_FILE      /health answers 500 while this file exists
     TINY_DEAF_FILE      /chat is taken and never answered while this file exists
+    TINY_ANSWER         what it answers to every message
     TINY_IGNORE_TERM    go on through SIGTERM
     TINY_WATCHDOG       say WATCHDOG=1 at half the interval asked for, until the file named here exists
     TINY_PORT           bind this port itself (an exclusive service)
@@ -156,7 +157,7 @@ def chat(request: bytes) -> dict[str, str]:
     descriptor = os.open(os.environ["TINY_CHAT"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.write(descriptor, line.encode())
     os.close(descriptor)
-    return {"answer": f"re {text}"}
+    return {"answer": os.environ.get("TINY_ANSWER", f"re {text}")}
 
 
 def passed_sockets() -> dict[str, socket.socket]:
