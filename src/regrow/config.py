@@ -465,7 +465,8 @@ def _explain(path: Path, text: str, error: ValidationError) -> str:
     if first["type"] == "missing":
         return f'cannot use {where}: the setting "{name}" is missing; add it'
     reason = first["msg"].removeprefix("Value error, ")
-    return f'cannot use {where}: "{name}": {reason[0].lower() + reason[1:]}'
+    of = f'"{name}": ' if name else ""  # of no one setting, but of how two go together
+    return f"cannot use {where}: {of}{reason[0].lower() + reason[1:]}"
 
 
 def _nearest(keys: list[str]) -> str:

@@ -557,6 +557,9 @@ async def _take_back(work: Work, probe: str, cause: str) -> None:
     log = await in_thread(end_of, care.release_log(work.facts["release"]), _LOG_BYTES)
     if work.facts["first"]:
         raise StepFailed(text, kind="canary_failed", log=log, cause=cause)
+    trial = (await care.service.status()).trial
+    if trial is None or trial["token"] != work.token:
+        await _still_ours(work)  # the supervisor was faster
     await care.service.fall_back(cause)
     raise StepFailed(text, kind="fell_back", log=log, cause=cause, fell_back=True)
 

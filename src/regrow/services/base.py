@@ -243,7 +243,7 @@ class ServiceEvent:
 
     Names: starting, held, proved, candidate_failed, switched, baked, promoted, fell_back, crashed, start_failed, down,
     up, unhealthy, healthy, standby_died, discarded, ended, stopped, supervisor_started, supervisor_stopping,
-    record_unreadable.
+    record_unreadable, log_trouble.
     """
 
     seq: int

@@ -120,7 +120,9 @@ class Health:
             entry = self.entries[probe["name"]]
             if probe["type"] != "ready":
                 continue
-            entry["beats"] = True
+            if not entry["beats"]:
+                entry["beats"] = True
+                self._of.owner.save(must=False)
             if self._watching and word == "trigger":
                 entry["strikes"] = probe["strikes"] - 1
                 self._tried(probe, False, "it said WATCHDOG=trigger")

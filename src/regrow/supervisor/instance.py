@@ -71,7 +71,7 @@ class Instance:
         self.process: processes.Process | None = None
         self.after_end: list[Callable[[], None]] = []
         self.health = Health(self)
-        self.prove_by = 0.0  # boottime; later if the service asks for it
+        self.prove_by = self.began + release["start_timeout_s"]  # boottime; later if the service asks for it
         self._kill_by = 0.0
         self._memory: cause.Memory | None = None
         self._logs = False

@@ -120,6 +120,7 @@ def test_no_line_is_lost_or_doubled_while_it_is_written(path, eager):
     assert all(part.read_bytes()[-1:] == b"\n" for part in older), "a line was cut in two"
     assert Path(path).stat().st_blocks * 512 < LIMIT + 2 * logs.KEPT_TAIL
     assert keeper.told == []
+    assert keeper.loop._wait() is None, "something is due although nothing is written"
 
 
 def test_what_is_left_in_the_file_has_moved_by_what_was_told(tmp_path, eager):
