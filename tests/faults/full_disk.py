@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -15,9 +16,12 @@ from regrow.testing.service_system import ServiceSystem
 
 
 def fill(path):
-    """Write until not one byte goes in any more."""
+    """Write until not one byte and not one file goes in any more."""
+    with contextlib.suppress(OSError):
+        for number in itertools.count():
+            path.with_name(f"empty-{number}").touch()
     for size in (1024, 1):
-        with contextlib.suppress(OSError), path.open("ab", buffering=0) as file:
+        with contextlib.suppress(OSError), path.with_name("empty-0").open("ab", buffering=0) as file:
             while True:
                 file.write(b"x" * size)
 
@@ -64,7 +68,7 @@ async def chatty(system):
 async def main(scenario, root):
     disk = root / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k,nr_inodes=64", "tmpfs", str(disk)], check=True)
     system = ServiceSystem(disk)
     system.runtime = root / "run"
     system.service = system.driver()

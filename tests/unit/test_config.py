@@ -121,7 +121,7 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
         # Known keys with values that cannot be.
         (
             '[probe.talk]\ntype = "chat"\ntarget = "ping"\n',
-            'cannot use regrow.toml: a probe of type chat needs `[chat] forward`',
+            "cannot use regrow.toml: a probe of type chat needs `[chat] forward`",
         ),
         ('[probe.said]\ntype = "log"\n', 'cannot use regrow.toml:4: "probe.said": a probe of type log needs'),
         (
@@ -130,7 +130,7 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
         ),
         (
             '[probe.a]\ntype = "ready"\n[probe.b]\ntype = "ready"\n',
-            'cannot use regrow.toml: one probe of type ready is enough',
+            "cannot use regrow.toml: one probe of type ready is enough",
         ),
         ('drain = "soon"\n', 'cannot use regrow.toml:4: "service.drain": a duration looks like'),
         ("drain = -1\n", 'cannot use regrow.toml:4: "service.drain": input should be greater than or equal to 0'),
