@@ -15,13 +15,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from regrow.errors import ConfigError
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kMGT])i?)?B?")
+_CHAT_EVERY_S = 10.0
 _UNIT_BYTES = {None: 1, "k": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
@@ -42,6 +52,15 @@ def parse_size(value: object) -> object:
         if match is None:
             raise ValueError('a size looks like "512MB" or "2GB"')
         return int(float(match[1]) * _UNIT_BYTES[match[2]])
+    return value
+
+
+def check_pattern(value: str) -> str:
+    """Refuse what is no regular expression."""
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"a regular expression is needed here: {error}") from error
     return value
 
 
@@ -68,6 +87,7 @@ Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 Argv = Annotated[tuple[str, ...], Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 SignalName = Annotated[str, Field(pattern=r"^SIG[A-Z0-9]+$")]
+Pattern = Annotated[str, AfterValidator(check_pattern)]
 EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 SecretName = Annotated[str, Field(pattern=r"^(env:.+|file:.+|credential:.+)$")]
 
@@ -188,23 +208,35 @@ class StateSection(Section):
 class ProbeSection(Section):
     """One check of a running release."""
 
-    type: Literal["http", "tcp", "command"] = "http"
+    type: Literal["http", "tcp", "command", "log", "ready", "chat"] = "http"
     target: str = ""
     command: tuple[str, ...] = ()
+    fail: Pattern = ""
+    expect: Pattern = ""
     interval: Duration = 1.0
     timeout: Duration = 2.0
     strikes: Annotated[int, Field(ge=1, le=100)] = 3
+    grace: Duration = 0.0
     version: str = ""
 
     @model_validator(mode="after")
     def _has_target(self) -> ProbeSection:
         if self.type == "command" and not self.command:
             raise ValueError("a command probe needs `command`")
-        if self.type != "command" and not self.target:
+        if self.type in {"http", "tcp", "chat"} and not self.target:
             raise ValueError(f"a probe of type {self.type} needs `target`")
+        if self.type == "log":
+            if not self.target and not self.fail:
+                raise ValueError("a probe of type log needs `target` or `fail`")
+            check_pattern(self.target)
         if self.interval <= 0 or self.timeout <= 0:
             raise ValueError("`interval` and `timeout` must be more than 0")
         return self
+
+    @property
+    def every(self) -> float:
+        """Seconds between two tries; a chat may cost money, and is asked less often unless it is set."""
+        return _CHAT_EVERY_S if self.type == "chat" and "interval" not in self.model_fields_set else self.interval
 
 
 class BuildSection(Section):
@@ -383,6 +415,15 @@ class Config(Section):
     daemon: DaemonSection | None = None
     path: Path = Path()
 
+    @model_validator(mode="after")
+    def _probes_can_be_asked(self) -> Config:
+        kinds = [probe.type for probe in self.probe.values()]
+        if "chat" in kinds and not self.chat.forward:
+            raise ValueError("a probe of type chat needs `[chat] forward`")
+        if kinds.count("ready") > 1:
+            raise ValueError("one probe of type ready is enough: a service has one watchdog")
+        return self
+
     @property
     def repository(self) -> Path:
         """The repository's path; a relative one is relative to the configuration file."""
@@ -496,7 +537,8 @@ def _explain(path: Path, text: str, error: ValidationError) -> str:
     if first["type"] == "missing":
         return f'cannot use {where}: the setting "{name}" is missing; add it'
     reason = first["msg"].removeprefix("Value error, ")
-    return f'cannot use {where}: "{name}": {reason[0].lower() + reason[1:]}'
+    of = f'"{name}": ' if name else ""  # of no one setting, but of how two go together
+    return f"cannot use {where}: {of}{reason[0].lower() + reason[1:]}"
 
 
 def _nearest(keys: list[str]) -> str:

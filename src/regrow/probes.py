@@ -18,7 +18,7 @@ _START_S = 15.0
 
 
 def specs(config: Config) -> tuple[Probe, ...]:
-    """All probes of a service as its driver takes them."""
+    """The probes of a service as its driver takes them; a chat is asked by the daemon, see `canaries`."""
     return tuple(
         Probe(
             name=name,
@@ -28,9 +28,17 @@ def specs(config: Config) -> tuple[Probe, ...]:
             timeout_s=probe.timeout,
             strikes=probe.strikes,
             version_json=probe.version or None,
+            fail=probe.fail or None,
+            grace_s=probe.grace,
         )
         for name, probe in config.probe.items()
+        if probe.type != "chat"
     )
+
+
+def can_be_reproduced(config: Config, name: str) -> bool:
+    """Whether `reproduction` can ask this probe: what a process says by itself cannot be asked for."""
+    return name in config.probe and config.probe[name].type in {"http", "tcp", "command"}
 
 
 def reproduction(config: Config, name: str) -> str:

@@ -204,7 +204,8 @@ class Requests:
     async def _failing_probe(care: Care) -> str:
         """A reproduction from a probe that fails right now; "" when all pass."""
         active = (await care.service.status()).active
-        failing = [name for name, probe in active.probes.items() if probe["strikes"]] if active else []
+        struck = [name for name, probe in active.probes.items() if probe["strikes"]] if active else []
+        failing = [name for name in struck if probes.can_be_reproduced(care.config, name)]
         return probes.reproduction(care.config, failing[0]) if failing else ""
 
     async def _to_build(self, care: Care, target: str) -> dict[str, str]:

@@ -183,6 +183,9 @@ def _success(job: types.Job) -> list[str]:
         lines.append(say(language, "result.build_seconds", seconds=f"{seconds} ({size})"))
     if found.get("uncommitted"):
         lines.append(say(language, "result.uncommitted"))
+    for key in ("probes_mended", "probes_failing"):
+        if found.get(key):
+            lines.append(say(language, f"result.{key}", probes=", ".join(found[key])))
     if job.kind in {"restart", "repair"}:
         lines.append(say(language, "result.version", version=found["version"]))
     if found.get("kept_by"):

@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 300.0
 UNITS = {"requests", "events", "connections", "ms", "MiB", "%", "bool", "messages", "1/s", "times"}
+_SUPERVISOR = ("supervisor_wakeups", "supervisor_rss_mib")
 NAMES = {
     "switch": {
         *(("regrow/good", metric) for metric in ("failed_requests", "longest_gap_ms", "baseline_gap_ms")),
@@ -37,7 +38,8 @@ NAMES = {
         ("forwarding", metric) for metric in ("sent", "lost", "doubled", "reordered", "intake_per_s", "ready_ms")
     },
     "daemon": {
-        ("idle", metric) for metric in ("ready_ms", "rss_mib", "supervisor_rss_mib", "idle_cpu_pct", "status_ms")
+        *((case, metric) for case in ("no_probes", "one_probe") for metric in _SUPERVISOR),
+        *(("idle", metric) for metric in ("ready_ms", "rss_mib", "supervisor_rss_mib", "idle_cpu_pct", "status_ms")),
     },
 }
 

@@ -123,6 +123,19 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
         ),
         ("[switch]\nzzzzzz = 1\n", 'cannot use regrow.toml:5: unknown setting "switch.zzzzzz"; remove it'),
         # Known keys with values that cannot be.
+        (
+            '[probe.talk]\ntype = "chat"\ntarget = "ping"\n',
+            "cannot use regrow.toml: a probe of type chat needs `[chat] forward`",
+        ),
+        ('[probe.said]\ntype = "log"\n', 'cannot use regrow.toml:4: "probe.said": a probe of type log needs'),
+        (
+            '[probe.said]\ntype = "log"\ntarget = "("\n',
+            'cannot use regrow.toml:4: "probe.said": a regular expression is needed here: missing )',
+        ),
+        (
+            '[probe.a]\ntype = "ready"\n[probe.b]\ntype = "ready"\n',
+            "cannot use regrow.toml: one probe of type ready is enough",
+        ),
         ('drain = "soon"\n', 'cannot use regrow.toml:4: "service.drain": a duration looks like'),
         ("drain = -1\n", 'cannot use regrow.toml:4: "service.drain": input should be greater than or equal to 0'),
         ("drain = true\n", 'cannot use regrow.toml:4: "service.drain": a duration looks like'),

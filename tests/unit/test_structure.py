@@ -21,9 +21,10 @@ CHECKOUT = SRC.parent.parent
 LAYERS = {
     "shapes": "errors api.types",
     "machine": "clock process files pool git store migrations secret redact places config config_file availability "
-    "events catalogue catalogues versions phrases",
+    "events catalogue catalogues versions phrases tail",
     "nouns": "probes probe_trial releases workspaces snapshots gate verification permissions intents approvals inbox "
-    "outbox forwarding incidents audit people notices idle space care agents sandboxes services channels installation",
+    "outbox forwarding canaries incidents audit people notices idle space care agents sandboxes services channels "
+    "installation",
     "jobs": "jobs",
     "talk": "story views admissions lookout requests presses conversations doctor",
     "surfaces": "api web succession",

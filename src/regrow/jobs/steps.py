@@ -12,6 +12,7 @@ from typing import Any
 from regrow import files, space
 from regrow.agents.base import Event, Span, Task
 from regrow.availability import Availability, Seen
+from regrow.canaries import Canaries, Hearing, hearing
 from regrow.catalogue import bytes_text, say
 from regrow.errors import CandidateFailed, ProcessTimeout, RegrowError, ServiceError
 from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
@@ -22,13 +23,16 @@ from regrow.pool import in_thread
 from regrow.process import Completed, exit_words
 from regrow.releases import Release
 from regrow.sandboxes.base import Box
+from regrow.services.base import Instance
 from regrow.space import Need
+from regrow.tail import end_of
 from regrow.verification import Conditions, verify
 
 _IDLE_LOOK_S = 2.0
 _BAKE_LOOK_S = 1.0
 _LAST_LOOK_S = 0.5
 _SLACK_S = 10.0
+_LOG_BYTES = 4000
 # A reproduction made from a probe is a program of this interpreter.
 INTERPRETER = (Path(sys.prefix), Path(sys.base_prefix))
 AUTHOR = ("Regrow", "regrow@localhost")
@@ -513,6 +517,9 @@ async def candidate(work: Work) -> Outcome:
     # A second try finds the process that the first one started; nothing served before that.
     nothing_serves = active is None or active.token == work.token
     named = work.job.args.get("named") == "yes"
+    # What does not hold on the active release is not asked of this one, or a broken service could not be repaired.
+    canaries = Canaries(care.config)
+    silent = [] if active is None or nothing_serves else await canaries.silent(active, canaries.names)
     try:
         await run_check(work, spec)
         started = await care.service.start(spec, "active" if nothing_serves else "candidate", work.token, force=named)
@@ -521,7 +528,8 @@ async def candidate(work: Work) -> Outcome:
             str(error), kind="candidate_failed", log=error.log_tail, cause=care.redactor.redact(error.cause)
         ) from error
     debut = nothing_serves and not await care.releases.good()
-    return Done({"first": nothing_serves, "debut": debut, "pid": started.pid, "version": chosen.version})
+    facts = {"first": nothing_serves, "debut": debut, "pid": started.pid, "version": chosen.version}
+    return Done(facts | {"silent": silent})
 
 
 async def discard_candidate(work: Work) -> None:
@@ -563,7 +571,9 @@ async def bake(work: Work) -> Outcome:
     until = work.facts["switched_at"] + work.facts["bake_s"]
     async with Availability(work.care.config).watched() as seen:
         try:
-            await _watch_until(work, until)
+            active = (await work.care.service.status()).active
+            async with hearing(work.care.config, work.facts.get("silent", ()), active) as heard:
+                await _watch_until(work, until, heard)
         except StepFailed as failed:
             await work.clock.sleep(_LAST_LOOK_S)  # what came back must have answered once before the gap is told
             failed.facts |= _downtime(work, seen)
@@ -571,15 +581,32 @@ async def bake(work: Work) -> Outcome:
     return Done(_downtime(work, seen))
 
 
-async def _watch_until(work: Work, until: float) -> None:
+async def _watch_until(work: Work, until: float, heard: Hearing) -> None:
     with work.events.watch(("service", work.care.name)) as watch:
         while True:
             await _still_ours(work)
+            if heard.failure is not None:
+                await _take_back(work, *heard.failure)
             left = until - work.clock.now()
-            if left <= 0:
+            if left <= 0 and heard.satisfied:
                 return
-            work.tell(part=1 - left / work.facts["bake_s"])
-            await watch.changed(min(left, _BAKE_LOOK_S))
+            work.tell(part=1 - left / work.facts["bake_s"] if work.facts["bake_s"] else 1.0)
+            await watch.changed(min(max(left, _LAST_LOOK_S), _BAKE_LOOK_S))
+
+
+async def _take_back(work: Work, probe: str, cause: str) -> None:
+    """Return to the last good release for a canary's sake. Raises StepFailed."""
+    care = work.care
+    cause = care.redactor.redact(f"probe {probe}: {cause}")
+    text = f"cannot keep the new version: {cause}"
+    log = await in_thread(end_of, care.release_log(work.facts["release"]), _LOG_BYTES)
+    if work.facts["first"]:
+        raise StepFailed(text, kind="canary_failed", log=log, cause=cause)
+    trial = (await care.service.status()).trial
+    if trial is None or trial["token"] != work.token:
+        await _still_ours(work)  # the supervisor was faster
+    await care.service.fall_back(cause)
+    raise StepFailed(text, kind="fell_back", log=log, cause=cause, fell_back=True)
 
 
 def _downtime(work: Work, seen: Seen) -> dict[str, float]:
@@ -601,7 +628,7 @@ async def _still_ours(work: Work) -> None:
     raise StepFailed(
         f"cannot keep the new version: {cause}",
         kind="fell_back",
-        log=await in_thread(_tail, work.care.release_log(chosen.id)),
+        log=await in_thread(end_of, work.care.release_log(chosen.id), _LOG_BYTES),
         cause=cause,
         fell_back=True,
     )
@@ -621,28 +648,37 @@ async def confirm(work: Work) -> Outcome:
     return Wait((WAITING_FOR_KEEP, {"until": until}), (("job", work.job.id), ("service", work.care.name)), left)
 
 
-def _tail(path: Path, size: int = 4000) -> str:
-    """The end of a log file, as far as it exists."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(path.stat().st_size - size, 0))
-            return file.read().decode(errors="replace")
-    except OSError:
-        return ""
-
-
 async def promote(work: Work) -> Outcome:
     """The release is good: it becomes what the next switch falls back to."""
     care = work.care
-    try:
-        await care.service.promote(work.token)
-    except ServiceError:
-        await _still_ours(work)
-        raise
+    while True:
+        try:
+            await care.service.promote(work.token)
+            break
+        except ServiceError as error:
+            await _still_ours(work)
+            if error.kind != "not_well":
+                raise
+        # A probe has just failed. It passes again, or the supervisor ends the trial: by strikes or by its deadline.
+        await work.clock.sleep(_LAST_LOOK_S)
     chosen = await care.releases.get(work.facts["release"])
     await care.releases.promoted(chosen.number)
-    status = await care.service.status()
-    return Done({"pid": status.active.pid if status.active else None})
+    active = (await care.service.status()).active
+    return Done({"pid": active.pid if active else None, **(await _not_required(work, active))})
+
+
+async def _not_required(work: Work, active: Instance | None) -> dict[str, list[str]]:
+    """The probes that failed on the release before and so were not required of this one: how they stand now."""
+    if active is None:
+        return {}
+    silent = work.facts.get("silent", ())
+    still = await Canaries(work.care.config).silent(active, silent)
+    stands = {name: bool(state["passed"]) for name, state in active.probes.items() if not state.get("required", True)}
+    stands |= {name: name not in still for name in silent}
+    return {
+        "probes_mended": [name for name, passed in stands.items() if passed],
+        "probes_failing": [name for name, passed in stands.items() if not passed],
+    }
 
 
 async def tidy(work: Work) -> Outcome:

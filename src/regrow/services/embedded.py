@@ -361,21 +361,32 @@ class EmbeddedService:
         """How a start ends. A supervisor that came anew and does not know of the start is asked again, once it has
         told everything up to now: the token makes sure that there is never a second copy."""
         lost_at: int | None = None
-        try:
-            async with asyncio.timeout(seconds), contextlib.aclosing(self.events(after)) as events:
-                async for event in events:
-                    if event.event in ("proved", "candidate_failed") and event.data["token"] == token:
-                        return event
-                    if event.event == "supervisor_started":
-                        status = await self.status()
-                        known = {i.token for i in (status.active, status.standby, status.candidate) if i}
-                        lost_at = None if token in known else status.seq
-                    if lost_at is not None and event.seq >= lost_at:
-                        lost_at = None
-                        await again()
-        except TimeoutError:
-            pass
+        left = seconds
+        while left > 0:
+            try:
+                async with asyncio.timeout(left), contextlib.aclosing(self.events(after)) as events:
+                    async for event in events:
+                        after = event.seq
+                        if event.event in ("proved", "candidate_failed") and event.data["token"] == token:
+                            return event
+                        if event.event == "supervisor_started":
+                            status = await self.status()
+                            known = {i.token for i in (status.active, status.standby, status.candidate) if i}
+                            lost_at = None if token in known else status.seq
+                        if lost_at is not None and event.seq >= lost_at:
+                            lost_at = None
+                            await again()
+            except TimeoutError:
+                left = await self._extended(token)
+            else:
+                break
         raise self._unseen("the end of the start", seconds)
+
+    async def _extended(self, token: str) -> float:
+        """Seconds for which a start goes on to be waited for, because the service asked for more time (F24)."""
+        status = await self.status()
+        starting = (i for i in (status.active, status.candidate) if i and i.token == token and i.state == "starting")
+        return next((i.start_left_s + _MARGIN_S for i in starting if i.start_left_s is not None), 0.0)
 
     def _unseen(self, what: str, seconds: float) -> ServiceError:
         if self._closed:

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import probes, processes, spec
+from . import cause, logs, processes, spec
+from .health import Health
 from .loop import Loop, Timer
 from .notify import NotifySocket
 from .record import boottime
@@ -34,10 +35,9 @@ _TEXT_BUSY_S = 2.0  # a passing "text file busy" is waited for this long (F13)
 _AGAIN = "again"  # the cause of an end after which the same start is tried once more
 _RETRY_S = 0.05
 _TRAP_S = 5.0
-_PROOF_RETRY_S = 0.2
-_LONGEST_CAUSE = 300
+_EVIDENCE = 64 * 1024  # of the log's end, in which the cause of a death is looked for
 _KEPT = ("token", "spec", "state", "pid", "start_time", "began", "started_at", "notify_path", "probe_address",
-         "ready", "version", "status", "said", "log_offset", "paused", "asked")  # fmt: skip
+         "ready", "version", "status", "said", "log_offset", "paused", "asked", "prove_by")  # fmt: skip
 # What a service with an outbound connection says of itself as X_STATE, see handover.py.
 HUNG_UP = ("draining", "drained")
 WORDS = ("armed", "connected", *HUNG_UP)
@@ -48,6 +48,7 @@ class Owner(Protocol):
 
     loop: Loop
     sockets: Sockets
+    logs: logs.Logs
     name: str
     runtime: str
     units: str
@@ -57,7 +58,7 @@ class Owner(Protocol):
     def save(self, must: bool) -> None: ...
     def proved(self, instance: "Instance") -> None: ...
     def ended(self, instance: "Instance", cause: str, tail: str, noticed: float) -> None: ...
-    def unhealthy(self, instance: "Instance", probe: str, cause: str) -> None: ...
+    def unhealthy(self, instance: "Instance", probe: str, cause: str) -> bool: ...
     def healthy(self, instance: "Instance", probe: str) -> None: ...
     def heard(self, instance: "Instance") -> None: ...
 
@@ -84,36 +85,40 @@ class Instance:
         self.process: processes.Process | None = None
         self.trap: Trap | None = None
         self.after_end: list[Callable[[], None]] = []
-        self.health: dict[str, Json] = {
-            probe["name"]: {"passed": None, "strikes": 0, "cause": ""} for probe in release["probes"]
-        }
+        self.health = Health(self)
+        self.prove_by = self.began + release["start_timeout_s"]  # boottime; later if the service asks for it
+        self._kill_by = 0.0
+        self._memory: cause.Memory | None = None
+        self._logs = False
         self._cause: str | None = None
         self._birth: processes.Birth | None = None
         self._notify: NotifySocket | None = None
         self._probe_socket: socket.socket | None = None
-        self._tries: dict[str, probes.Try] = {}
         self._timers: dict[str, Timer] = {}
 
     # The record and the answers
 
     def to_json(self) -> Json:
-        return {key: getattr(self, key) for key in _KEPT}
+        return {**{key: getattr(self, key) for key in _KEPT}, "probes": self.health.entries}
 
     @classmethod
     def from_json(cls, owner: Owner, data: Json) -> "Instance":
         instance = cls(owner, data["token"], spec.check(data["spec"]), data["asked"])
         for key in _KEPT[2:]:  # what an older version did not write keeps its first value
             setattr(instance, key, data.get(key, getattr(instance, key)))
+        instance.health.restore(data.get("probes", {}))
         return instance
 
     def describe(self) -> Json:
-        keys = ("token", "state", "pid", "start_time", "started_at", "ready", "version", "status", "said", "adopted")
+        keys = ("token", "state", "pid", "start_time", "started_at", "ready", "version", "status", "said", "adopted",
+                "probe_address")  # fmt: skip
         return {
             **{key: getattr(self, key) for key in keys},
             "paused": self.paused and self.pausable,
             "release": self.spec["id"],
             "digest": self.spec["digest"],
-            "probes": self.health,
+            "probes": self.health.describe(),
+            "start_left_s": self.prove_by - boottime() if self.state == "starting" else None,
         }
 
     def move(self, state: str) -> None:
@@ -140,9 +145,11 @@ class Instance:
     def launch(self, paused: bool = False) -> None:
         """Start the process; whatever goes wrong arrives later at `owner.ended`."""
         self.state, self.paused, self.began = "starting", paused, boottime()
+        self.prove_by = self.began + self.spec["start_timeout_s"]
         self._after("start", self.spec["start_timeout_s"], self._late)
         try:
-            self._rotate_log()
+            self._use_log(fresh=True)
+            self.log_offset = logs.size(self.spec["log"])
             self._open_notify()
         except OSError as error:
             self._fail(f"cannot prepare the start: {error}")
@@ -204,12 +211,14 @@ class Instance:
     def _fork(self) -> processes.Birth:
         env, held = self.hand_over()
         env["NOTIFY_SOCKET"] = self.notify_path
+        if (beat := spec.watchdog_s(self.spec)) is not None:
+            env["WATCHDOG_USEC"] = str(int(beat * 1e6))
         prepare = None
         if self.spec["trap_bind"]:
             from . import trap  # here, so that other services' supervisors are spared its memory
 
             prepare = trap.install
-        log = self._open_log()
+        log = logs.opened(self.spec["log"])
         nice = int(self.spec["nice"])
         try:
             birth = processes.fork(self.spec["argv"], self.spec["cwd"], env, held, log, nice, prepare)
@@ -217,8 +226,7 @@ class Instance:
             os.close(log)
         self._birth = birth
         self.ready, self.said = False, None  # what the process before this one said is not this one's word
-        for entry in self.health.values():
-            entry["passed"] = None
+        self.health.forget()
         self.owner.loop.watch(birth.errors, self._executed)
         self._attach(birth.process)
         if prepare is not None:
@@ -249,6 +257,7 @@ class Instance:
 
     def _attach(self, process: processes.Process) -> None:
         self.process, self.pid, self.start_time = process, process.pid, process.start
+        self._memory = cause.Memory(process.pid)
         self.owner.loop.watch(process.pidfd, self._exited)
 
     def _executed(self) -> None:
@@ -269,7 +278,7 @@ class Instance:
         elif error[0] == errno.ETXTBSY and boottime() - self.began < _TEXT_BUSY_S:
             self._cause = _AGAIN
         else:
-            self._cause = error[1]
+            self._cause = cause.of_start(*error, self.spec)
 
     def adopt(self) -> bool:
         """Go on with a process that an earlier supervisor started; False if it is gone."""
@@ -281,17 +290,31 @@ class Instance:
         self._attach(process)
         self.adopted = True
         with contextlib.suppress(OSError):
+            self._use_log(fresh=False)
+        with contextlib.suppress(OSError):
             self._open_notify()
         if self.state == "starting" and self.spec["trap_bind"]:
             self._after("anew", 0, self._start_again)
         elif self.state == "starting":
-            self._after("start", self.spec["start_timeout_s"] - (boottime() - self.began), self._late)
+            self._after("start", self.prove_by - boottime(), self._late)
             # READY may have been said while nobody listened; the probes can still prove it. They cannot tell whether
             # it said `armed` as well, and whoever is not known to wait for `connect` is never told to.
-            probed = self.spec["probes"] and self.spec["handover"] != "overlap"
-            if self.ready or self.spec["ready"] != "notify" or probed:
+            others = any(probe["type"] != "ready" for probe in self.spec["probes"])
+            probed = others and self.spec["handover"] != "overlap"
+            if self.ready or probed:
+                self.health.said_ready()
+            if self.ready or probed or self.spec["ready"] != "notify":
                 self._prove()
         return True
+
+    def _use_log(self, fresh: bool) -> None:
+        self.owner.logs.use(self.spec["log"], self.spec["log_bytes"], self.spec["log_keep"], fresh)
+        self._logs = True
+
+    def log_moved(self, count: int) -> None:
+        """Everything in the log has moved by so many bytes towards its start."""
+        self.log_offset = max(self.log_offset - count, 0)
+        self.health.log_moved(count)
 
     # Proof and probes
 
@@ -302,7 +325,7 @@ class Instance:
     def _notified(self) -> None:
         assert self._notify is not None
         while self.pid is not None and (message := self._notify.receive(self.pid)) is not None:
-            self.status = message.get("STATUS", self.status)[:_LONGEST_CAUSE]
+            self.status = message.get("STATUS", self.status)[: cause.LONGEST]
             self.version = message.get("X_VERSION", self.version)
             extend = message.get("EXTEND_TIMEOUT_USEC", "")
             if extend.isdigit():
@@ -311,9 +334,13 @@ class Instance:
                 self.status = self.status or "stopping"
             if (said := message.get("X_STATE")) in WORDS and self.spec["handover"] == "overlap":
                 self._heard(str(said))
-            if message.get("READY") == "1" and not self.ready and self.state == "starting":
-                self.ready = True
-                self._prove()
+            if "WATCHDOG" in message:
+                self.health.beat(message["WATCHDOG"])
+            if message.get("READY") == "1":
+                self.health.said_ready()
+                if self.state == "starting" and not self.ready:
+                    self.ready = True
+                    self._prove()
 
     def _heard(self, said: str) -> None:
         if said != self.said:
@@ -324,85 +351,64 @@ class Instance:
             self._leave()
 
     def _extend(self, seconds: float) -> None:
+        """The service is at something long, a migration: it gets the time it asks for from now on, and never less
+        than it had; to hang after its last word ends as any hanging does (F24)."""
+        until = boottime() + seconds
         if self.state == "starting":
-            self._after("start", seconds, self._late)
+            self.prove_by = max(self.prove_by, until)
+            self._after("start", self.prove_by - boottime(), self._late)
         elif "drain" in self._timers:
             self._after("drain", seconds, self._leave)
         elif self.state == "stopping":
-            self._after("kill", seconds, self._kill)
+            self._kill_by = max(self._kill_by, until)
+            self._after("kill", self._kill_by - boottime(), self._kill)
+        else:
+            self.health.calm_until = until
 
     def _prove(self) -> None:
         """Try every probe until each has passed once; then the instance is proved."""
-        for probe in self.spec["probes"]:
-            if not self.health[probe["name"]]["passed"] and probe["name"] not in self._tries:
-                self._try(probe, self._proof_tried)
-        self._perhaps_proved()
+        self.health.prove()
+        self.perhaps_proved()
 
-    def _try(self, probe: Json, then: Callable[[Json, bool, str, str | None], None]) -> None:
-        name = probe["name"]
+    def perhaps_proved(self) -> None:
+        """Something was proved: perhaps all is."""
+        if self.state == "starting" and self.health.proved():
+            self._proved()
 
-        def done(passed: bool, cause: str, version: str | None) -> None:
-            self._tries.pop(name, None)
-            self.health[name]["cause"] = "" if passed else cause
-            then(probe, passed, cause, version)
-
-        log = self._open_log()
-        try:
-            env = spec.environment(self.spec, {})
-            self._tries[name] = probes.begin(
-                self.owner.loop, probe, self.probe_address, self.spec["cwd"], env, log, done
-            )
-        except OSError as error:
-            reason = str(error)
-            self._after(f"probe {name}", _PROOF_RETRY_S, lambda: done(False, reason, None))
-        finally:
-            os.close(log)
-
-    def _proof_tried(self, probe: Json, passed: bool, cause: str, version: str | None) -> None:
-        if self.state != "starting":
-            return
-        if self._anothers(version):
-            passed = False
-            self.health[probe["name"]]["cause"] = f"{version} answers, not {self.spec['version']}"
-        else:
-            self.version = version or self.version
-        self.health[probe["name"]]["passed"] = passed
-        if passed:
-            self._perhaps_proved()
-        else:
-            retry = min(float(probe["interval_s"]), _PROOF_RETRY_S)
-            self._after(f"probe {probe['name']}", retry, lambda: self._try(probe, self._proof_tried))
-
-    def _anothers(self, version: str | None) -> bool:
+    def anothers(self, version: str | None) -> bool:
         """Whether an answer came from the other copy: with a trap a probe asks at the address that both share."""
         return bool(self.spec["trap_bind"] and version and self.spec["version"] not in (None, version))
 
-    def _perhaps_proved(self) -> None:
-        if self.state != "starting" or not all(entry["passed"] for entry in self.health.values()):
-            return
+    def _proved(self) -> None:
         wanted = self.spec["version"]
         if wanted and self.version and wanted != self.version:
             self.abort(f"it reports version {self.version}, not {wanted}")  # F12
             return
         self.ready = True
         self._cancel("start")
+        if self.pid is not None:
+            self._memory = cause.Memory(self.pid)  # it may have been put into a group of its own meanwhile
         self.move("proved")
         self.owner.proved(self)
 
     def _late(self) -> None:
-        waits = [f"probe {name}: {entry['cause']}" for name, entry in self.health.items() if entry["cause"]]
-        missing = "no READY" if self.spec["ready"] == "notify" and not self.ready else ""
-        if self.adopted and self.process is not None and missing and not waits:
+        unready = self.spec["ready"] == "notify" and not self.ready
+        executed = self.process is not None and self._birth is None
+        doubts = any(entry["cause"] for entry in self.health.entries.values())
+        if self.adopted and self.process is not None and unready and not doubts:
             self._start_again()
             return
+        waits = ["no READY"] if unready else self.health.missing()
         if self.trap is not None and self.trap.silent:
-            missing = f"it does not listen on {', '.join(sorted(self.trap.silent))}"
-        why = "; ".join(filter(None, [missing, *waits])) or "not started"
-        cause = f"not ready in {boottime() - self.began:.1f} s ({why})"
+            waits = [f"it does not listen on {', '.join(sorted(self.trap.silent))}", *waits]
+        if executed and not waits:
+            self._proved()  # it lives, and nothing else was required of it
+            return
+        late = f"not ready in {boottime() - self.began:.1f} s ({'; '.join(waits) or 'not started'})"
         if self.process is None:
-            self._fail(cause)
+            self._fail(late)
         else:
-            self.abort(cause)
+            self.abort(late)
 
     def _start_again(self) -> None:
         """An adopted one may have said READY while nobody listened, or bound while its trap was gone. That says nothing
@@ -412,40 +418,14 @@ class Instance:
         self.process.send(spec.signal_number(self.spec["stop_signal"]))
         self._after("kill", self.spec["stop_timeout_s"], self._kill)
         self.began = boottime()
-        self._after("start", self.spec["stop_timeout_s"] + self.spec["start_timeout_s"], self._late)
+        self.prove_by = self.began + self.spec["stop_timeout_s"] + self.spec["start_timeout_s"]
+        self._after("start", self.prove_by - self.began, self._late)
 
     def watch_health(self) -> None:
-        """Try every probe at its interval from now on; told are the strikes in a row and the first pass after."""
-        for probe in self.spec["probes"]:
-            self.health[probe["name"]]["strikes"] = 0
-            self._later(probe)
+        self.health.watch()
 
     def stop_watching(self) -> None:
-        for probe in self.spec["probes"]:
-            self._cancel(f"probe {probe['name']}")
-        for attempt in list(self._tries.values()):
-            attempt.cancel()
-        self._tries.clear()
-
-    def _later(self, probe: Json) -> None:
-        interval = float(probe["interval_s"])
-        self._after(f"probe {probe['name']}", interval, lambda: self._try(probe, self._health_tried))
-
-    def _health_tried(self, probe: Json, passed: bool, cause: str, version: str | None) -> None:
-        if self.state != "active":
-            return
-        if self._anothers(version):
-            self._later(probe)
-            return
-        entry = self.health[probe["name"]]
-        entry["passed"] = passed
-        struck = entry["strikes"]
-        entry["strikes"] = 0 if passed else struck + 1
-        self._later(probe)
-        if not passed and entry["strikes"] == probe["strikes"]:
-            self.owner.unhealthy(self, probe["name"], cause)
-        elif passed and struck >= probe["strikes"]:
-            self.owner.healthy(self, probe["name"])
+        self.health.stop()
 
     # Signals and the end
 
@@ -491,11 +471,12 @@ class Instance:
             self._fail("ended before it was started")
             return
         self.process.send(spec.signal_number(self.spec["stop_signal"]))
+        self._kill_by = boottime() + timeout
         self._after("kill", timeout, self._kill)
 
-    def abort(self, cause: str) -> None:
+    def abort(self, why: str) -> None:
         """Kill it at once, for this cause."""
-        self._cause = cause
+        self._cause = why
         self.stop_watching()
         self._kill()
 
@@ -520,14 +501,14 @@ class Instance:
                 return
         self._gone(self._cause or self._explain(how), noticed)
 
-    def _fail(self, cause: str) -> None:
-        self._after("fail", 0, lambda: self._gone(cause, boottime()))
+    def _fail(self, why: str) -> None:
+        self._after("fail", 0, lambda: self._gone(why, boottime()))
 
-    def lost(self, cause: str) -> None:
+    def lost(self, how: str) -> None:
         """An earlier supervisor's process that is no more."""
-        self._gone(self._explain(cause), boottime())
+        self._gone(self._explain(how), boottime())
 
-    def _gone(self, cause: str, noticed: float) -> None:
+    def _gone(self, why: str, noticed: float) -> None:
         self.stop_watching()
         for timer in self._timers.values():
             timer.cancel()
@@ -539,7 +520,11 @@ class Instance:
         if self._probe_socket is not None:
             self._probe_socket.close()
             self._probe_socket = None
-        self.owner.ended(self, cause, self.tail(), noticed)
+        tail = self.tail()
+        if self._logs:
+            self.owner.logs.leave(self.spec["log"])
+            self._logs = False
+        self.owner.ended(self, why, tail, noticed)
 
     def _drop_trap(self) -> None:
         if self.trap is not None:
@@ -556,22 +541,6 @@ class Instance:
 
     # The log
 
-    def _open_log(self) -> int:
-        return os.open(self.spec["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-    def _rotate_log(self) -> None:
-        """By rename, at a start only: a running process writes to its file directly, so that nothing is lost with
-        the supervisor, and would follow the old file."""
-        log = self.spec["log"]
-        os.makedirs(os.path.dirname(log), exist_ok=True)  # noqa: PTH103, PTH120
-        self.log_offset = os.stat(log).st_size if os.path.exists(log) else 0  # noqa: PTH110, PTH116
-        if self.log_offset > self.spec["log_bytes"]:
-            for number in range(int(self.spec["log_keep"]), 0, -1):
-                older = f"{log}.{number - 1}" if number > 1 else log
-                with contextlib.suppress(FileNotFoundError):
-                    os.rename(older, f"{log}.{number}")  # noqa: PTH104
-            self.log_offset = 0
-
     def tail(self, size: int = 4096) -> str:
         """The end of what this instance wrote, without the values of its secrets."""
         try:
@@ -587,8 +556,4 @@ class Instance:
         return text
 
     def _explain(self, how: str) -> str:
-        lines = [line.rstrip() for line in self.tail(8192).splitlines() if line.strip()]
-        traces = [number for number, line in enumerate(lines) if line.startswith("Traceback (most recent")]
-        after = lines[traces[-1] + 1 :] if traces else []
-        last = next((line for line in after if not line.startswith(" ")), lines[-1] if lines else "")
-        return (f"{how}: {last}" if last else how)[:_LONGEST_CAUSE]
+        return cause.of_death(how, self.tail(_EVIDENCE), self._memory.evidence() if self._memory else "")

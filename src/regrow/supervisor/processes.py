@@ -214,6 +214,8 @@ def _child(  # noqa: PLR0917
         what = f"run {argv[0]}"
         if "LISTEN_FDS" in env:
             env["LISTEN_PID"] = str(os.getpid())
+        if "WATCHDOG_USEC" in env:
+            env["WATCHDOG_PID"] = str(os.getpid())
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.execvpe(argv[0], argv, env)  # noqa: S606
     except OSError as error:

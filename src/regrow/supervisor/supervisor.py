@@ -11,6 +11,7 @@ from . import spec as specs
 from .control import Client, Control, Refused
 from .handover import Overlap, parks
 from .instance import Instance
+from .logs import Logs
 from .loop import Loop, Timer
 from .processes import Process
 from .record import Journal, Record, boot_id, boottime
@@ -40,6 +41,7 @@ class Supervisor:
         self.loop, self.name, self.runtime, self.units = loop, name, runtime, units
         self._kind = UnitInstance if units else Instance
         self.sockets = Sockets(store)
+        self.logs = Logs(loop, self._log_moved, lambda path, what: self.tell("log_trouble", log=path, cause=what))
         self._file = Record(directory)
         self.record, displaced = self._file.load()
         self._journal = Journal(directory, self.record["seq"])
@@ -258,6 +260,11 @@ class Supervisor:
             raise Refused("bad_request", f"cannot start {name}: role must be active or candidate")
         if release["trap_bind"]:
             self._check_trap(name)
+        if release["required"] is None:
+            # At least as alive as what it replaces (F23); what fails already must not block its own repair.
+            active = self._instance("active")
+            failing = active.health.failing() if active is not None else []
+            release["required"] = [name for name in specs.required(release) if name not in failing]
         instance = self._kind(self, token, release, asked=True)
         self.instances[token] = instance
         self.record[role] = token
@@ -401,6 +408,8 @@ class Supervisor:
         if active is None or active.token != token or active.state != "active" or self._overlap.under_way():
             raise Refused("not_on_trial", f"cannot promote {token}: it is not the active release")
         if trial:
+            if doubt := active.health.doubt():  # fewer strikes than end the trial, and yet not well (F23)
+                raise Refused("not_well", f"cannot promote {active.spec['id']}: {doubt}; ask again")
             before = dict(self.record)
             good = self.record["good"]
             standby = self._instance("standby")
@@ -581,15 +590,26 @@ class Supervisor:
         if instance.state == "active" and instance.said == "connected":
             self._announce(instance)
 
-    def unhealthy(self, instance: Instance, probe: str, cause: str) -> None:
-        """Strikes in a row. On trial that is the end of it; a promoted release is not killed for a probe (F24)."""
-        self.tell("unhealthy", instance, probe=probe, cause=cause)
+    def unhealthy(self, instance: Instance, probe: str, cause: str) -> bool:
+        """Strikes in a row; whether it was told. On trial a required probe is the end of it; a promoted release is not
+        killed for a probe, and while a job replaces it nothing is said of it (F24)."""
         trial = self.record["trial"]
-        if trial and trial["token"] == instance.token:
+        on_trial = bool(trial) and trial["token"] == instance.token
+        if self.record["candidate"] or (trial and not on_trial):
+            return False
+        self.tell("unhealthy", instance, probe=probe, cause=cause)
+        if on_trial and probe in specs.required(instance.spec):
             self.rule(instance, "probe failed", f"probe {probe}: {cause}", boottime())
+        return True
 
     def healthy(self, instance: Instance, probe: str) -> None:
         self.tell("healthy", instance, probe=probe)
+
+    def _log_moved(self, path: str, count: int) -> None:
+        for instance in self.instances.values():
+            if instance.spec["log"] == path:
+                instance.log_moved(count)
+        self.save(must=False)
 
     # The rule
 

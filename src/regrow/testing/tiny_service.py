@@ -10,8 +10,11 @@ drained after each of these, as a service with an outbound connection does. Its 
     TINY_HANG           never say READY
     TINY_DIE_AFTER      seconds of taking traffic after which it raises
     TINY_FAIL_FILE      /health answers 500 while this file exists
+    TINY_DEAF_FILE      /chat is taken and never answered while this file exists
+    TINY_ANSWER         what it answers to every message
     TINY_IGNORE_TERM    go on through SIGTERM
     TINY_SILENT         never say WATCHDOG=1, which it says where WATCHDOG_USEC asks for it
+    TINY_WATCHDOG       say it until the file named here exists
     TINY_MUTE           words of X_STATE that it does not say: "draining drained"
     TINY_WORK           seconds that each answer takes, nothing else meanwhile
     TINY_WORDS          file that gets a line "VERSION WORD" for each word of X_STATE, said or not
@@ -68,7 +71,8 @@ class TinyService:
         while not (self.ending and not self.open):
             timeout = None if self.dies_at is None else max(0.0, self.dies_at - time.monotonic())
             if self.watchdog_s is not None:
-                notify("WATCHDOG=1")
+                if not Path(os.environ.get("TINY_WATCHDOG", "/-")).exists():
+                    notify("WATCHDOG=1")
                 timeout = self.watchdog_s if timeout is None else min(timeout, self.watchdog_s)
             for key, _ in self.selector.select(timeout):
                 if key.fd == wake:
@@ -142,6 +146,8 @@ class TinyService:
                 time.sleep(float(os.environ.get("TINY_WORK", "0")))
                 bad = request.startswith(b"GET /health") and Path(os.environ.get("TINY_FAIL_FILE", "/-")).exists()
                 said = request.startswith(b"POST /chat")
+                if said and Path(os.environ.get("TINY_DEAF_FILE", "/-")).exists():
+                    return
                 value = chat(request) if said else {"version": self.version, "pid": os.getpid()}
                 body = json.dumps(value).encode()
                 head = f"HTTP/1.1 {500 if bad else 200} -\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
@@ -173,7 +179,7 @@ def chat(request: bytes) -> dict[str, str]:
     text = str(json.loads(request.partition(b"\r\n\r\n")[2])["text"])
     line = f"{header(request, b'idempotency-key').decode()}\t{text}\n"
     append(os.environ["TINY_CHAT"], line)
-    return {"answer": f"re {text}"}
+    return {"answer": os.environ.get("TINY_ANSWER", f"re {text}")}
 
 
 def append(path: str, line: str) -> None:
