@@ -139,7 +139,8 @@ class Forwarding:
     async def _lane(self, lane: tuple[str, str], client: httpx.AsyncClient) -> None:
         """Post the messages of one chat, one after the other, until none waits."""
         where = (*self._open(), forwards.c.channel == lane[0], forwards.c.chat == lane[1])
-        query = sa.select(forwards).where(*where).order_by(forwards.c.id)
+        # One that came late goes before what was said after it, where that has not been posted yet.
+        query = sa.select(forwards).where(*where).order_by(forwards.c.created_at, forwards.c.id)
         while row := await self._store.row(query):
             await self._deliver(row, client)
         # What came between the last look and the end of this task is found by another look.

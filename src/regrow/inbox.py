@@ -20,8 +20,8 @@ log = structlog.get_logger("inbox")
 _LOOK_AGAIN_S = 30.0
 _AT_ONCE = 200
 # The plus keeps SQLite from the indexes that hold all that ever came: what waits has one of its own.
-_CHANNEL: sa.ColumnElement[str] = sa.literal_column("+inbox.channel")
-_CHAT: sa.ColumnElement[str] = sa.literal_column("+inbox.chat")
+_channel: sa.ColumnElement[str] = sa.literal_column("+inbox.channel")
+_chat: sa.ColumnElement[str] = sa.literal_column("+inbox.chat")
 _HANDLE_S = 120.0  # handling begins a job and does not wait for it
 # Made once: to build a statement takes longer than to run it, and these are run for every message.
 _INSERT = sqlite.insert(inbox).on_conflict_do_nothing()
@@ -87,8 +87,8 @@ class Inbox:
             self._events.touch("inbox")  # for what came meanwhile
 
         # Not the messages themselves: there may be many, and those of a busy chat would be read in vain.
-        waiting = sa.select(_CHANNEL, _CHAT, sa.func.min(inbox.c.id)).where(inbox.c.handled_at.is_(None))
-        chats = waiting.group_by(_CHANNEL, _CHAT)
+        waiting = sa.select(_channel, _chat, sa.func.min(inbox.c.id)).where(inbox.c.handled_at.is_(None))
+        chats = waiting.group_by(_channel, _chat)
         async with asyncio.TaskGroup() as group:
             async for _ in self._events.ticks("inbox", at_least_every_s=_LOOK_AGAIN_S):
                 # As it is before the look: what ends during it may have handled what the look still shows.
@@ -103,7 +103,7 @@ class Inbox:
 
     async def _handle(self, lane: tuple[str, str], first: int, handle: Callable[[Incoming], Awaitable[None]]) -> None:
         """Handle messages of one chat, one after the other."""
-        here = (inbox.c.handled_at.is_(None), inbox.c.id >= first, _CHANNEL == lane[0], _CHAT == lane[1])
+        here = (inbox.c.handled_at.is_(None), inbox.c.id >= first, _channel == lane[0], _chat == lane[1])
         for row in await self._store.rows(sa.select(inbox).where(*here).order_by(inbox.c.id).limit(_AT_ONCE)):
             failure = None
             message = Incoming(

@@ -1,8 +1,9 @@
 """The daemon's own database: tables, migrations, transactions.
 
 SQLite by the rules of durable jobs: WAL, `synchronous=FULL` (one fsync a commit), IMMEDIATE transactions; what is to be
-written at the same time shares a commit. The same engine serves DBOS. A database error that is not a conflict ends the process with exit code 75: a store that cannot be
-trusted must never become the outcome of a job; whoever started the daemon starts it again.
+written at the same time shares a commit. The same engine serves DBOS. A database error that is not a conflict ends the
+process with exit code 75: a store that cannot be trusted must never become the outcome of a job; whoever started the
+daemon starts it again.
 """
 
 from __future__ import annotations

@@ -414,7 +414,7 @@ async def test_c13_two_clients_in_one_process(feishu: FeishuEmulator, tmp_path: 
 
 
 async def test_c14_a_message_that_is_not_on_disk_is_not_acknowledged(bot: Bot, feishu: FeishuEmulator) -> None:
-    bot.refuse_store = 1
+    bot.refuse_store = 2  # as event and as history: the chat is a new one, and looked at before it is heard
     tom = feishu.user("Tom")
     said = await tom.say(tom.private(), "重启")
     (delivery,) = await feishu.delivered(said)
@@ -471,6 +471,7 @@ async def test_c17_slow_work_does_not_hold_up_acknowledgements(bot: Bot, feishu:
     for message in said:
         (delivery,) = await feishu.delivered(message)
         assert delivery.attempts == ["200"]
+    await until(lambda: bot.heard, "the first one")
     assert len(bot.heard) == 1
     release.set()
     await until(lambda: len(bot.heard) == 20, "all of them")
@@ -527,9 +528,9 @@ async def test_c19_what_was_said_while_the_process_was_away_is_found(feishu: Fei
 async def test_c19_groups_without_the_permission_are_told_of_once(bot: Bot, feishu: FeishuEmulator) -> None:
     tom = feishu.user("Tom")
     group = feishu.group("ops", [tom])
-    await tom.say(group, "@bot one")
-    await until(lambda: bot.heard, "the message")
     with structlog.testing.capture_logs() as logs:
+        await tom.say(group, "@bot one")
+        await until(lambda: bot.heard, "the message")
         for _ in range(3):
             looks = bot.channel.catch_up.looks
             bot.channel.catch_up.wake()

@@ -1,6 +1,7 @@
 """A new store is what all migrations together make, and one cut short while it is made is made again.
 
-A transaction is there or not, whatever it shared a commit with, and a store that fails ends the process instead of becoming the outcome of a job.
+A transaction is there or not, whatever it shared a commit with, and a store that fails ends the process instead of
+becoming the outcome of a job.
 """
 
 from __future__ import annotations

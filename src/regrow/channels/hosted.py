@@ -29,6 +29,7 @@ class HostedChannel:
         self._events = events
         self._clock = clock or SystemClock()
         self._receive: Receive | None = None
+        self._newest = 0.0
         self._open = asyncio.Event()
 
     async def run(self, receive: Receive) -> None:
@@ -64,6 +65,8 @@ class HostedChannel:
         stored = await self._insert(
             chat, author=name, mine=True, text=text, key=f"{self.name}:{chat}:said:{key}" if key else ""
         )
+        # The order of a chat is that of its times, also when the machine's clock is put back; and no two are the same.
+        self._newest = max(self._newest + 0.001, stored.at)
         # After a crash between the two the sender's retry comes by here again, and the inbox knows the id.
         await self._receive(
             Incoming(
@@ -71,7 +74,7 @@ class HostedChannel:
                 sender=sender,
                 sender_name=name,
                 text=text,
-                created_at=stored.at,
+                created_at=self._newest,
             )
         )
         return stored

@@ -1,9 +1,14 @@
-"""What was said while nobody listened: the history of known chats, read through the same inbox."""
+"""What was said while nobody listened: the history of known chats, read through the same inbox, in its order.
+
+An event that was not acknowledged on a lost connection comes again seconds or hours later, behind what was said after
+it. So after each connect the history of a chat is read before what comes live from it is taken.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 
 import structlog
 
@@ -20,9 +25,50 @@ _OVERLAP_S = 300.0
 _FARTHEST_S = 24 * 3600.0
 _MOST_CHATS = 100
 _MOST_PAGES = 20
+_AT_ONCE = 6
+_SETTLING_S = 60.0
+"""After a connect: so long a chat that was not looked at is looked at before anything live of it is taken. The platform
+repeats an event for the first time after 15 s."""
+_HOLD_S = 1.5
+"""Longest wait of a live message for the look at its chat: it has to be on disk well before 3 s."""
+_REMEMBERED = 5000
 
 Known = Callable[[], Awaitable[Mapping[str, float]]]
 Take = Callable[[Said], Awaitable[None]]
+
+
+class Look:
+    """A look at one chat, and the live messages that wait for its end."""
+
+    def __init__(self) -> None:
+        self._held: list[tuple[Said, asyncio.Future[None]]] = []
+        self.ended = asyncio.Event()
+        self.over = False
+
+    def live(self, message: str) -> Said | None:
+        """The message as its event has it, when it waits here."""
+        return next((said for said, _ in self._held if said.message == message), None)
+
+    async def hold(self, said: Said) -> None:
+        """Wait for the end of the look, though not too long; who waits goes on in the order of speaking."""
+        turn = asyncio.get_running_loop().create_future()
+        self._held.append((said, turn))
+        _, late = await asyncio.wait({turn}, timeout=_HOLD_S)
+        if late:
+            log.warning("a message did not wait any longer for its chat's history", action="feishu_slow_history")
+            self.end()
+            await turn
+
+    def end(self) -> None:
+        """Let everybody go on."""
+        held, self._held = sorted(self._held, key=lambda each: each[0].created_at), []
+        for _, turn in held:
+            turn.set_result(None)
+        if held:
+            # Who comes before they are on their way waits behind them.
+            asyncio.get_running_loop().call_soon(self.end)
+        else:
+            self.over = True
 
 
 class CatchUp:
@@ -32,9 +78,9 @@ class CatchUp:
         api: for the history.
         known: the chats that were ever heard of, each with the time of its newest message in seconds since 1970.
         take: the way of every message; it knows what it has.
-        clock: for the present.
+        clock: for durations.
         every_s: seconds between two looks when nothing was lost.
-        settle_s: seconds after the newest event that are left out: that message may still be on its way.
+        settle_s: seconds for which a message is left to its event, when only that tells who its sender is.
     """
 
     def __init__(
@@ -47,64 +93,152 @@ class CatchUp:
         self._every_s = every_s
         self._settle_s = settle_s
         self._due = asyncio.Event()
+        self._newest: asyncio.Task[Mapping[str, float]] | None = None
+        self._looks: dict[str, Look] = {}
+        self._until = 0.0
+        self._left_out = False
+        self._tasks: set[asyncio.Task[None]] = set()
         self._private: dict[str, bool] = {}
+        self._people: dict[str, tuple[str, bool]] = {}
         self._closed: dict[str, str] = {}
         self.looks = 0
 
     def wake(self) -> None:
-        """Look soon: the connection is new."""
+        """Look at every chat: the connection is new."""
+        # A look that is under way goes on, and lets those go who wait for it.
+        self._looks, self._newest = {}, None
+        self._until = self._clock.monotonic() + _SETTLING_S
         self._due.set()
 
-    def heard(self, said: Said) -> None:
-        """Remember what kind of chat it was: the history does not tell."""
+    def heard(self, said: Said) -> Look | None:
+        """Remember what the history does not tell: what kind of chat it was, and who spoke.
+
+        Returns:
+            What the message has to wait for.
+        """
         self._private[said.chat] = said.private
+        self._people[said.sender_open] = (said.sender_union, said.outside)
+        if len(self._people) > _REMEMBERED:
+            del self._people[next(iter(self._people))]
+        look = self._looks.get(said.place)
+        if look is None and self._clock.monotonic() < self._until:
+            look = self._begin(said.place)
+        return None if look is None or look.over else look
+
+    def missed(self, said: Said) -> None:
+        """A message could not be taken and comes again: what is said in its chat meanwhile has to wait for it."""
+        self._until = self._clock.monotonic() + _SETTLING_S
+        if said.place in self._looks and self._looks[said.place].over:
+            del self._looks[said.place]
 
     async def run(self) -> None:
         """Look after every connect, and now and then, until cancelled."""
-        while True:
-            try:
-                async with asyncio.timeout(self._every_s):
-                    await self._due.wait()
-            except TimeoutError:
-                pass
-            self._due.clear()
-            await self._look()
-            self.looks += 1
+        try:
+            while True:
+                # What was left out is looked for again once its event must have come.
+                left_out, self._left_out = self._left_out, False
+                pause = min(self._every_s, max(0.1, self._settle_s)) if left_out else self._every_s
+                try:
+                    async with asyncio.timeout(pause):
+                        await self._due.wait()
+                except TimeoutError:
+                    if not left_out:
+                        self._newest = None
+                        self._looks = {place: look for place, look in self._looks.items() if not look.over}
+                self._due.clear()
+                await self._round()
+                self.looks += 1
+        finally:
+            tasks = [*self._tasks, *([self._newest] if self._newest else [])]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _look(self) -> None:
-        now = self._clock.now()
-        recent = sorted((await self._known()).items(), key=lambda item: -item[1])[:_MOST_CHATS]
-        rooms: dict[str, float] = {}
-        threads: dict[str, float] = {}
-        for chat, newest in recent:
-            room, thread = messages.place(chat)
-            rooms[room] = max(rooms.get(room, 0.0), newest)
-            if thread:
-                threads[chat] = newest
+    async def _round(self) -> None:
+        """Look at all chats, those of late first."""
+        now = self._api.now()
+        newest = await self._known_chats()
+        recent = sorted(newest, key=lambda chat: -newest[chat])[:_MOST_CHATS]
         # A thread's history has no time, so only topics of late are read.
-        topics = [(c, n) for c, n in threads.items() if n > now - _FARTHEST_S]
-        for chat, newest in [*rooms.items(), *topics]:
-            try:
-                await self._read(chat, max(newest - _OVERLAP_S, now - _FARTHEST_S), now)
-            except FeishuError as error:
-                # Most often the permission to read groups; once a chat is enough to say so.
-                if self._closed.get(chat) != error.kind:
-                    self._closed[chat] = error.kind
-                    log.warning("a chat's history cannot be read", action="feishu_no_history", error=str(error))
+        chats = [chat for chat in recent if not messages.place(chat)[1] or newest[chat] > now - _FARTHEST_S]
+        turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def _read(self, chat: str, since: float, now: float) -> None:
+        async def one(chat: str) -> None:
+            async with turns:
+                if chat not in self._looks:  # else somebody spoke there meanwhile
+                    self._begin(chat)
+                    await self._looks[chat].ended.wait()
+
+        await asyncio.gather(*(one(chat) for chat in chats))
+        await asyncio.gather(*self._tasks)
+
+    async def _known_chats(self) -> Mapping[str, float]:
+        """Chats and topics with the time of their newest message, asked for once a connection."""
+        if self._newest is None:
+            self._newest = asyncio.create_task(self._ask(), name="feishu chats")
+        try:
+            return await asyncio.shield(self._newest)
+        except Exception:
+            self._newest = None
+            raise
+
+    async def _ask(self) -> Mapping[str, float]:
+        found = dict(await self._known())
+        for chat, newest in list(found.items()):
+            room, _ = messages.place(chat)
+            found[room] = max(found.get(room, 0.0), newest)
+        return found
+
+    def _begin(self, chat: str) -> Look:
+        look = self._looks[chat] = Look()
+        task = asyncio.create_task(self._look(chat, look), name="feishu look")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return look
+
+    async def _look(self, chat: str, look: Look) -> None:
+        """Take what is new in a chat, then let those go who waited for it."""
+        try:
+            newest = (await self._known_chats()).get(chat, self._api.now())
+            since = max(newest - _OVERLAP_S, self._api.now() - _FARTHEST_S)
+            found = [look.live(said.message) or said for said in await self._read(chat, since)]
+            ready = [said for said in found if self._told(said)]
+            if len(ready) < len(found):
+                self._left_out = True
+                self._looks.pop(chat, None)
+            await asyncio.gather(*(self._try(said) for said in ready))
+        except FeishuError as error:
+            # Most often the permission to read groups; once a chat is enough to say so.
+            if self._closed.get(chat) != error.kind:
+                self._closed[chat] = error.kind
+                log.warning("a chat's history cannot be read", action="feishu_no_history", error=str(error))
+        except Exception:
+            log.exception("a chat's history broke", action="feishu_history")
+        finally:
+            look.ended.set()
+            look.end()
+
+    async def _read(self, chat: str, since: float) -> list[Said]:
+        """What people said since then, oldest first; of too much the newest."""
         room, thread = messages.place(chat)
         private = await self._is_private(room)
+        found: list[Said] = []
         page = ""
         for _ in range(_MOST_PAGES):
             kind, name = ("thread", thread) if thread else ("chat", room)
             items, page = await self._api.history(kind, name, since, page)
             for item in items:
                 said = messages.of_history(item, private)
-                if said is not None and since <= said.created_at <= now - self._settle_s:
-                    await self._try(said)
+                if said is not None and said.created_at >= since:
+                    union, outside = self._people.get(said.sender_open, ("", False))
+                    found.append(replace(said, sender_union=union, outside=outside))
             if not page:
-                return
+                break
+        return found[::-1]
+
+    def _told(self, said: Said) -> bool:
+        """Whether it is known who spoke, or too late to leave it to the message's event."""
+        return said.sender_open in self._people or said.created_at <= self._api.now() - self._settle_s
 
     async def _try(self, said: Said) -> None:
         try:

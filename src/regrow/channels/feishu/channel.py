@@ -10,10 +10,10 @@ from typing import Any
 
 import structlog
 
-from regrow.channels.base import Health, Outgoing, Press, Pressed, Receive
+from regrow.channels.base import Health, Incoming, Outgoing, Press, Pressed, Receive
 from regrow.channels.feishu import cards, messages
 from regrow.channels.feishu.api import Api, App
-from regrow.channels.feishu.catch_up import CatchUp
+from regrow.channels.feishu.catch_up import CatchUp, Look
 from regrow.channels.feishu.clicks import Clicks
 from regrow.channels.feishu.connection import Answer, Connection, Timing
 from regrow.channels.feishu.lease import lease
@@ -75,6 +75,7 @@ class FeishuChannel:
         self._receive: Receive | None = None
         self._bot: asyncio.Future[str] | None = None
         self._last: dict[str, asyncio.Future[None]] = {}  # by chat: the message that is being taken
+        self._taken: dict[str, None] = {}  # messages that are on disk, newest last
         self._changed_at: dict[str, float] = {}
         self._turns: dict[str, float] = {}
         self._gone: dict[str, str] = {}
@@ -133,6 +134,10 @@ class FeishuChannel:
             return Health(False, f"connected, but silent for {silence:.0f} s")
         if self.api.quota_out:
             return Health(False, f"{detail}; this month's API calls are used up, progress is not shown")
+        if self.api.ahead_s:
+            way = "behind" if self.api.ahead_s > 0 else "ahead of"
+            clock = f"this machine's clock is {abs(self.api.ahead_s):.0f} s {way} the platform's; set it"
+            return Health(False, f"{detail}; {clock}: commands seem older or newer than they are")
         return Health(True, detail)
 
     # Hearing
@@ -165,28 +170,53 @@ class FeishuChannel:
         if kind == _MESSAGE:
             said = messages.of_event(event)
             if said is not None:
-                self.catch_up.heard(said)
-                await self._take(said)
+                try:
+                    await self._take(said, self.catch_up.heard(said))
+                except BaseException:
+                    self.catch_up.missed(said)
+                    raise
         else:
             log.debug("an event nobody needs", action="feishu_other_event", kind=str(kind)[:80])
         return Answer()
 
-    async def _take(self, said: Said) -> None:
-        assert self._receive is not None and self._bot is not None
+    async def _take(self, said: Said, look: Look | None = None) -> None:
+        """Put a message on disk, in the order of its chat.
+
+        Args:
+            said: the message.
+            look: what it waits for: what was said before it may still be in the history only.
+        """
+        assert self._receive is not None
+        if said.message in self._taken:
+            return
+        reading = asyncio.ensure_future(self._read(said))
+        if look is not None:
+            await look.hold(said)
         before, mine = self._last.get(said.place), asyncio.get_running_loop().create_future()
         self._last[said.place] = mine
         try:
-            bot = "" if said.private else await asyncio.shield(self._bot)
-            incoming = await self._reader.read(said, bot)
+            incoming = await reading
             if before is not None:
                 # What was said first is on disk first, whatever took how long to read.
                 await asyncio.wait({before})
             if incoming is not None:
-                await self._receive(incoming)
+                receiving = asyncio.ensure_future(self._receive(incoming))
+                # It is begun before the next one of the chat, so it is on disk before it.
+                asyncio.get_running_loop().call_soon(_done, mine)
+                await receiving
+            self._taken[said.message] = None
+            if len(self._taken) > _REMEMBERED:
+                del self._taken[next(iter(self._taken))]
         finally:
-            mine.set_result(None)
+            reading.cancel()
+            _done(mine)
             if self._last.get(said.place) is mine:
                 del self._last[said.place]
+
+    async def _read(self, said: Said) -> Incoming | None:
+        assert self._bot is not None
+        bot = "" if said.private else await asyncio.shield(self._bot)
+        return await self._reader.read(said, bot)
 
     # Speaking
 
@@ -308,3 +338,8 @@ class FeishuChannel:
         self._remember(message)
         drawn: dict[str, Any] = json.loads(cards.card(pressed.shown))
         return drawn
+
+
+def _done(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_result(None)
