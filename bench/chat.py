@@ -70,7 +70,7 @@ class Bench:
         for number in range(2):
             commit = self.world.commit({"build.sh": BURN, "src/count.txt": str(number)}, f"Burn {number}")
             job = await self.world.request("build", target=commit)
-            await self.world.step(job, "build", "running")
+            await self.world.step(job, "build", "doing")
 
 
 async def measure(root: Path, out: lines.Lines, count: int) -> None:

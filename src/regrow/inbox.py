@@ -43,7 +43,7 @@ class Inbox:
         self._clock = clock or SystemClock()
 
     async def take(self, message: Incoming) -> bool:
-        """Make a message durable.
+        """Make a message durable; those taken at the same time become so in the order of the calls.
 
         Returns:
             Whether it is new. A known message id, or the same message under a new id, is not. What people say to one
