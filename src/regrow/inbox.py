@@ -18,7 +18,7 @@ from regrow.store import Store, inbox
 log = structlog.get_logger("inbox")
 
 _LOOK_AGAIN_S = 30.0
-_AT_ONCE = 200
+_AT_ONCE = 50
 # The plus keeps SQLite from the indexes that hold all that ever came: what waits has one of its own.
 _channel: sa.ColumnElement[str] = sa.literal_column("+inbox.channel")
 _chat: sa.ColumnElement[str] = sa.literal_column("+inbox.chat")
@@ -103,8 +103,10 @@ class Inbox:
 
     async def _handle(self, lane: tuple[str, str], first: int, handle: Callable[[Incoming], Awaitable[None]]) -> None:
         """Handle messages of one chat, one after the other."""
+        # One that came late goes before what was said after it, where that is not handled yet.
+        order = (inbox.c.created_at, inbox.c.id)
         here = (inbox.c.handled_at.is_(None), inbox.c.id >= first, _channel == lane[0], _chat == lane[1])
-        for row in await self._store.rows(sa.select(inbox).where(*here).order_by(inbox.c.id).limit(_AT_ONCE)):
+        for row in await self._store.rows(sa.select(inbox).where(*here).order_by(*order).limit(_AT_ONCE)):
             failure = None
             message = Incoming(
                 address=Address(row["channel"], row["chat"], row["message"]),

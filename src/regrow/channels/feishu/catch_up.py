@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from typing import Protocol
 
 import structlog
 
@@ -26,15 +27,22 @@ _FARTHEST_S = 24 * 3600.0
 _MOST_CHATS = 100
 _MOST_PAGES = 20
 _AT_ONCE = 6
+_TOGETHER = 50
 _SETTLING_S = 60.0
 """After a connect: so long a chat that was not looked at is looked at before anything live of it is taken. The platform
 repeats an event for the first time after 15 s."""
-_HOLD_S = 1.5
+_HOLD_S = 1.8
 """Longest wait of a live message for the look at its chat: it has to be on disk well before 3 s."""
 _REMEMBERED = 5000
 
 Known = Callable[[], Awaitable[Mapping[str, float]]]
-Take = Callable[[Said], Awaitable[None]]
+
+
+class Take(Protocol):
+    """The way of messages of one chat, in their order."""
+
+    async def __call__(self, *spoken: Said) -> None:
+        """Put them on disk; one that cannot be put there does not keep the others from it."""
 
 
 class Look:
@@ -206,7 +214,8 @@ class CatchUp:
             if len(ready) < len(found):
                 self._left_out = True
                 self._looks.pop(chat, None)
-            await asyncio.gather(*(self._try(said) for said in ready))
+            for first in range(0, len(ready), _TOGETHER):
+                await self._try(chat, ready[first : first + _TOGETHER])
         except FeishuError as error:
             # Most often the permission to read groups; once a chat is enough to say so.
             if self._closed.get(chat) != error.kind:
@@ -240,12 +249,12 @@ class CatchUp:
         """Whether it is known who spoke, or too late to leave it to the message's event."""
         return said.sender_open in self._people or said.created_at <= self._api.now() - self._settle_s
 
-    async def _try(self, said: Said) -> None:
+    async def _try(self, chat: str, spoken: list[Said]) -> None:
         try:
-            await self._take(said)
+            await self._take(*spoken)
         except Exception:
             # One that cannot be taken must not end the connection; the next look meets it again.
-            log.exception("a message of the history could not be taken", action="feishu_history", message=said.message)
+            log.exception("a message of the history could not be taken", action="feishu_history", chat=chat)
 
     async def _is_private(self, chat: str) -> bool:
         if chat not in self._private:

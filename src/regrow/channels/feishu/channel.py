@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -33,6 +33,8 @@ _TEXT = "text/"
 _SMALL_CARD = 6_000
 _REMEMBERED = 5000
 _BOT_AGAIN_S = (0.5, 2.0, 10.0, 30.0)
+
+Read = Incoming | BaseException | None
 
 _MESSAGE, _CLICK = "im.message.receive_v1", "card.action.trigger"
 
@@ -171,7 +173,7 @@ class FeishuChannel:
             said = messages.of_event(event)
             if said is not None:
                 try:
-                    await self._take(said, self.catch_up.heard(said))
+                    await self._take(said, look=self.catch_up.heard(said))
                 except BaseException:
                     self.catch_up.missed(said)
                     raise
@@ -179,41 +181,57 @@ class FeishuChannel:
             log.debug("an event nobody needs", action="feishu_other_event", kind=str(kind)[:80])
         return Answer()
 
-    async def _take(self, said: Said, look: Look | None = None) -> None:
-        """Put a message on disk, in the order of its chat.
+    async def _take(self, *spoken: Said, look: Look | None = None) -> None:
+        """Put messages of one chat on disk, in their order, and behind those of the chat that are on their way there.
 
         Args:
-            said: the message.
-            look: what it waits for: what was said before it may still be in the history only.
+            spoken: the messages.
+            look: what they wait for: what was said before them may still be in the history only.
         """
-        assert self._receive is not None
-        if said.message in self._taken:
+        receive = self._receive
+        assert receive is not None
+        spoken = tuple(said for said in spoken if said.message not in self._taken)
+        if not spoken:
             return
-        reading = asyncio.ensure_future(self._read(said))
+        place = spoken[0].place
+        reading: asyncio.Future[list[Read]] | None = None
         if look is not None:
-            await look.hold(said)
-        before, mine = self._last.get(said.place), asyncio.get_running_loop().create_future()
-        self._last[said.place] = mine
+            reading = asyncio.ensure_future(self._read(spoken))
+            await look.hold(spoken[0])
+        before, mine = self._last.get(place), asyncio.get_running_loop().create_future()
+        self._last[place] = mine
         try:
-            incoming = await reading
+            read = await (reading or self._read(spoken))
             if before is not None:
                 # What was said first is on disk first, whatever took how long to read.
                 await asyncio.wait({before})
-            if incoming is not None:
-                receiving = asyncio.ensure_future(self._receive(incoming))
-                # It is begun before the next one of the chat, so it is on disk before it.
-                asyncio.get_running_loop().call_soon(_done, mine)
-                await receiving
-            self._taken[said.message] = None
-            if len(self._taken) > _REMEMBERED:
-                del self._taken[next(iter(self._taken))]
+            receiving = [self._receive_one(receive, said, one) for said, one in zip(spoken, read, strict=True)]
+            taking = receiving[0] if len(receiving) == 1 else asyncio.gather(*receiving)
+            # By then they have begun, before the next ones of the chat, and so are on disk before them.
+            asyncio.get_running_loop().call_soon(_done, mine)
+            await taking
         finally:
-            reading.cancel()
+            if reading is not None:
+                reading.cancel()
             _done(mine)
-            if self._last.get(said.place) is mine:
-                del self._last[said.place]
+            if self._last.get(place) is mine:
+                del self._last[place]
 
-    async def _read(self, said: Said) -> Incoming | None:
+    async def _receive_one(self, receive: Receive, said: Said, read: Read) -> None:
+        if isinstance(read, BaseException):
+            raise read
+        if read is not None:
+            await receive(read)
+        self._taken[said.message] = None
+        if len(self._taken) > _REMEMBERED:
+            del self._taken[next(iter(self._taken))]
+
+    async def _read(self, spoken: Sequence[Said]) -> list[Read]:
+        if len(spoken) == 1:
+            return [await self._read_one(spoken[0])]
+        return await asyncio.gather(*map(self._read_one, spoken), return_exceptions=True)
+
+    async def _read_one(self, said: Said) -> Incoming | None:
         assert self._bot is not None
         bot = "" if said.private else await asyncio.shield(self._bot)
         return await self._reader.read(said, bot)
