@@ -266,7 +266,7 @@ async def ready_ms(feishu: FeishuEmulator, section: FeishuSection) -> float:
         async def no_newest(_: str) -> dict[str, float]:
             return {}
 
-        async def no_message(_: Any) -> bool:
+        async def no_message(*_: Any) -> bool:
             return True
 
         channel = feishu_channel(section, Permissions([], ROLES), no_press, no_newest)

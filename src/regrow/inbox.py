@@ -41,9 +41,14 @@ class Inbox:
         self._store = store
         self._events = events
         self._clock = clock or SystemClock()
+        self._after: dict[tuple[str, str], asyncio.Future[None]] = {}
 
-    async def take(self, message: Incoming) -> bool:
+    async def take(self, message: Incoming, after: asyncio.Future[None] | None = None, /) -> bool:
         """Make a message durable; those taken at the same time become so in the order of the calls.
+
+        Args:
+            message: what was said.
+            after: until it is done nothing of the chat is handled: something said earlier may be on its way.
 
         Returns:
             Whether it is new. A known message id, or the same message under a new id, is not. What people say to one
@@ -51,6 +56,10 @@ class Inbox:
         """
         if not message.addressed:
             return False
+        lane = (message.address.channel, message.address.chat)
+        if after is not None and self._after.get(lane) is not after:
+            self._after[lane] = after
+            after.add_done_callback(lambda _: self._events.touch("inbox"))
         values = {
             "channel": message.address.channel,
             "message": message.address.message,
@@ -95,7 +104,7 @@ class Inbox:
                 held = set(busy)
                 for channel, chat, first in await self._store.read(lambda c: c.execute(chats).all()):
                     lane = (channel, chat)
-                    if lane in held:
+                    if lane in held or self._waits(lane):
                         continue
                     busy.add(lane)
                     task = group.create_task(self._handle(lane, first, handle))
@@ -107,6 +116,8 @@ class Inbox:
         order = (inbox.c.created_at, inbox.c.id)
         here = (inbox.c.handled_at.is_(None), inbox.c.id >= first, _channel == lane[0], _chat == lane[1])
         for row in await self._store.rows(sa.select(inbox).where(*here).order_by(*order).limit(_AT_ONCE)):
+            if self._waits(lane):
+                return
             failure = None
             message = Incoming(
                 address=Address(row["channel"], row["chat"], row["message"]),
@@ -123,3 +134,10 @@ class Inbox:
                 failure = f"{type(error).__name__}: {error}"
             done = {"number": row["id"], "handled_at": self._clock.now(), "failure": failure}
             await self._store.transact(lambda connection, done=done: connection.execute(_HANDLED, done))  # type: ignore[misc]
+
+    def _waits(self, lane: tuple[str, str]) -> bool:
+        """Whether a chat has to wait for what was said earlier."""
+        after = self._after.get(lane)
+        if after is not None and after.done():
+            del self._after[lane]
+        return lane in self._after

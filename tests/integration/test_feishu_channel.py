@@ -97,11 +97,11 @@ class Bot:
     async def say(self, key: str, chat: str, text: str, *choices: Choice, reply_to: str = "", job: int = 1) -> None:
         await self.outbox.put(key, Address("feishu", chat, reply_to), Content(text, choices), job)
 
-    async def _take(self, message: Incoming) -> bool:
+    async def _take(self, message: Incoming, after: asyncio.Future[None] | None = None, /) -> bool:
         if self.refuse_store:
             self.refuse_store -= 1
             raise StoreError("cannot write: the disk is full; free it")
-        return await self.inbox.take(message)
+        return await self.inbox.take(message, after)
 
     async def _handle(self, message: Incoming) -> None:
         self.heard.append(message)
@@ -424,10 +424,10 @@ async def test_c12_stopping_acknowledges_what_is_being_stored(bot: Bot, feishu: 
     entered, go = asyncio.Event(), asyncio.Event()
     original = bot.inbox.take
 
-    async def slow(message: Incoming) -> bool:
+    async def slow(message: Incoming, after: asyncio.Future[None] | None = None, /) -> bool:
         entered.set()
         await go.wait()
-        return await original(message)
+        return await original(message, after)
 
     bot.inbox.take = slow  # type: ignore[method-assign]
     tom = feishu.user("Tom")

@@ -1,7 +1,7 @@
 """What was said while nobody listened: the history of known chats, read through the same inbox, in its order.
 
 An event that was not acknowledged on a lost connection comes again seconds or hours later, behind what was said after
-it. So after each connect the history of a chat is read before what comes live from it is taken.
+it. So after each connect the history of a chat is read before what comes live from it is handled.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _TOGETHER = 50
 _SETTLING_S = 60.0
 """After a connect: so long a chat that was not looked at is looked at before anything live of it is taken. The platform
 repeats an event for the first time after 15 s."""
-_HOLD_S = 1.8
-"""Longest wait of a live message for the look at its chat: it has to be on disk well before 3 s."""
+_LOOK_S = 8.0
+"""Longest time of a look: what is said in the chat meanwhile is on disk, and waits for it."""
 _REMEMBERED = 5000
 
 Known = Callable[[], Awaitable[Mapping[str, float]]]
@@ -43,40 +43,6 @@ class Take(Protocol):
 
     async def __call__(self, *spoken: Said) -> None:
         """Put them on disk; one that cannot be put there does not keep the others from it."""
-
-
-class Look:
-    """A look at one chat, and the live messages that wait for its end."""
-
-    def __init__(self) -> None:
-        self._held: list[tuple[Said, asyncio.Future[None]]] = []
-        self.ended = asyncio.Event()
-        self.over = False
-
-    def live(self, message: str) -> Said | None:
-        """The message as its event has it, when it waits here."""
-        return next((said for said, _ in self._held if said.message == message), None)
-
-    async def hold(self, said: Said) -> None:
-        """Wait for the end of the look, though not too long; who waits goes on in the order of speaking."""
-        turn = asyncio.get_running_loop().create_future()
-        self._held.append((said, turn))
-        _, late = await asyncio.wait({turn}, timeout=_HOLD_S)
-        if late:
-            log.warning("a message did not wait any longer for its chat's history", action="feishu_slow_history")
-            self.end()
-            await turn
-
-    def end(self) -> None:
-        """Let everybody go on."""
-        held, self._held = sorted(self._held, key=lambda each: each[0].created_at), []
-        for _, turn in held:
-            turn.set_result(None)
-        if held:
-            # Who comes before they are on their way waits behind them.
-            asyncio.get_running_loop().call_soon(self.end)
-        else:
-            self.over = True
 
 
 class CatchUp:
@@ -102,7 +68,7 @@ class CatchUp:
         self._settle_s = settle_s
         self._due = asyncio.Event()
         self._newest: asyncio.Task[Mapping[str, float]] | None = None
-        self._looks: dict[str, Look] = {}
+        self._looks: dict[str, asyncio.Future[None]] = {}
         self._until = 0.0
         self._left_out = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -113,16 +79,15 @@ class CatchUp:
 
     def wake(self) -> None:
         """Look at every chat: the connection is new."""
-        # A look that is under way goes on, and lets those go who wait for it.
         self._looks, self._newest = {}, None
         self._until = self._clock.monotonic() + _SETTLING_S
         self._due.set()
 
-    def heard(self, said: Said) -> Look | None:
+    def heard(self, said: Said) -> asyncio.Future[None] | None:
         """Remember what the history does not tell: what kind of chat it was, and who spoke.
 
         Returns:
-            What the message has to wait for.
+            The look at its chat that the message has to wait for, if there is one.
         """
         self._private[said.chat] = said.private
         self._people[said.sender_open] = (said.sender_union, said.outside)
@@ -131,12 +96,12 @@ class CatchUp:
         look = self._looks.get(said.place)
         if look is None and self._clock.monotonic() < self._until:
             look = self._begin(said.place)
-        return None if look is None or look.over else look
+        return None if look is None or look.done() else look
 
     def missed(self, said: Said) -> None:
         """A message could not be taken and comes again: what is said in its chat meanwhile has to wait for it."""
         self._until = self._clock.monotonic() + _SETTLING_S
-        if said.place in self._looks and self._looks[said.place].over:
+        if said.place in self._looks and self._looks[said.place].done():
             del self._looks[said.place]
 
     async def run(self) -> None:
@@ -152,7 +117,7 @@ class CatchUp:
                 except TimeoutError:
                     if not left_out:
                         self._newest = None
-                        self._looks = {place: look for place, look in self._looks.items() if not look.over}
+                        self._looks = {place: look for place, look in self._looks.items() if not look.done()}
                 self._due.clear()
                 await self._round()
                 self.looks += 1
@@ -174,8 +139,7 @@ class CatchUp:
         async def one(chat: str) -> None:
             async with turns:
                 if chat not in self._looks:  # else somebody spoke there meanwhile
-                    self._begin(chat)
-                    await self._looks[chat].ended.wait()
+                    await asyncio.wait({self._begin(chat)})
 
         await asyncio.gather(*(one(chat) for chat in chats))
         await asyncio.gather(*self._tasks)
@@ -197,35 +161,36 @@ class CatchUp:
             found[room] = max(found.get(room, 0.0), newest)
         return found
 
-    def _begin(self, chat: str) -> Look:
-        look = self._looks[chat] = Look()
+    def _begin(self, chat: str) -> asyncio.Future[None]:
+        look = self._looks[chat] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(self._look(chat, look), name="feishu look")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return look
 
-    async def _look(self, chat: str, look: Look) -> None:
-        """Take what is new in a chat, then let those go who waited for it."""
+    async def _look(self, chat: str, look: asyncio.Future[None]) -> None:
+        """Take what is new in a chat, then let that be handled which waited for it."""
         try:
-            newest = (await self._known_chats()).get(chat, self._api.now())
-            since = max(newest - _OVERLAP_S, self._api.now() - _FARTHEST_S)
-            found = [look.live(said.message) or said for said in await self._read(chat, since)]
-            ready = [said for said in found if self._told(said)]
-            if len(ready) < len(found):
-                self._left_out = True
-                self._looks.pop(chat, None)
-            for first in range(0, len(ready), _TOGETHER):
-                await self._try(chat, ready[first : first + _TOGETHER])
-        except FeishuError as error:
+            async with asyncio.timeout(_LOOK_S):
+                newest = (await self._known_chats()).get(chat, self._api.now())
+                found = await self._read(chat, max(newest - _OVERLAP_S, self._api.now() - _FARTHEST_S))
+                ready = [said for said in found if self._told(said)]
+                if len(ready) < len(found):
+                    self._left_out = True
+                    self._looks.pop(chat, None)
+                for first in range(0, len(ready), _TOGETHER):
+                    await self._try(chat, ready[first : first + _TOGETHER])
+        except (FeishuError, TimeoutError) as error:
             # Most often the permission to read groups; once a chat is enough to say so.
-            if self._closed.get(chat) != error.kind:
-                self._closed[chat] = error.kind
-                log.warning("a chat's history cannot be read", action="feishu_no_history", error=str(error))
+            kind = error.kind if isinstance(error, FeishuError) else "slow"
+            if self._closed.get(chat) != kind:
+                self._closed[chat] = kind
+                reason = str(error) or f"it takes longer than {_LOOK_S:g} s"
+                log.warning("a chat's history cannot be read", action="feishu_no_history", error=reason)
         except Exception:
             log.exception("a chat's history broke", action="feishu_history")
         finally:
-            look.ended.set()
-            look.end()
+            look.set_result(None)
 
     async def _read(self, chat: str, since: float) -> list[Said]:
         """What people said since then, oldest first; of too much the newest."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import structlog
@@ -13,7 +13,7 @@ import structlog
 from regrow.channels.base import Health, Incoming, Outgoing, Press, Pressed, Receive
 from regrow.channels.feishu import cards, messages
 from regrow.channels.feishu.api import Api, App
-from regrow.channels.feishu.catch_up import CatchUp, Look
+from regrow.channels.feishu.catch_up import CatchUp
 from regrow.channels.feishu.clicks import Clicks
 from regrow.channels.feishu.connection import Answer, Connection, Timing
 from regrow.channels.feishu.lease import lease
@@ -181,12 +181,12 @@ class FeishuChannel:
             log.debug("an event nobody needs", action="feishu_other_event", kind=str(kind)[:80])
         return Answer()
 
-    async def _take(self, *spoken: Said, look: Look | None = None) -> None:
+    async def _take(self, *spoken: Said, look: asyncio.Future[None] | None = None) -> None:
         """Put messages of one chat on disk, in their order, and behind those of the chat that are on their way there.
 
         Args:
             spoken: the messages.
-            look: what they wait for: what was said before them may still be in the history only.
+            look: what their handling waits for: what was said before them may still be in the history only.
         """
         receive = self._receive
         assert receive is not None
@@ -194,42 +194,34 @@ class FeishuChannel:
         if not spoken:
             return
         place = spoken[0].place
-        reading: asyncio.Future[list[Read]] | None = None
-        if look is not None:
-            reading = asyncio.ensure_future(self._read(spoken))
-            await look.hold(spoken[0])
         before, mine = self._last.get(place), asyncio.get_running_loop().create_future()
         self._last[place] = mine
         try:
-            read = await (reading or self._read(spoken))
+            if len(spoken) == 1:
+                read: list[Read] = [await self._read_one(spoken[0])]
+            else:
+                read = await asyncio.gather(*map(self._read_one, spoken), return_exceptions=True)
             if before is not None:
                 # What was said first is on disk first, whatever took how long to read.
                 await asyncio.wait({before})
-            receiving = [self._receive_one(receive, said, one) for said, one in zip(spoken, read, strict=True)]
+            receiving = [self._receive_one(receive, said, one, look) for said, one in zip(spoken, read, strict=True)]
             taking = receiving[0] if len(receiving) == 1 else asyncio.gather(*receiving)
             # By then they have begun, before the next ones of the chat, and so are on disk before them.
             asyncio.get_running_loop().call_soon(_done, mine)
             await taking
         finally:
-            if reading is not None:
-                reading.cancel()
             _done(mine)
             if self._last.get(place) is mine:
                 del self._last[place]
 
-    async def _receive_one(self, receive: Receive, said: Said, read: Read) -> None:
+    async def _receive_one(self, receive: Receive, said: Said, read: Read, look: asyncio.Future[None] | None) -> None:
         if isinstance(read, BaseException):
             raise read
         if read is not None:
-            await receive(read)
+            await receive(read, look)
         self._taken[said.message] = None
         if len(self._taken) > _REMEMBERED:
             del self._taken[next(iter(self._taken))]
-
-    async def _read(self, spoken: Sequence[Said]) -> list[Read]:
-        if len(spoken) == 1:
-            return [await self._read_one(spoken[0])]
-        return await asyncio.gather(*map(self._read_one, spoken), return_exceptions=True)
 
     async def _read_one(self, said: Said) -> Incoming | None:
         assert self._bot is not None
