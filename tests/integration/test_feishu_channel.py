@@ -638,10 +638,15 @@ async def test_f33_what_was_said_while_away_has_its_order_and_its_sender(
     again.names = bot.names
     await again.start()
     await until(lambda: again.channel.catch_up.looks, "a look")
-    assert again.heard == []  # too young to be taken from a stranger
+
+    def new() -> list[tuple[str, str]]:
+        # The first life may have ended before it wrote down that it had handled what it heard.
+        return [(message.text, message.sender) for message in again.heard if message.text != "0"]
+
+    assert new() == []  # too young to be taken from a stranger
     await tom.say(tom.private(), "2")
-    await until(lambda: len(again.heard) == 2, "both messages")
-    assert [(message.text, message.sender) for message in again.heard] == [("1", tom.union_id), ("2", tom.union_id)]
+    await until(lambda: len(new()) == 2, "both messages")
+    assert new() == [("1", tom.union_id), ("2", tom.union_id)]
     await again.stop()
 
 

@@ -29,8 +29,8 @@ _MOST_PAGES = 20
 _AT_ONCE = 6
 _TOGETHER = 50
 _SETTLING_S = 60.0
-"""After a connect: so long a chat that was not looked at is looked at before anything live of it is taken. The platform
-repeats an event for the first time after 15 s."""
+"""After a connect: so long a chat that was not looked at is looked at before anything live of it is handled. The
+platform repeats an event for the first time after 15 s."""
 _LOOK_S = 8.0
 """Longest time of a look: what is said in the chat meanwhile is on disk, and waits for it."""
 _REMEMBERED = 5000
@@ -163,13 +163,19 @@ class CatchUp:
 
     def _begin(self, chat: str) -> asyncio.Future[None]:
         look = self._looks[chat] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(self._look(chat, look), name="feishu look")
+        task = asyncio.create_task(self._look(chat), name="feishu look")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+        def end(_: object) -> None:
+            # However it ended, and also when it never began: what waits for it is handled then.
+            self._tasks.discard(task)
+            look.set_result(None)
+
+        task.add_done_callback(end)
         return look
 
-    async def _look(self, chat: str, look: asyncio.Future[None]) -> None:
-        """Take what is new in a chat, then let that be handled which waited for it."""
+    async def _look(self, chat: str) -> None:
+        """Take what is new in a chat."""
         try:
             async with asyncio.timeout(_LOOK_S):
                 newest = (await self._known_chats()).get(chat, self._api.now())
@@ -189,8 +195,6 @@ class CatchUp:
                 log.warning("a chat's history cannot be read", action="feishu_no_history", error=reason)
         except Exception:
             log.exception("a chat's history broke", action="feishu_history")
-        finally:
-            look.set_result(None)
 
     async def _read(self, chat: str, since: float) -> list[Said]:
         """What people said since then, oldest first; of too much the newest."""
