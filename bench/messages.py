@@ -118,7 +118,7 @@ class Bench:
         async def speak(talk: Talk, count: int) -> None:
             for _ in range(count):
                 # As much of what is to be said as has been disturbed, and a little ahead of it.
-                while self.sent >= min(total, (self.done + 1) * allowed + allowed // 2):
+                while self.done < len(steps) and self.sent >= (self.done + 1) * allowed + allowed // 2:
                     await asyncio.sleep(0.01)
                 self.sent += 1
                 await talk.say(f"message {len(talk.said)}")
