@@ -661,6 +661,19 @@ async def test_f33_a_history_that_hangs_holds_nothing_up_for_long(bot: Bot, feis
     assert [message.text for message in bot.heard] == ["a", "b", "c"]
 
 
+async def test_f33_the_history_waits_behind_no_answers(bot: Bot, feishu: FeishuEmulator) -> None:
+    feishu.hang_next("POST /im/v1/messages", count=20)
+    with structlog.testing.capture_logs() as logs:
+        for number in range(20):
+            user = feishu.user(f"U{number}")
+            await bot.say(f"k{number}", user.private().id, "an answer\nx")
+        await until(lambda: bot.channel.api._speaking.locked(), "all that may speak at once")
+        tom = feishu.user("Tom")
+        await tom.say(tom.private(), "hi")
+        await until(lambda: bot.heard, "the message")
+    assert not [entry for entry in logs if entry["action"] == "feishu_no_history"]
+
+
 async def test_f33_a_message_that_could_not_be_stored_is_waited_for(bot: Bot, feishu: FeishuEmulator) -> None:
     tom = feishu.user("Tom")
     await tom.say(tom.private(), "0")

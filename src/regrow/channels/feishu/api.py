@@ -7,6 +7,7 @@ or a log line.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import email.utils
 import json
 import random
@@ -30,6 +31,9 @@ DOMAINS = {"feishu": "https://open.feishu.cn", "lark": "https://open.larksuite.c
 _TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 _PATIENCE_S = 8.0  # of one call with rate limits and lost connections; what lasts longer is tried again by the outbox
 _PAUSES_S = (0.3, 0.8, 1.6, 3.0)
+_CONNECTIONS = 16
+_SPEAKING = frozenset({"send", "reply", "patch", "edit"})
+"""Calls that take half of the connections at most: a history that is read to keep the order waits behind no answers."""
 _LARGEST = 30 * 1024**2
 _CLOCKS_AGREE_S = 10.0  # an answer may be slow
 
@@ -63,8 +67,9 @@ class Api:
             trust_env=False,
             proxy=app.proxy or None,
             headers={"User-Agent": f"regrow/{__version__}"},
-            limits=httpx.Limits(max_connections=16),
+            limits=httpx.Limits(max_connections=_CONNECTIONS),
         )
+        self._speaking = asyncio.Semaphore(_CONNECTIONS // 2)
         self._tokens = Tokens(self._fetch_token, self._clock)
         self._until: dict[str, float] = {}  # by call: the platform asked for silence
         self.quota_out = False
@@ -240,7 +245,8 @@ class Api:
             await self._wait_turn(call, deadline)
             token = await self._tokens.get()
             try:
-                return await self._once(call, method, path, token, body=json_body, params=params, whole=whole)
+                async with self._speaking if call in _SPEAKING else contextlib.nullcontext():
+                    return await self._once(call, method, path, token, body=json_body, params=params, whole=whole)
             except FeishuError as error:
                 pause = error.after_s or _PAUSES_S[min(tries, len(_PAUSES_S) - 1)] * random.uniform(0.8, 1.2)  # noqa: S311
                 tries += 1
