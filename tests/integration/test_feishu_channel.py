@@ -667,7 +667,7 @@ async def test_f33_the_history_waits_behind_no_answers(bot: Bot, feishu: FeishuE
         for number in range(20):
             user = feishu.user(f"U{number}")
             await bot.say(f"k{number}", user.private().id, "an answer\nx")
-        await until(lambda: bot.channel.api._speaking.locked(), "all that may speak at once")
+        await until(bot.channel.api._speaking.locked, "all that may speak at once")
         tom = feishu.user("Tom")
         await tom.say(tom.private(), "hi")
         await until(lambda: bot.heard, "the message")
