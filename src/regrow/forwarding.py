@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 import structlog
+from sqlalchemy.dialects import sqlite
 
 from regrow.catalogue import Language, say
 from regrow.channels.base import Address, Content, Incoming
@@ -37,6 +38,7 @@ _LOOK_AGAIN_S = 30.0
 _AT_ONCE = 128
 _LONGEST_ANSWER = 256 * 1024
 _LONGEST_TEXT = 20_000
+_INSERT = sqlite.insert(forwards).on_conflict_do_nothing()
 _LATER = frozenset({408, 409, 425, 429})
 """Refusals that mean "not yet". 409 is how a service says that it is still busy with an earlier try of the same key."""
 
@@ -110,8 +112,7 @@ class Forwarding:
             "state": "waiting",
             "failure": "",
         }
-        insert = forwards.insert().prefix_with("OR IGNORE", dialect="sqlite").values(**values)
-        await self._store.transact(lambda c: c.execute(insert))
+        await self._store.transact(lambda connection: connection.execute(_INSERT, values))
         self._events.touch("forwards")
 
     async def waiting(self) -> int:
@@ -138,7 +139,8 @@ class Forwarding:
     async def _lane(self, lane: tuple[str, str], client: httpx.AsyncClient) -> None:
         """Post the messages of one chat, one after the other, until none waits."""
         where = (*self._open(), forwards.c.channel == lane[0], forwards.c.chat == lane[1])
-        query = sa.select(forwards).where(*where).order_by(forwards.c.id)
+        # One that came late goes before what was said after it, where that has not been posted yet.
+        query = sa.select(forwards).where(*where).order_by(forwards.c.created_at, forwards.c.id)
         while row := await self._store.row(query):
             await self._deliver(row, client)
         # What came between the last look and the end of this task is found by another look.
@@ -195,7 +197,8 @@ class Forwarding:
         self._events.touch("outbox", "forwarded")
 
     def _open(self) -> tuple[sa.ColumnElement[bool], ...]:
-        return (forwards.c.state == "waiting", forwards.c.service == self._service)
+        # The plus keeps SQLite from the index that begins with the service and holds all that ever was.
+        return (forwards.c.state == "waiting", sa.literal_column("+forwards.service") == self._service)
 
     # What the service says unasked
 

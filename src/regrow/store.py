@@ -1,8 +1,9 @@
 """The daemon's own database: tables, migrations, transactions.
 
-SQLite by the rules of durable jobs: WAL, `synchronous=FULL` (one fsync a commit), IMMEDIATE transactions. The same
-engine serves DBOS. A database error that is not a conflict ends the process with exit code 75: a store that cannot be
-trusted must never become the outcome of a job; whoever started the daemon starts it again.
+SQLite by the rules of durable jobs: WAL, `synchronous=FULL` (one fsync a commit), IMMEDIATE transactions; what is to be
+written at the same time shares a commit. The same engine serves DBOS. A database error that is not a conflict ends the
+process with exit code 75: a store that cannot be trusted must never become the outcome of a job; whoever started the
+daemon starts it again.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import os
 import sqlite3
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +33,8 @@ SCHEMA_HEAD = "0003"
 
 metadata = sa.MetaData()
 
+_MOST_TOGETHER = 128
+"""Transactions that share a commit. What a batch holds up, another process of ours or a job's step waits for."""
 _SUBSECONDS_SINCE = (3, 42, 0)
 _JSON = sa.JSON(none_as_null=True)
 
@@ -356,6 +361,9 @@ class Store:
         self.path = path
         self._on_fatal = on_fatal
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="store")
+        # One thread writes: several would only wait for one another's lock, and SQLite lets them wait by sleeping.
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store write")
+        self._writes: deque[_Write] = deque()
         self.engine = sa.create_engine(f"sqlite:///{path}", pool_size=8, max_overflow=24)
         event.listen(self.engine, "connect", _prepare_sqlite)
         try:
@@ -412,15 +420,38 @@ class Store:
         self._on_fatal(str(original))
 
     async def transact(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work` in one durable write transaction, in a thread; nothing of it remains when it raises."""
+        """Run `work` in a durable write transaction, in a thread; nothing of it remains when it raises.
 
-        def inside() -> T:
+        Works that wait at the same time are run one after the other and share one commit, so one fsync; each returns
+        after it. One that raises takes nothing of the others with it.
+        """
+        loop = asyncio.get_running_loop()
+        write = _Write(work, loop, loop.create_future())
+        self._writes.append(write)
+        self._writer.submit(self._commit_what_waits)
+        result: T = await write.done
+        return result
+
+    def _commit_what_waits(self) -> None:
+        """Run what came while the last commit was being made; a later call finds nothing left."""
+        found = [self._writes.popleft() for _ in range(min(len(self._writes), _MOST_TOGETHER))]
+        writes = [write for write in found if not write.done.cancelled()]
+        if not writes:
+            return
+        try:
             with self.engine.begin() as connection:
                 # The driver itself would begin only at the first write, after what the decision was read from.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
-                return work(connection)
-
-        return await asyncio.get_running_loop().run_in_executor(self._pool, inside)
+                if len(writes) == 1:
+                    writes[0].result = writes[0].work(connection)
+                else:
+                    for write in writes:
+                        _run_apart(write, connection)
+        except BaseException as error:
+            for write in writes:
+                write.error = error
+        for loop in {write.loop for write in writes if not write.loop.is_closed()}:
+            loop.call_soon_threadsafe(_tell, [write for write in writes if write.loop is loop])
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work`, which only reads, in a thread."""
@@ -440,9 +471,50 @@ class Store:
         return next(iter(await self.rows(query.limit(1))), None)
 
     def close(self) -> None:
-        """Give back threads and connections."""
+        """Give back threads and connections; what waits to be written is written."""
+        self._writer.shutdown(wait=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
         self.engine.dispose()
+
+
+@dataclass(eq=False)
+class _Write:
+    """One work on its way to a commit, and what came of it."""
+
+    work: Callable[[sa.Connection], Any]
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+
+
+def _run_apart(write: _Write, connection: sa.Connection) -> None:
+    """Run one work of several in the same transaction; of one that raises nothing remains.
+
+    Raises:
+        sa.exc.DBAPIError: the transaction itself is gone, as SQLite ends it when the disk is full.
+    """
+    connection.exec_driver_sql("SAVEPOINT work")
+    try:
+        write.result = write.work(connection)
+    except Exception as error:
+        driver = connection.connection.driver_connection
+        if driver is None or not driver.in_transaction:
+            raise
+        write.error = error
+        connection.exec_driver_sql("ROLLBACK TO work")
+    connection.exec_driver_sql("RELEASE work")
+
+
+def _tell(writes: list[_Write]) -> None:
+    """On their loop: let those who wait go on."""
+    for write in writes:
+        if write.done.done():
+            continue  # cancelled meanwhile
+        if write.error is None:
+            write.done.set_result(write.result)
+        else:
+            write.done.set_exception(write.error)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

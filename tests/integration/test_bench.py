@@ -35,8 +35,10 @@ NAMES = {
         (case, metric) for case in ("restart", "deploy", "rollback", "repair") for metric in ("overhead_ms", "step_ms")
     },
     "messages": {
-        ("forwarding", metric) for metric in ("sent", "lost", "doubled", "reordered", "intake_per_s", "ready_ms")
+        *(("forwarding", metric) for metric in ("sent", "lost", "doubled", "reordered")),
+        *(("forwarding", metric) for metric in ("intake_per_s", "ready_ms", "client_rss_mib")),
     },
+    "chat": {("two_builds", "first_answer_p99_ms")},
     "daemon": {
         *((case, metric) for case in ("no_probes", "one_probe") for metric in _SUPERVISOR),
         *(("idle", metric) for metric in ("ready_ms", "rss_mib", "supervisor_rss_mib", "idle_cpu_pct", "status_ms")),

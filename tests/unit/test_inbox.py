@@ -242,3 +242,21 @@ async def test_what_was_taken_before_is_handled_in_the_next_life(inbox: Inbox, r
     running(handler)
     await handler.until(lambda seen: len(seen) == 2)
     assert [text for _, text in handler.seen] == ["one", "two"]
+
+
+async def test_a_chat_waits_for_what_was_said_earlier_and_is_handled_in_the_order_of_speaking(
+    inbox: Inbox, running: Running
+) -> None:
+    # F33: after a lost connection an earlier message may be in the platform's history only.
+    handler, look = Handler(), asyncio.get_running_loop().create_future()
+    running(handler)
+    assert await inbox.take(message("b2", "2", "b", at=2.0), look)  # on disk at once, so it can be acknowledged
+    await inbox.take(message("a1", "3", "a", at=3.0))
+    await handler.until(lambda seen: len(seen) == 1)
+    await inbox.take(message("b1", "4", "b", at=1.0))
+    await inbox.take(message("a2", "5", "a", at=4.0))
+    await handler.until(lambda seen: len(seen) == 2)
+    assert handler.seen == [("a", "a1"), ("a", "a2")]
+    look.set_result(None)
+    await handler.until(lambda seen: len(seen) == 4)
+    assert handler.seen[2:] == [("b", "b1"), ("b", "b2")]

@@ -1,6 +1,7 @@
 """A new store is what all migrations together make, and one cut short while it is made is made again.
 
-A transaction is there or not, and a store that fails ends the process instead of becoming the outcome of a job.
+A transaction is there or not, whatever it shared a commit with, and a store that fails ends the process instead of
+becoming the outcome of a job.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -162,6 +164,89 @@ async def test_what_was_read_holds_until_it_is_written(store: Store) -> None:
 
     await asyncio.gather(*(store.transact(add_one) for _ in range(40)))
     assert await store.read(lambda c: c.execute(sa.select(cursors.c.value)).scalar_one()) == 40
+
+
+async def together(store: Store, *works: Callable[[sa.Connection], object]) -> list[object]:
+    """What came of works that wait while another is being written, and so share the next commit."""
+    begun, go = threading.Event(), threading.Event()
+
+    def hold(_: sa.Connection) -> None:
+        begun.set()
+        go.wait(30)
+
+    first = asyncio.ensure_future(store.transact(hold))
+    await asyncio.to_thread(begun.wait, 30)
+    others = [asyncio.ensure_future(store.transact(work)) for work in works]
+    await asyncio.sleep(0)  # each has said what it wants
+    go.set()
+    await first
+    return await asyncio.gather(*others, return_exceptions=True)
+
+
+def commits(store: Store) -> list[int]:
+    """Grows by one with each commit."""
+    seen: list[int] = []
+    event.listen(store.engine, "commit", lambda _: seen.append(1))
+    return seen
+
+
+async def test_what_waits_shares_a_commit(store: Store) -> None:
+    seen = commits(store)
+    works = [lambda c, n=n: put(c, name=f"{n:02}", value=n) or n for n in range(20)]  # type: ignore[misc]
+    assert await together(store, *works) == list(range(20))
+    assert len(await names(store)) == 20
+    assert len(seen) == 2  # the one that held the others up, and theirs
+
+
+async def test_a_work_that_breaks_takes_nothing_of_its_neighbours_with_it(store: Store) -> None:
+    def breaks(connection: sa.Connection) -> None:
+        put(connection, name="half")
+        raise ValueError("inside")
+
+    outcomes = await together(
+        store,
+        lambda c: put(c, name="before"),
+        breaks,
+        lambda c: put(c, name="before"),  # a conflict
+        lambda c: put(c, name="odd", value=object()),  # type: ignore[arg-type]  what the driver does not know
+        lambda c: put(c, name="after"),
+    )
+    expected = [type(None), ValueError, sa.exc.IntegrityError, sa.exc.DBAPIError, type(None)]
+    assert all(isinstance(outcome, kind) for outcome, kind in zip(outcomes, expected, strict=True)), outcomes
+    assert await names(store) == ["after", "before"]
+
+
+async def test_a_commit_that_fails_fails_for_all_that_shared_it(failing: Store, fatal: list[str]) -> None:
+    outcomes = await together(failing, put, lambda c: put(c, name="x" * 50_000), lambda c: put(c, name="y"))
+    assert all(isinstance(outcome, sa.exc.OperationalError) for outcome in outcomes)
+    assert "database or disk is full" in fatal
+    assert await names(failing) == []
+
+
+async def test_a_work_nobody_waits_for_any_more_is_not_done(store: Store) -> None:
+    async def impatient(work: Callable[[sa.Connection], object]) -> None:
+        task = asyncio.ensure_future(store.transact(work))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    begun, go = threading.Event(), threading.Event()
+    first = asyncio.ensure_future(store.transact(lambda _: (begun.set(), go.wait(30))))
+    await asyncio.to_thread(begun.wait, 30)
+    await impatient(put)
+    go.set()
+    await first
+    assert await names(store) == []
+
+
+async def test_what_waits_when_the_store_is_closed_is_written(tmp_path: Path) -> None:
+    store = Store(tmp_path / "regrow.db")
+    waiting = [asyncio.ensure_future(store.transact(lambda c, n=n: put(c, name=str(n)))) for n in range(9)]  # type: ignore[misc]
+    await asyncio.sleep(0)
+    store.close()
+    await asyncio.gather(*waiting)
+    with closing(sqlite3.connect(tmp_path / "regrow.db")) as other:
+        assert other.execute("select count(*) from cursors").fetchall() == [(9,)]
 
 
 async def test_a_written_transaction_is_durable(tmp_path: Path, store: Store) -> None:
