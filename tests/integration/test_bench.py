@@ -13,8 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 300.0
-UNITS = {"requests", "events", "connections", "ms", "MiB", "%", "bool", "messages", "1/s", "times"}
+UNITS = {"requests", "events", "connections", "ms", "MiB", "%", "bool", "messages", "1/s", "times", "jobs", "effects"}
 _SUPERVISOR = ("supervisor_wakeups", "supervisor_rss_mib")
+NEVER = ("lost_jobs", "doubled_effects")
 NAMES = {
     "switch": {
         *(("regrow/good", metric) for metric in ("failed_requests", "longest_gap_ms", "baseline_gap_ms")),
@@ -39,6 +40,12 @@ NAMES = {
         *(("forwarding", metric) for metric in ("intake_per_s", "ready_ms", "client_rss_mib")),
     },
     "chat": {("two_builds", "first_answer_p99_ms")},
+    "kill": {
+        (case, metric)
+        for case in ("sqlite/sweep", "sqlite/random", "machine/random", "enospc/sweep")
+        for metric in ("kills", "jobs", *NEVER, "down_instants")
+        if case != "enospc/sweep" or os.geteuid() == 0
+    },
     "daemon": {
         *((case, metric) for case in ("no_probes", "one_probe") for metric in _SUPERVISOR),
         *(("idle", metric) for metric in ("ready_ms", "rss_mib", "supervisor_rss_mib", "idle_cpu_pct", "status_ms")),
@@ -64,6 +71,8 @@ def test_lines(name: str) -> None:
         assert line["bench"] == name
         assert isinstance(line["value"], (int, float))
         assert line["unit"] in UNITS
+        if line["metric"] in NEVER:
+            assert line["value"] == 0, done.stderr
         if line["metric"] == "step_ms":
             assert line["step"]
     assert {(line["case"], line["metric"]) for line in lines} >= NAMES[name]
