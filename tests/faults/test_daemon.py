@@ -7,8 +7,11 @@ one commit and one confirmation.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import signal
+import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -317,3 +320,36 @@ async def test_a_job_waits_while_its_service_is_not_cared_for(world: World) -> N
     await world.start_daemon()
     await world.press(job, "approve")
     await whole(world, await world.ended(job), world.head())
+
+
+async def test_f28_the_machine_was_restarted_in_a_bake(world: World) -> None:
+    """Everything is gone at once and the next boot has another id: the last good release comes up, the job ends, and
+    the come-back is told once, with its cause."""
+    before = await world.version()
+    change(world)
+    job = await world.asked("build and restart")
+    await world.step(job, "bake", "doing")
+    record = world.directory / "supervisor.json"
+    status = (await world.status()).services[0]
+    pids = [copy.pid for copy in (status.active, status.standby) if copy]
+    assert world.process is not None
+    for pid in (world.process.pid, status.supervisor_pid, *pids):
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+    await world.daemon_ended()
+    # What a boot changes: the id of the boot, in the record and in the store.
+    state = json.loads(record.read_text())
+    record.write_text(json.dumps(state | {"boot": "another"}))
+    with contextlib.closing(sqlite3.connect(world.state / "regrow.db")) as connection:
+        connection.execute("update lives set boot = 'another'")
+        connection.commit()
+    await world.start_daemon()
+    ended = await world.ended(job)
+    assert ended.status == "undone"
+    assert await world.version() == before
+
+    async def told() -> list[str]:
+        messages = await asyncio.to_thread(lambda: world.client().messages("web", "main"))
+        return [message.text for message in messages if "机器重启过" in message.text]
+
+    assert len(await eventually(told, "the come-back is told")) == 1
