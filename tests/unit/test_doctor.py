@@ -20,7 +20,7 @@ async def found(parts: Parts, trap_bind: bool) -> list[Finding]:
     care = dataclasses.replace(parts.care, config=config.model_copy(update={"service": service}))
     root = config.path.parent
     places = Places(state=root, runtime=root, socket=root / "regrow.sock")
-    return [one for one in await doctor.findings(places, {"tiny": care}) if one.name == "tiny: trap_bind"]
+    return [one for one in await doctor.findings(places, {"tiny": care}, {}) if one.name == "tiny: trap_bind"]
 
 
 async def test_the_trap_is_tried_for_a_service_that_asks_for_it(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
