@@ -9,7 +9,7 @@ import pytest
 from regrow import doctor
 from regrow.api.types import Finding
 from regrow.places import Places
-from regrow.services import embedded
+from regrow.services.embedded import EmbeddedService
 from regrow.testing.parts import Parts
 
 
@@ -26,7 +26,7 @@ async def found(parts: Parts, trap_bind: bool) -> list[Finding]:
 async def test_the_trap_is_tried_for_a_service_that_asks_for_it(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     assert await found(parts, trap_bind=False) == []
     assert await found(parts, trap_bind=True) == [Finding(name="tiny: trap_bind", ok=True, detail="a bind is trapped")]
-    monkeypatch.setattr(embedded, "_main", lambda: ("/bin/sh", "-c", "printf 'its kernel is old'; exit 5"))
+    monkeypatch.setattr(EmbeddedService, "interpreter", ("/bin/sh", "-c", "printf 'its kernel is old'; exit 5"))
     [finding] = await found(parts, trap_bind=True)
     assert (finding.ok, finding.detail) == (False, "this machine cannot do it: its kernel is old")
     assert finding.mend == 'use handover = "exclusive", without trap_bind and [service.listen]'
