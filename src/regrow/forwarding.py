@@ -110,8 +110,13 @@ class Forwarding:
             "state": "waiting",
             "failure": "",
         }
-        insert = forwards.insert().prefix_with("OR IGNORE", dialect="sqlite").values(**values)
-        await self._store.transact(lambda c: c.execute(insert))
+        same = (forwards.c.channel == values["channel"], forwards.c.message == values["message"])
+
+        def insert(connection: sa.Connection) -> None:
+            if connection.execute(sa.select(forwards.c.id).where(*same)).first() is None:
+                connection.execute(forwards.insert().values(**values))
+
+        await self._store.transact(insert)
         self._events.touch("forwards")
 
     async def waiting(self) -> int:
