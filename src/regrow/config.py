@@ -347,6 +347,20 @@ class DaemonSection(Section):
     host: Name = "local"
     notices: tuple[Annotated[str, Field(pattern=r"^[a-z]+:\S+$")], ...] = ()
     notice_window: Duration = 3600.0
+    store: str = ""
+    backup_every: Duration = 6 * 3600.0
+    backup_keep: Annotated[int, Field(ge=1, le=1000)] = 7
+
+    @field_validator("store")
+    @classmethod
+    def _named_or_without_password(cls, value: str) -> str:
+        if value and not re.fullmatch(r"(env|file|credential):.+", value):
+            parts = urlsplit(value)
+            if parts.scheme != "postgresql" or not parts.path.strip("/"):
+                raise ValueError('a store is "", the name of a secret, or looks like "postgresql://user@host/database"')
+            if parts.password is not None or "password" in parts.query:
+                raise ValueError("a password is never written here: put the whole URL in a secret and name that")
+        return value
 
     @field_validator("console")
     @classmethod

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.dialects import sqlite
 
 from regrow.catalogue import Language, say
 from regrow.channels.base import Address, Content, Incoming
@@ -38,7 +37,6 @@ _LOOK_AGAIN_S = 30.0
 _AT_ONCE = 128
 _LONGEST_ANSWER = 256 * 1024
 _LONGEST_TEXT = 20_000
-_INSERT = sqlite.insert(forwards).on_conflict_do_nothing()
 _LATER = frozenset({408, 409, 425, 429})
 """Refusals that mean "not yet". 409 is how a service says that it is still busy with an earlier try of the same key."""
 
@@ -112,7 +110,13 @@ class Forwarding:
             "state": "waiting",
             "failure": "",
         }
-        await self._store.transact(lambda connection: connection.execute(_INSERT, values))
+        same = (forwards.c.channel == values["channel"], forwards.c.message == values["message"])
+
+        def insert(connection: sa.Connection) -> None:
+            if connection.execute(sa.select(forwards.c.id).where(*same)).first() is None:
+                connection.execute(forwards.insert().values(**values))
+
+        await self._store.transact(insert)
         self._events.touch("forwards")
 
     async def waiting(self) -> int:
@@ -197,8 +201,8 @@ class Forwarding:
         self._events.touch("outbox", "forwarded")
 
     def _open(self) -> tuple[sa.ColumnElement[bool], ...]:
-        # The plus keeps SQLite from the index that begins with the service and holds all that ever was.
-        return (forwards.c.state == "waiting", sa.literal_column("+forwards.service") == self._service)
+        # Not the bare column: this keeps SQLite from the index that begins with it and holds all that ever was.
+        return (forwards.c.state == "waiting", sa.literal_column("forwards.service || ''") == self._service)
 
     # What the service says unasked
 

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.dialects import sqlite
 
 from regrow.channels.base import Address, Incoming
 from regrow.clock import Clock, SystemClock
@@ -19,12 +18,11 @@ log = structlog.get_logger("inbox")
 
 _LOOK_AGAIN_S = 30.0
 _AT_ONCE = 50
-# The plus keeps SQLite from the indexes that hold all that ever came: what waits has one of its own.
-_channel: sa.ColumnElement[str] = sa.literal_column("+inbox.channel")
-_chat: sa.ColumnElement[str] = sa.literal_column("+inbox.chat")
+# Not the bare columns: this keeps SQLite from the indexes that hold all that ever came; what waits has one of its own.
+_channel: sa.ColumnElement[str] = sa.literal_column("inbox.channel || ''")
+_chat: sa.ColumnElement[str] = sa.literal_column("inbox.chat || ''")
 _HANDLE_S = 120.0  # handling begins a job and does not wait for it
-# Made once: to build a statement takes longer than to run it, and these are run for every message.
-_INSERT = sqlite.insert(inbox).on_conflict_do_nothing()
+# Made once: to build a statement takes longer than to run it, and this is run for every message.
 _HANDLED = inbox.update().where(inbox.c.id == sa.bindparam("number"))
 
 
@@ -39,6 +37,7 @@ class Inbox:
 
     def __init__(self, store: Store, events: Events, clock: Clock | None = None) -> None:
         self._store = store
+        self._insert = store.database.insert_new(inbox)  # made once, run for every message
         self._events = events
         self._clock = clock or SystemClock()
         self._after: dict[tuple[str, str], asyncio.Future[None]] = {}
@@ -72,7 +71,7 @@ class Inbox:
             "received_at": self._clock.now(),
         }
 
-        new = await self._store.transact(lambda connection: connection.execute(_INSERT, values).rowcount == 1)
+        new = await self._store.transact(lambda connection: connection.execute(self._insert, values).rowcount == 1)
         if new:
             self._events.touch("inbox")
         return new

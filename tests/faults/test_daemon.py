@@ -22,6 +22,7 @@ import pytest
 from regrow.api.types import ENDED, Job
 from regrow.jobs.plans import PLANS
 from regrow.testing import mortal
+from regrow.testing.postgres import Server
 from regrow.testing.world import DEADLINE_S, World, eventually
 
 REPRODUCE = "```sh\ngrep -q good src/answer.txt\n```"
@@ -80,9 +81,24 @@ async def test_jobs_go_on_after_a_kill_at_every_step(tmp_path: Path) -> None:
             group.create_task(in_a_world(tmp_path / kind.__name__, kind), name=kind.__name__)
 
 
-async def in_a_world(root: Path, story: Callable[[World], Awaitable[None]]) -> None:
+async def test_jobs_on_postgres_go_on_after_kills(tmp_path: Path, postgres: Server) -> None:
+    """The same story on the other kind of store; at fewer points, because the steps are the same."""
+    await in_a_world(tmp_path / "postgres", killed_deploy_on_a_server, postgres.database())
+
+
+async def killed_deploy_on_a_server(world: World) -> None:
+    made = change(world)
+    points = [f"deploy:{step}:begin" for step in ("check", "build", "switch", "conclude")]
+    points += [f"deploy:{step}:end" for step in ("release", "candidate", "switch", "promote", "conclude")]
+    async with world.traffic() as seen:
+        job = await through_kills(world, "build and restart", points)
+        await whole(world, job, made)
+    assert (seen.refused, seen.cut) == (0, 0)
+
+
+async def in_a_world(root: Path, story: Callable[[World], Awaitable[None]], database: str = "") -> None:
     root.mkdir()
-    world = World(root)
+    world = World(root, database=database)
     try:
         await world.bring_up()
         await story(world)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regrow.config import ChatSection, Config, line_of, load, parse_duration, parse_size
+from regrow.config import ChatSection, Config, DaemonSection, line_of, load, parse_duration, parse_size
 from regrow.errors import ConfigError
 
 SERVICE = '[service]\nname = "claw"\ncommand = ["{python}"]\n'
@@ -202,6 +202,37 @@ def test_addresses_to_which_no_chat_is_forwarded(tmp_path: Path, url: str) -> No
 def test_a_service_that_is_told_nothing_is_not_asked_for_what_it_says() -> None:
     with pytest.raises(ValueError, match="`outbox` needs `forward`"):
         ChatSection(outbox="http://127.0.0.1:8700/outbox")
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        "",
+        "env:STORE_URL",
+        "file:/etc/store",
+        "credential:store",
+        "postgresql://u@h/d",
+        "postgresql://u@/d?host=/run/pg",
+    ],
+)
+def test_where_the_store_may_be(store: str) -> None:
+    assert DaemonSection(store=store).store == store
+
+
+@pytest.mark.parametrize(
+    ("store", "why"),
+    [
+        ("postgresql://u:word@h/d", "a password is never written here"),
+        ("postgresql://u@h/d?password=word", "a password is never written here"),
+        *(
+            (wrong, "looks like")
+            for wrong in ("postgres", "mysql://u@h/d", "/var/lib/store.db", "postgresql://u@h", "env:")
+        ),
+    ],
+)
+def test_where_the_store_may_not_be(store: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        DaemonSection(store=store)
 
 
 def test_a_missing_setting_is_named(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -77,14 +76,11 @@ async def handled(store: Store, events: Events, count: int) -> list[tuple[str, s
 Running = Callable[[Handler], "asyncio.Task[None]"]
 
 
-async def test_a_message_is_on_disk_before_it_is_acknowledged(tmp_path: Path, inbox: Inbox) -> None:
+async def test_a_message_is_on_disk_before_it_is_acknowledged(store: Store, inbox: Inbox) -> None:
     assert await inbox.take(message("deploy", "1"))
-    other = Store(tmp_path / "regrow.db")  # what a new process would find after a kill at this moment (F33)
-    try:
-        (row,) = await other.rows(sa.select(table))
-        assert (row["text"], row["message"], row["handled_at"]) == ("deploy", "1", None)
-    finally:
-        other.close()
+    store.engine.dispose()  # and so what is found is what a new process would find after a kill at this moment (F33)
+    (row,) = await store.rows(sa.select(table))
+    assert (row["text"], row["message"], row["handled_at"]) == ("deploy", "1", None)
 
 
 async def test_the_same_id_is_one_message(inbox: Inbox) -> None:

@@ -23,6 +23,8 @@ from regrow.testing.manual_clock import ManualClock
 from regrow.testing.parts import Parts
 from regrow.versions import Versions
 
+NO_VERSIONS = Path("/nonexistent")
+
 
 class Mute:
     """A channel whose health a test sets."""
@@ -61,7 +63,7 @@ class Watch:
             clock=clock,
         )
         self.lookout = Lookout(
-            versions=Versions(store.path.parent),
+            versions=Versions(NO_VERSIONS),
             store=store,
             notices=notices,
             outbox=outbox,
@@ -145,7 +147,7 @@ async def test_f28_a_start_is_compared_with_the_last_end_and_told_once(
     await second.lookout.begin()
     assert await second.told() == [key]
     (values,) = await second.values()
-    assert ("30s" if ended else "2m 10s") in values
+    assert ("30s" if ended else "2m 10s") in str(values)
 
 
 async def test_a_channel_that_is_deaf_for_long_is_told_of_once_and_once_when_it_hears(watch: Watch) -> None:
@@ -226,4 +228,4 @@ async def test_a_message_that_nobody_was_ever_shown_is_reported_once(
         async with watch.running():
             await watch.passes(30)
     assert await watch.told() == ["expired"]
-    assert "job-7-result" in (await watch.values())[0]
+    assert "job-7-result" in str(await watch.values())

@@ -68,7 +68,7 @@ async def test_a_person_may_do_what_the_table_says(parts: Parts, who: str, inten
         assert question_now is not None
         assert question_now.state == "open"
         (row,) = await parts.store.rows(sa.select(audit).where(audit.c.what == "refused"))
-        assert (row["who"], row["detail"]) == (who, {"intent": intent.value})
+        assert (row["who"], row["detail"]) == (who, {"intent": intent.value, "chat": "main"})
 
 
 @pytest.mark.parametrize("intent", sorted(JOBS))

@@ -183,6 +183,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("where", ["before the rename", "before the record"])
 async def test_a_kill_while_it_is_taken_is_made_good(
     tmp_path: Path, taken: Snapshots, live: sqlite3.Connection, where: str

@@ -6,6 +6,7 @@ A message has an id the moment it is stored, so sending here is exactly once: th
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import Any
 
 import sqlalchemy as sa
@@ -146,7 +147,7 @@ class HostedChannel:
                 "job": job,
                 "buttons": _buttons(content) if content else [],
                 "bar": content.bar if content else None,
-                "key": key or sa.func.hex(sa.func.randomblob(16)),
+                "key": key or secrets.token_hex(16),
             }
             made = connection.execute(messages.insert().values(**values)).inserted_primary_key
             assert made is not None

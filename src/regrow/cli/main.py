@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from regrow.cli import channels, exits, people, terminal
+from regrow.cli import backup, channels, exits, people, terminal
 from regrow.cli.approve import approve
+from regrow.cli.audit import audit
 from regrow.cli.build import build
 from regrow.cli.cancel import cancel
 from regrow.cli.chat import chat
@@ -42,10 +43,10 @@ from regrow.versions import Versions
 VERBS: dict[str, tuple[Callable[..., int], ...]] = {
     "The daemon": (up, down, status, doctor, install, uninstall, version, upgrade_self),
     "The service": (restart, build, deploy, repair, rollback, releases, logs),
-    "Jobs": (jobs, job, approve, reject, cancel, keep, undo),
+    "Jobs": (jobs, job, approve, reject, cancel, keep, undo, audit),
     "Talk": (chat,),
 }
-GROUPS = {"Talk": (people.application, channels.application)}
+GROUPS = {"The daemon": (backup.application,), "Talk": (people.application, channels.application)}
 """Verbs with verbs of their own, each made by a function."""
 
 

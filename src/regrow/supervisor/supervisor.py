@@ -277,7 +277,9 @@ class Supervisor:
         if instance.state == "held":
             self.save(must=True)
         else:
-            instance.launch(role == "candidate" and (release["handover"] == "overlap" or specs.pauses(release)))
+            # A unit of systemd is not heard when it says `armed`, and would wait for `connect` for ever.
+            words = release["handover"] == "overlap" and not self.units
+            instance.launch(role == "candidate" and (words or specs.pauses(release)))
             if instance.pid is None:  # it waits for its address: a promise of a start must outlive us as well
                 self.save(must=False)
         return {"instance": instance.describe(), "seq": seq, "adopted": False}

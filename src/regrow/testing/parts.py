@@ -34,7 +34,7 @@ from regrow.jobs.runner import Runner
 from regrow.jobs.work import Progress
 from regrow.outbox import Outbox
 from regrow.people import People
-from regrow.permissions import Permissions, Person, Role
+from regrow.permissions import READS, Permissions, Person, Role
 from regrow.redact import Redactor
 from regrow.releases import Release, Releases
 from regrow.requests import Asked, Requests
@@ -145,7 +145,7 @@ class Parts:
             return self.found
 
         self.findings = findings
-        self.permissions = Permissions(PEOPLE, ROLES)
+        self.permissions = Permissions(PEOPLE, {**ROLES, **READS})
         self.views = Views(
             cares=cares,
             ledger=self.ledger,

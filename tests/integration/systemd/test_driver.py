@@ -27,7 +27,7 @@ async def test_life_with_a_shared_socket(system, standby):
 
 async def test_life_with_overlap(system):
     good, better, bad = (
-        system.release(version, env, handover="overlap", sockets=())
+        system.release(version, env, handover="overlap", standby="running", sockets=())
         for version, env in (("1", {}), ("2", {}), ("3", {"TINY_DIE_AFTER": "2"}))
     )
     await drive_service(system.service, good, better, bad)
