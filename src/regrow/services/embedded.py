@@ -67,6 +67,8 @@ class EmbeddedService:
         runtime_directory: where the control socket goes.
     """
 
+    program = Path(regrow.supervisor.__file__).with_name("__main__.py")
+
     def __init__(self, name: str, directory: Path, runtime_directory: Path) -> None:
         self.name = name
         self.directory = directory
@@ -94,7 +96,6 @@ class EmbeddedService:
             if self._writer is None:
                 try:
                     await self._connect_or_start()
-                    await self.escrow()
                 except BaseException:
                     self._hang_up()  # refused: nothing may be asked over it
                     raise
@@ -113,8 +114,10 @@ class EmbeddedService:
         while True:
             try:
                 await self._connect()
+                await self.escrow()
                 return
             except OSError as error:
+                self._hang_up()  # it may have been killed between the two
                 said = said or str(error)
             if time.monotonic() > deadline:
                 raise ServiceError(
@@ -134,10 +137,9 @@ class EmbeddedService:
         self.socket_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         reading, writing = os.pipe2(os.O_CLOEXEC)
         kept = {name: listening.fileno() for name, listening in self._escrow.items()}
-        main = Path(regrow.supervisor.__file__).with_name("__main__.py")
         argv = [
-            *(sys.executable, "-I", "-S", str(main), "--dir", str(self.directory), "--socket", str(self.socket_path)),
-            *("--name", self.name, "--ready-fd", str(writing), "--detach"),
+            *(sys.executable, "-I", "-S", str(self.program), "--dir", str(self.directory)),
+            *("--socket", str(self.socket_path), "--name", self.name, "--ready-fd", str(writing), "--detach"),
             *(word for name, fd in kept.items() for word in ("--listen-fd", f"{name}={fd}")),
         ]
         try:
