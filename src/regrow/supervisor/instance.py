@@ -29,6 +29,7 @@ TRANSITIONS = {
 }
 _TEXT_BUSY_S = 2.0  # a passing "text file busy" is waited for this long (F13)
 _RETRY_S = 0.05
+_AGAIN = "to be started again"  # no cause of an end: this process ends, its instance does not
 _PROOF_RETRY_S = 0.2
 _LONGEST_CAUSE = 300
 _KEPT = ("token", "spec", "state", "pid", "start_time", "began", "started_at", "notify_path", "probe_address",
@@ -67,6 +68,7 @@ class Instance:
         self.status = ""
         self.log_offset = 0
         self.adopted = False
+        self.blameless = False  # its start failed for a fault of the machine
         self.process: processes.Process | None = None
         self.after_end: list[Callable[[], None]] = []
         self.health: dict[str, Json] = {
@@ -146,6 +148,7 @@ class Instance:
             self.owner.save(must=self.asked)  # a fallback starts on a full disk too
         except OSError as error:
             birth.abandon()
+            self.blameless = True
             self._cause = f"cannot write the record: {error}"
         else:
             birth.go()
@@ -192,7 +195,7 @@ class Instance:
             if self.spec["ready"] != "notify" and self._cause is None:
                 self._prove()
         elif error[0] == errno.ETXTBSY and boottime() - self.began < _TEXT_BUSY_S:
-            self._cause = "busy"
+            self._cause = _AGAIN
         else:
             self._cause = error[1]
 
@@ -290,7 +293,16 @@ class Instance:
         self.move("proved")
         self.owner.proved(self)
 
+    def _start_anew(self) -> None:
+        self.ready = self.adopted = False
+        self.began = boottime()
+        self._after("start", self.spec["start_timeout_s"], self._late)
+        self.abort(_AGAIN)
+
     def _late(self) -> None:
+        if self.adopted and self.process is not None and not self.ready and not self.spec["probes"]:
+            self._start_anew()  # its READY may have come while no supervisor listened, which is not its fault
+            return
         waits = [f"probe {name}: {entry['cause']}" for name, entry in self.health.items() if entry["cause"]]
         missing = "READY" if self.spec["ready"] == "notify" and not self.ready else ""
         why = "; ".join(filter(None, [missing and "no READY", *waits])) or "not started"
@@ -376,7 +388,7 @@ class Instance:
         self.owner.loop.unwatch(self.process.pidfd)
         how = self.process.reap()
         self.process = None
-        if self._cause == "busy":
+        if self._cause == _AGAIN:
             self._cause = None
             if self.state == "starting":
                 self._after("spawn", _RETRY_S, self._spawn)

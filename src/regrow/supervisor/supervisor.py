@@ -95,8 +95,10 @@ class Supervisor:
             self.instances[token] = instance
             if same_boot and instance.adopt() and instance.process is not None:
                 living.append(instance.process)
-            elif same_boot and instance.state == "starting" and instance.pid is None:
-                unborn.append(instance)  # it waited for its address and never had a process: it may start now
+            elif same_boot and instance.state == "starting":
+                # It waited for its address, or ended with our predecessor before its program ran, or by itself, which
+                # nobody saw: it may start now, and if it is bad, that will be seen.
+                unborn.append(instance)
             elif instance.state != "held" or not same_boot:
                 dead.append(instance)
         lost = self.sockets.take_back(record["sockets"], escrow, living)
@@ -213,15 +215,28 @@ class Supervisor:
             self.record["desired"] = "running"
         elif release["handover"] == "exclusive":
             instance.state = "held"
-        self.tell("starting" if instance.state != "held" else "held", instance, role=role)
         if instance.state == "held":
-            self.save(must=True)
+            self._hold(instance)
         else:
+            self.tell("starting", instance, role=role)
             paused = role == "candidate" and release["handover"] == "socket" and release["standby"] == "paused"
             instance.launch(paused)
             if instance.pid is None:  # it waits for its address: a promise of a start must outlive us as well
                 self.save(must=False)
         return {"instance": instance.describe(), "seq": seq, "adopted": False}
+
+    def _hold(self, instance: Instance) -> None:
+        self.promise("held", instance, role="candidate")
+        try:
+            self.save(must=True)
+        except OSError as error:
+            del self.instances[instance.token]
+            self.record["candidate"] = None
+            self.record["untold"] = self.record["untold"][:-1]
+            text = f"cannot start {instance.spec['id']}: the record cannot be written ({error}); free some space"
+            raise Refused("disk", text) from error
+        self.keep_promises()
+        self.save(must=False)
 
     def _whats_there(self) -> str:
         return ", ".join(f"{instance.spec['id']} is {instance.state}" for instance in self.instances.values())
@@ -474,9 +489,10 @@ class Supervisor:
         if was == "stopping":
             for role in ("active", "standby", "candidate"):
                 record[role] = None if record[role] == token else record[role]
+            self.promise("ended", instance, cause=cause)  # what starts after it writes the record
             for call in instance.after_end:
                 call()
-            self.tell("ended", instance, cause=cause)
+            self.keep_promises()
             if not self.instances and (record["desired"] == "stopped" or self._quitting):
                 self._all_gone()
         elif token == record["candidate"]:
@@ -553,8 +569,8 @@ class Supervisor:
         """Pin first, then the way back, then the end of the bad one."""
         record, standby = self.record, self._instance("standby")
         warm = standby is not None and standby.alive
-        # A fresh process of the good release itself (a restart) must not pin that release.
-        if bad.spec["digest"] != target["digest"]:
+        # A fresh process of the good release itself (a restart) must not pin that release, nor may a full disk.
+        if bad.spec["digest"] != target["digest"] and not bad.blameless:
             record["pins"][bad.spec["digest"]] = {
                 **(specs.brief(bad.spec) or {}),
                 "reason": reason,
