@@ -12,11 +12,13 @@ served_by_dead    answers of a candidate that was never switched to
 notice_ms         from the exit of a candidate to its `candidate_failed` event in the hands of the daemon's driver
 fallback_ms       from a death in bake to the first answer of the old version
 
-Times are medians of the runs and have their worst case beside them as `worst`.
+Times are medians of the runs and have their worst case beside them as `worst`. Peers (`bench/peers`)
+are measured in the same run, and `python -m bench.table` makes the comparison out of its lines.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import itertools
@@ -32,7 +34,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import client, lines
+from bench import client, comparison, lines
 from regrow.services.base import CandidateFailed, Probe, ReleaseSpec
 from regrow.testing.service_system import ServiceSystem
 
@@ -52,9 +54,10 @@ class Size:
     runs: int
     settle: float
     dies_in_bake: float
+    peer_runs: int
 
 
-SIZES = {"smoke": Size(1, 0.3, 1.5), "default": Size(3, 1.0, 5.0), "nightly": Size(25, 2.0, 5.0)}
+SIZES = {"smoke": Size(1, 0.3, 1.5, 1), "default": Size(3, 1.0, 5.0, 1), "nightly": Size(25, 2.0, 5.0, 5)}
 
 
 @dataclass
@@ -265,8 +268,13 @@ async def measure(out: lines.Lines, size: Size) -> None:
 
 def main() -> None:
     """Print the lines."""
-    size = SIZES[lines.size(__doc__ or "")]
-    asyncio.run(measure(lines.Lines("switch"), size))
+    parser = lines.arguments(__doc__ or "")
+    parser.add_argument("--peers", action=argparse.BooleanOptionalAction, help="beside Regrow; default: not in smoke")
+    options = parser.parse_args()
+    size, out = SIZES[options.size], lines.Lines("switch")
+    asyncio.run(measure(out, size))
+    if options.peers or (options.peers is None and options.size != "smoke"):
+        asyncio.run(comparison.measure(out, size.peer_runs, size.dies_in_bake))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 300.0
-UNITS = {"requests", "ms", "MiB", "%", "bool", "messages", "1/s", "times"}
+UNITS = {"kills", "lives", "chains", "requests", "ms", "MiB", "%", "bool", "messages", "1/s", "times"}
 NAMES = {
     "switch": {
         *(("regrow/good", metric) for metric in ("failed_requests", "longest_gap_ms", "baseline_gap_ms")),
@@ -27,6 +27,11 @@ NAMES = {
     },
     "messages": {
         ("forwarding", metric) for metric in ("sent", "lost", "doubled", "reordered", "intake_per_s", "ready_ms")
+    },
+    "faults": {
+        (case, metric)
+        for case in ("supervisor/states", "supervisor/random", "daemon/states", "daemon/random")
+        for metric in ("kills", "wrong_release", "second_copy", "refused_requests", "untold_events")
     },
     "daemon": {
         ("idle", metric) for metric in ("ready_ms", "rss_mib", "supervisor_rss_mib", "idle_cpu_pct", "status_ms")
@@ -68,3 +73,50 @@ def test_a_wrong_size_is_refused() -> None:
     )
     assert done.returncode == 2
     assert not done.stdout
+
+
+def run_python(*words: str, **options: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", **{k: v for k, v in options.items() if k != "input"}}
+    return subprocess.run(
+        [sys.executable, *words],
+        env=env,
+        input=options.get("input", ""),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+
+
+def test_the_comparison_is_made_of_the_lines_of_a_run() -> None:
+    figures = {"failed_requests": 0, "longest_gap_ms": 8.0, "down_ms": 0.0, "first_new_ms": 612.0, "went_back": 0}
+    lines = [
+        {"bench": "switch", "case": f"{peer}/{case}", "metric": metric, "value": value, "unit": "x"}
+        for peer, case, more in (
+            ("regrow", "good", {}),
+            ("regrow", "dies_in_bake", {"went_back": 1, "failed_requests": 1, "down_ms": 1234.0}),
+            ("other", "good", {"failed_requests": 7}),
+        )
+        for metric, value in {**figures, **more}.items()
+    ]
+    done = run_python("-m", "bench.table", input="".join(json.dumps(line) + "\n" for line in lines))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[2:] == [
+        "| **Regrow** | 0 / 8 ms / 612 ms | – | – | 1 failed, down 1.2 s, v1 serves |",
+        "| other | 7 / 8 ms / 612 ms | – | – | – |",
+    ]
+
+
+def test_a_peer_that_cannot_be_had_is_left_out_with_a_word(tmp_path: Path) -> None:
+    """No node in the path, and a pip that fails."""
+    code = (
+        "import asyncio, bench.comparison as c, bench.lines as l; from bench.peers import PEERS;"
+        "c.PEERS = [p for p in PEERS if p.name in ('pm2', 'supervisord')];"
+        "asyncio.run(c.measure(l.Lines('switch'), 1, 1.0))"
+    )
+    nowhere = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = run_python("-c", code, PATH=str(tmp_path), **nowhere)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert "pm2 is left out: node and npm are not installed" in done.stderr
+    assert "supervisord is left out: " in done.stderr
