@@ -19,11 +19,13 @@ offline_ms        of all runs together, in which no release was connected; what 
 program_ms        of a service of which only one may run: its own stop and start by hand, beside `down_ms` by Regrow
 queue             connections that waited in the accept queue, a median over the upgrades
 
-Times are medians of the runs and have their worst case beside them as `worst`.
+Times are medians of the runs and have their worst case beside them as `worst`. Peers (`bench/peers`)
+are measured in the same run, and `python -m bench.table` makes the comparison out of its lines.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import os
@@ -35,7 +37,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import lines
+from bench import comparison, lines
 from bench.cases import exclusive, outbound, saturated
 from bench.traffic import DEADLINE_S, Traffic, traffic
 from regrow.services.base import CandidateFailed, Probe, ReleaseSpec
@@ -56,12 +58,13 @@ class Size:
     dies_in_bake: float
     outbound: outbound.Size
     saturated: int
+    peer_runs: int
 
 
 SIZES = {
-    "smoke": Size(1, 0.3, 1.5, outbound.Size(runs=1, events=25, longest=0.5, dies=0.5), saturated=2),
-    "default": Size(3, 1.0, 5.0, outbound.Size(runs=2, events=60, longest=3.0, dies=1.5), saturated=20),
-    "nightly": Size(25, 2.0, 5.0, outbound.Size(runs=5, events=149, longest=6.0, dies=1.5), saturated=100),
+    "smoke": Size(1, 0.3, 1.5, outbound.Size(runs=1, events=25, longest=0.5, dies=0.5), saturated=2, peer_runs=1),
+    "default": Size(3, 1.0, 5.0, outbound.Size(runs=2, events=60, longest=3.0, dies=1.5), saturated=20, peer_runs=1),
+    "nightly": Size(25, 2.0, 5.0, outbound.Size(runs=5, events=149, longest=6.0, dies=1.5), saturated=100, peer_runs=5),
 }
 
 
@@ -230,8 +233,13 @@ async def measure(out: lines.Lines, size: Size) -> None:
 
 def main() -> None:
     """Print the lines."""
-    size = SIZES[lines.size(__doc__ or "")]
-    asyncio.run(measure(lines.Lines("switch"), size))
+    parser = lines.arguments(__doc__ or "")
+    parser.add_argument("--peers", action=argparse.BooleanOptionalAction, help="beside Regrow; default: not in smoke")
+    options = parser.parse_args()
+    size, out = SIZES[options.size], lines.Lines("switch")
+    asyncio.run(measure(out, size))
+    if options.peers or (options.peers is None and options.size != "smoke"):
+        asyncio.run(comparison.measure(out, size.peer_runs, size.dies_in_bake))
 
 
 if __name__ == "__main__":

@@ -110,7 +110,6 @@ class EmbeddedService:
             if self._writer is None:
                 try:
                     await self._connect_or_start()
-                    await self.escrow()
                 except BaseException:
                     self._hang_up()  # refused: nothing may be asked over it
                     raise
@@ -133,8 +132,10 @@ class EmbeddedService:
         while True:
             try:
                 await self._connect()
+                await self.escrow()
                 return
             except OSError as error:
+                self._hang_up()  # it may have been killed between the two
                 said = said or str(error)
             if time.monotonic() > deadline:
                 raise ServiceError(

@@ -82,6 +82,7 @@ class Instance:
         self.said: str | None = None
         self.log_offset = 0
         self.adopted = False
+        self.blameless = False  # its start failed for a fault of the machine
         self.process: processes.Process | None = None
         self.trap: Trap | None = None
         self.after_end: list[Callable[[], None]] = []
@@ -186,6 +187,7 @@ class Instance:
             self.owner.save(must=self.asked)  # a fallback starts on a full disk too
         except OSError as error:
             birth.abandon()
+            self.blameless = True
             self._cause = f"cannot write the record: {error}"
         else:
             birth.go()

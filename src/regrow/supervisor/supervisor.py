@@ -273,10 +273,10 @@ class Supervisor:
             self.record["desired"] = "running"
         elif "exclusive" in (release["handover"], self._handover_of_active()):
             instance.state = "held"
-        self.tell("starting" if instance.state != "held" else "held", instance, role=role)
         if instance.state == "held":
-            self.save(must=True)
+            self._hold(instance)
         else:
+            self.tell("starting", instance, role=role)
             # A unit of systemd is not heard when it says `armed`, and would wait for `connect` for ever.
             words = release["handover"] == "overlap" and not self.units
             instance.launch(role == "candidate" and (words or specs.pauses(release)))
@@ -297,6 +297,19 @@ class Supervisor:
             text = f"cannot start {name} with trap_bind: this machine cannot do it: {reason}"
             raise Refused("no_trap", f'{text}; use handover = "exclusive", without trap_bind and [service.listen]')
         self._trap_works = True
+
+    def _hold(self, instance: Instance) -> None:
+        self.promise("held", instance, role="candidate")
+        try:
+            self.save(must=True)
+        except OSError as error:
+            del self.instances[instance.token]
+            self.record["candidate"] = None
+            self.record["untold"] = self.record["untold"][:-1]
+            text = f"cannot start {instance.spec['id']}: the record cannot be written ({error}); free some space"
+            raise Refused("disk", text) from error
+        self.keep_promises()
+        self.save(must=False)
 
     def _whats_there(self) -> str:
         return ", ".join(f"{instance.spec['id']} is {instance.state}" for instance in self.instances.values())
@@ -566,9 +579,10 @@ class Supervisor:
         if was == "stopping":
             for role in ("active", "standby", "candidate"):
                 record[role] = None if record[role] == token else record[role]
+            self.promise("ended", instance, cause=cause)  # what starts after it writes the record
             for call in instance.after_end:
                 call()
-            self.tell("ended", instance, cause=cause)
+            self.keep_promises()
             if not self.instances and (record["desired"] == "stopped" or self._quitting):
                 self._all_gone()
         elif token == record["candidate"]:
@@ -665,8 +679,8 @@ class Supervisor:
         record, standby = self.record, self._instance("standby")
         unfinished = record["trial"] is not None and record["trial"]["switched"] is None
         warm = standby is not None and standby.alive
-        # A fresh process of the good release itself (a restart) must not pin that release.
-        if bad.spec["digest"] != target["digest"]:
+        # A fresh process of the good release itself (a restart) must not pin that release, nor may a full disk.
+        if bad.spec["digest"] != target["digest"] and not bad.blameless:
             record["pins"][bad.spec["digest"]] = {
                 **(specs.brief(bad.spec) or {}),
                 "reason": reason,
