@@ -4,6 +4,8 @@ ready_ms            from the start of its process to READY=1, seen from outside,
 first_ready_ms      the same in an empty state directory
 rss_mib             resident memory of the idle daemon, started anew; `rss_after_job_mib` after it has done a deploy
 supervisor_rss_mib  resident memory of the supervisor
+supervisor_wakeups  how often the supervisor wakes in a second of nothing, of a service without probes and of one with a
+                    probe a second (`no_probes`, `one_probe`); `supervisor_rss_mib` there too, without a daemon
 idle_cpu_pct        the daemon's own processor time over the idle seconds, in per cent of one core
 status_ms           `regrow status` as a program, from its start to its end
 
@@ -13,6 +15,7 @@ grow much when the machine is busy with something else.
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import statistics
 import tempfile
@@ -22,6 +25,8 @@ from pathlib import Path
 
 from bench import lines
 from bench.world import cpu_s, resident_mib, world
+from regrow.services.base import Probe
+from regrow.testing.service_system import ServiceSystem
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,37 @@ def measure(out: lines.Lines, size: Size) -> None:
         out.put("idle", "supervisor_rss_mib", resident_mib(supervisor), "MiB")
 
 
+def wakeups(pid: int) -> int:
+    """How often a process has gone to sleep of itself."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
+async def measure_supervisor(out: lines.Lines, size: Size) -> None:
+    """A supervisor alone with a service that does nothing."""
+    probe = Probe("health", "http", "/health", interval_s=1.0)
+    for case, probes in (("no_probes", ()), ("one_probe", (probe,))):
+        with tempfile.TemporaryDirectory(prefix="rb-") as root:
+            system = ServiceSystem(Path(root))
+            try:
+                await system.service.start(system.release("1", probes=probes), "active", "a")
+                pid = (await system.service.status()).supervisor_pid
+                assert pid is not None
+                await asyncio.sleep(SETTLE_S)
+                before, began = wakeups(pid), time.monotonic()
+                await asyncio.sleep(size.idle_s)
+                per_s = (wakeups(pid) - before) / (time.monotonic() - began)
+                out.put(case, "supervisor_wakeups", per_s, "1/s")
+                out.put(case, "supervisor_rss_mib", resident_mib(pid), "MiB")
+            finally:
+                await system.service.close(keep_service=False)
+
+
 def main() -> None:
     """Print the lines."""
-    measure(lines.Lines("daemon"), SIZES[lines.size(__doc__ or "")])
+    size, out = SIZES[lines.size(__doc__ or "")], lines.Lines("daemon")
+    asyncio.run(measure_supervisor(out, size))
+    measure(out, size)
 
 
 if __name__ == "__main__":

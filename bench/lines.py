@@ -29,15 +29,17 @@ class Lines:
         print(json.dumps(line, ensure_ascii=False), flush=True)
 
 
-def size(about: str, argv: Sequence[str] | None = None) -> str:
-    """Read the bench's command line.
-
-    Returns:
-        One of SIZES: smoke proves that the bench works, default ends within ten minutes, nightly repeats more.
-    """
+def arguments(about: str) -> argparse.ArgumentParser:
+    """What every bench's command line has: one of SIZES. smoke proves that the bench works, default ends within ten
+    minutes, nightly repeats more."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--size", choices=SIZES, default="default")
-    return str(parser.parse_args(argv).size)
+    return parser
+
+
+def size(about: str, argv: Sequence[str] | None = None) -> str:
+    """Read the command line of a bench that has no other options; returns one of SIZES."""
+    return str(arguments(about).parse_args(argv).size)
 
 
 def environment(**more: str) -> dict[str, str]:

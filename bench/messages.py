@@ -7,8 +7,10 @@ sent           messages that people sent
 lost           of these, the ones whose answer never came
 doubled        answers that came more often than once
 reordered      answers that came before the answer to an earlier message of the same chat
-intake_per_s   messages of a burst over Feishu that the daemon acknowledged a second: each is on disk by then
+intake_per_s   messages over Feishu that the daemon acknowledged a second, each on disk by then, for some seconds on end
+               while it also forwards them and answers; `answers_per_s` are the answers that came meanwhile
 ready_ms       of the Feishu channel, from its start to connected and subscribed; the median of five
+client_rss_mib what the daemon holds more at rest with the channel connected than without it; medians of three starts
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from typing import Any
 import structlog
 
 from bench import lines
+from bench.world import resident_mib
 from regrow.channels.base import Press, Pressed
 from regrow.channels.feishu import feishu_channel
 from regrow.config import FeishuSection
@@ -37,10 +40,11 @@ from regrow.testing.feishu import FeishuEmulator, Settings
 from regrow.testing.world import World, eventually
 
 CASE = "forwarding"
-STARTS = 5
+STARTS, MEMORY_STARTS = 5, 3
 WINDOW = 64
-"""Messages of the burst that are on their way at once."""
-WEB_CHATS, FEISHU_CHATS = 20, 10
+"""Messages that are on their way at once while the intake is measured."""
+WEB_CHATS, FEISHU_CHATS, INTAKE_CHATS = 20, 10, 60
+SETTLE_S = 2.0
 DRAIN_S = 300.0
 
 
@@ -49,12 +53,12 @@ class Size:
     """How much of everything.
 
     Attributes:
-        burst: messages over Feishu as fast as they are taken.
+        intake_s: seconds for which messages come over Feishu as fast as they are taken.
         feishu, web: messages during the disturbances.
         upgrades, kills, cuts: the disturbances.
     """
 
-    burst: int
+    intake_s: float
     feishu: int
     web: int
     upgrades: int
@@ -63,9 +67,9 @@ class Size:
 
 
 SIZES = {
-    "smoke": Size(burst=40, feishu=20, web=60, upgrades=1, kills=1, cuts=2),
-    "default": Size(burst=600, feishu=200, web=2200, upgrades=6, kills=6, cuts=15),
-    "nightly": Size(burst=1500, feishu=500, web=8000, upgrades=20, kills=20, cuts=50),
+    "smoke": Size(intake_s=0.5, feishu=20, web=60, upgrades=1, kills=1, cuts=2),
+    "default": Size(intake_s=8.0, feishu=200, web=2200, upgrades=6, kills=6, cuts=15),
+    "nightly": Size(intake_s=20.0, feishu=2000, web=8000, upgrades=20, kills=20, cuts=50),
 }
 
 
@@ -91,7 +95,7 @@ class Bench:
 
     async def run(self) -> dict[str, float]:
         """Everything; the figures by metric."""
-        intake = await self._burst()
+        intake, answers = await self._intake()
         steps = _mixed((self._upgrade, self.size.upgrades), (self._kill, self.size.kills), (self._cut, self.size.cuts))
         total = self.size.feishu + self.size.web
         allowed = total // (len(steps) + 1)
@@ -114,7 +118,7 @@ class Bench:
         async def speak(talk: Talk, count: int) -> None:
             for _ in range(count):
                 # As much of what is to be said as has been disturbed, and a little ahead of it.
-                while self.sent >= min(total, (self.done + 1) * allowed + allowed // 2):
+                while self.done < len(steps) and self.sent >= (self.done + 1) * allowed + allowed // 2:
                     await asyncio.sleep(0.01)
                 self.sent += 1
                 await talk.say(f"message {len(talk.said)}")
@@ -125,7 +129,7 @@ class Bench:
                 for talk, share in zip(talks, _shares(count, len(talks)), strict=True):
                     group.create_task(speak(talk, share))
             group.create_task(disturb())
-        return {**await self._count(), "intake_per_s": intake}
+        return {**await self._count(), "intake_per_s": intake, "answers_per_s": answers}
 
     # What happens
 
@@ -187,31 +191,35 @@ class Bench:
         self.talks.append(talk)
         return talk
 
-    async def _burst(self) -> float:
-        """Acknowledged messages a second, with so many on their way."""
+    async def _intake(self) -> tuple[float, float]:
+        """Acknowledged messages a second, with so many on their way, and the answers that came meanwhile."""
         window = asyncio.Semaphore(WINDOW)
-        users = [self.feishu.user(f"B{number}") for number in range(min(self.size.burst, 60))]
-        talks = {user.name: self._feishu(user.name) for user in users}
+        users = [self.feishu.user(f"B{number}") for number in range(INTAKE_CHATS)]
+        talks = [self._feishu(user.name) for user in users]
+        acknowledged = 0
 
         async def one(number: int) -> None:
-            user = users[number % len(users)]
-            try:
-                said = await user.say(user.private(), talks[user.name].said[-1])
-                for delivery in await self.feishu.delivered(said, timeout=60.0):
-                    assert delivery.outcome == "acknowledged", delivery.attempts
-            finally:
-                window.release()
+            nonlocal acknowledged
+            user, text = users[number % INTAKE_CHATS], f"burst {number}"
+            talks[number % INTAKE_CHATS].said.append(text)
+            await user.say(user.private(), text)
+            delivery = self.feishu.gateway.deliveries[-1]
+            await delivery.done.wait()
+            assert delivery.outcome == "acknowledged", delivery.attempts
+            acknowledged += 1
+            window.release()
 
         began = time.monotonic()
         async with asyncio.TaskGroup() as group:
-            for number in range(self.size.burst):
+            for number in itertools.count():
                 await window.acquire()
-                talks[users[number % len(users)].name].said.append(f"burst {number}")
+                if time.monotonic() - began > self.size.intake_s:
+                    break
                 group.create_task(one(number))
                 await asyncio.sleep(0)  # so that it is said before the next one
-        seconds = time.monotonic() - began
-        self.sent = 0
-        return self.size.burst / seconds
+            seconds = time.monotonic() - began
+            taken, answered = acknowledged, len(self.feishu.sent())
+        return taken / seconds, answered / seconds
 
     # What came of it
 
@@ -258,7 +266,7 @@ async def ready_ms(feishu: FeishuEmulator, section: FeishuSection) -> float:
         async def no_newest(_: str) -> dict[str, float]:
             return {}
 
-        async def no_message(_: Any) -> bool:
+        async def no_message(*_: Any) -> bool:
             return True
 
         channel = feishu_channel(section, Permissions([], ROLES), no_press, no_newest)
@@ -275,6 +283,27 @@ async def ready_ms(feishu: FeishuEmulator, section: FeishuSection) -> float:
     return statistics.median(times)
 
 
+async def client_rss_mib(root: Path, feishu: FeishuEmulator, section: dict[str, str]) -> float:
+    """What the channel costs a daemon at rest."""
+    world = World(root)
+    held: dict[bool, list[float]] = {False: [], True: []}
+    try:
+        await world.bring_up()
+        for connected in (False, True) * MEMORY_STARTS:
+            world.configure({"channels.feishu": section if connected else None})
+            await world.start_daemon()
+            if connected:
+                await feishu.connected(timeout=60.0)
+            await asyncio.sleep(SETTLE_S)
+            assert world.process is not None
+            held[connected].append(resident_mib(world.process.pid))
+            await world.kill_daemon()
+            await feishu.disconnected()
+    finally:
+        await world.close()
+    return statistics.median(held[True]) - statistics.median(held[False])
+
+
 async def measure(root: Path, size: Size) -> dict[str, float]:
     """All figures by metric."""
     settings = Settings.quick()
@@ -285,12 +314,13 @@ async def measure(root: Path, size: Size) -> dict[str, float]:
         secret.write_text(feishu.app.secret)
         section = {"app_id": feishu.app.app_id, "app_secret": f"file:{secret}", "base_url": feishu.base_url}
         ready = await ready_ms(feishu, FeishuSection.model_validate(section))
+        memory = await client_rss_mib(root / "memory", feishu, section)
         world = World(root / "world", {"channels.feishu": section})
         world.forward()
         try:
             await world.bring_up()
             await feishu.connected(timeout=60.0)
-            return {**await Bench(world, feishu, size).run(), "ready_ms": ready}
+            return {**await Bench(world, feishu, size).run(), "ready_ms": ready, "client_rss_mib": memory}
         finally:
             await world.close()
 
@@ -305,7 +335,9 @@ def main() -> None:
     for metric in ("sent", "lost", "doubled", "reordered"):
         put(CASE, metric, int(figures[metric]), "messages")
     put(CASE, "intake_per_s", figures["intake_per_s"], "1/s")
+    put(CASE, "answers_per_s", figures["answers_per_s"], "1/s")
     put(CASE, "ready_ms", figures["ready_ms"], "ms")
+    put(CASE, "client_rss_mib", figures["client_rss_mib"], "MiB")
     more = {"upgrades": size.upgrades, "kills": size.kills, "cuts": size.cuts}
     for name, count in more.items():
         put(CASE, name, count, "times")

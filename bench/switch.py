@@ -12,37 +12,41 @@ served_by_dead    answers of a candidate that was never switched to
 notice_ms         from the exit of a candidate to its `candidate_failed` event in the hands of the daemon's driver
 fallback_ms       from a death in bake to the first answer of the old version
 
-Times are medians of the runs and have their worst case beside them as `worst`.
+The cases without a shared socket, and the one with a queue that is never empty, are in `bench/cases`:
+
+lost_events       events of a bot with an outbound connection that nobody answered; `doubled_events` were answered twice
+offline_ms        of all runs together, in which no release was connected; what comes then is lost
+program_ms        of a service of which only one may run: its own stop and start by hand, beside `down_ms` by Regrow
+queue             connections that waited in the accept queue, a median over the upgrades
+
+Times are medians of the runs and have their worst case beside them as `worst`. Peers (`bench/peers`)
+are measured in the same run, and `python -m bench.table` makes the comparison out of its lines.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
-import itertools
-import json
 import os
 import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from bench import client, lines
+from bench import comparison, lines
+from bench.cases import exclusive, outbound, saturated
+from bench.traffic import DEADLINE_S, Traffic, traffic
 from regrow.services.base import CandidateFailed, Probe, ReleaseSpec
 from regrow.testing.service_system import ServiceSystem
 
-RATE = 200.0
-WORKERS = 4
 INIT_S = 0.5
 GAP_S = 0.05
 BAKE_S = 1.0
 LONG_S = 60.0
-DEADLINE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -52,36 +56,16 @@ class Size:
     runs: int
     settle: float
     dies_in_bake: float
+    outbound: outbound.Size
+    saturated: int
+    peer_runs: int
 
 
-SIZES = {"smoke": Size(1, 0.3, 1.5), "default": Size(3, 1.0, 5.0), "nightly": Size(25, 2.0, 5.0)}
-
-
-@dataclass
-class Traffic:
-    """What the client saw, filled in when its process has ended."""
-
-    rows: list[client.Row] = field(default_factory=list)
-    began: float = 0.0
-    ended: float = 0.0
-
-    def failures(self, *kinds: str) -> int:
-        """Requests that failed, or failed in one of these ways."""
-        return sum(1 for row in self.rows if row[3] and (not kinds or row[3] in kinds))
-
-    def gaps(self) -> list[float]:
-        """Seconds between answers, the edges of the watch included."""
-        ends = sorted(row[1] for row in self.rows if not row[3])
-        marks = [self.began, *ends, max([self.ended, *ends[-1:]])]
-        return [after - before for before, after in itertools.pairwise(marks)]
-
-    def answers(self, version: str) -> list[float]:
-        """When this version answered."""
-        return sorted(row[1] for row in self.rows if row[2] == version)
-
-    def first(self, version: str, after: float) -> float:
-        """The first answer of a version after a moment; infinity when there is none."""
-        return next((end for end in self.answers(version) if end > after), float("inf"))
+SIZES = {
+    "smoke": Size(1, 0.3, 1.5, outbound.Size(runs=1, events=25, longest=0.5, dies=0.5), saturated=2, peer_runs=1),
+    "default": Size(3, 1.0, 5.0, outbound.Size(runs=2, events=60, longest=3.0, dies=1.5), saturated=20, peer_runs=1),
+    "nightly": Size(25, 2.0, 5.0, outbound.Size(runs=5, events=149, longest=6.0, dies=1.5), saturated=100, peer_runs=5),
+}
 
 
 @dataclass
@@ -98,29 +82,6 @@ class Run:
         """From the death to the first answer of the old version."""
         assert self.died is not None
         return (self.traffic.first("1", self.died) - self.died) * 1000
-
-
-@contextlib.asynccontextmanager
-async def traffic(port: int) -> AsyncIterator[Traffic]:
-    """The client's process for the length of the block."""
-    seen = Traffic()
-    argv = [sys.executable, client.__file__, str(port), str(WORKERS), str(RATE)]
-    process = await asyncio.create_subprocess_exec(*argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=2**26)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        await asyncio.wait_for(process.stdout.readline(), DEADLINE_S)
-        # Its first round: from here on a gap is the service's.
-        await asyncio.sleep(2 * WORKERS / RATE)
-        seen.began = time.monotonic()
-        yield seen
-    finally:
-        seen.ended = time.monotonic()
-        process.stdin.close()
-        told = await asyncio.wait_for(process.stdout.read(), DEADLINE_S)
-        await process.wait()
-        rows = [tuple(json.loads(line)) for line in told.splitlines()]
-        seen.rows = [row for row in rows if row[1] >= seen.began]
 
 
 class Upgrade:
@@ -262,11 +223,23 @@ async def measure(out: lines.Lines, size: Size) -> None:
         put(out, case, runs)
         put_times(out, case, "fallback_ms", [run.fallback_ms() for run in runs])
 
+    await outbound.measure(out, size.outbound)
+    await exclusive.measure(out, size.runs, size.settle)
+    await saturated.measure(out, size.saturated)
+    from bench.cases import foreign  # it builds on this module
+
+    await foreign.measure(out, size)
+
 
 def main() -> None:
     """Print the lines."""
-    size = SIZES[lines.size(__doc__ or "")]
-    asyncio.run(measure(lines.Lines("switch"), size))
+    parser = lines.arguments(__doc__ or "")
+    parser.add_argument("--peers", action=argparse.BooleanOptionalAction, help="beside Regrow; default: not in smoke")
+    options = parser.parse_args()
+    size, out = SIZES[options.size], lines.Lines("switch")
+    asyncio.run(measure(out, size))
+    if options.peers or (options.peers is None and options.size != "smoke"):
+        asyncio.run(comparison.measure(out, size.peer_runs, size.dies_in_bake))
 
 
 if __name__ == "__main__":

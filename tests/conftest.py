@@ -6,10 +6,13 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from regrow.testing.postgres import Server
 
 # How long an example takes is the machine's business: no test has a bound on time.
 hypothesis.settings.register_profile("regrow", deadline=None)
@@ -30,6 +33,17 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in [name for name in os.environ if name.startswith(("REGROW_", "GIT_"))]:
         del os.environ[name]
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server, started when the first test asks for it."""
+    server = Server()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

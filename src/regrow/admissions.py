@@ -21,11 +21,12 @@ _OFFERED = ("operator", "viewer")
 
 @dataclass(frozen=True)
 class Decider:
-    """Who decides, through which channel, and in which language the answer is wanted."""
+    """Who decides (their name and id), through which channel, and in which language the answer is wanted."""
 
     name: str
     via: str
     language: Language
+    id: str = ""
 
 
 class Admissions:
@@ -62,7 +63,7 @@ class Admissions:
         code = await self._people.pair(address.channel, identity, name, address.chat, language)
         if code is None:
             return say(language, "people.too_many")
-        await self._audit.write(name, address.channel, "pairing", code=code)
+        await self._audit.write(name, address.channel, "pairing", code=code, chat=address.chat)
         await self._show(await self._people.of(code))
         return say(language, "people.code", code=code)
 
@@ -78,7 +79,9 @@ class Admissions:
         """
         person = await self._people.admit(code, role, by.name, name)
         found = await self._people.of(code)
-        await self._audit.write(by.name, by.via, "admitted", code=found.code, person=person.id, role=person.role.name)
+        await self._audit.write(
+            by.name, by.via, "admitted", person=by.id, code=found.code, whom=person.id, role=person.role.name
+        )
         await self._show(found)
         told: Language = "zh" if found.language == "zh" else "en"
         text = say(told, "people.welcome", role=say(told, f"roles.{person.role.name}"))
@@ -89,7 +92,7 @@ class Admissions:
     async def dismiss(self, code: str, by: Decider) -> str:
         """Answer a code with no. Raises RegrowError as `People.dismiss`."""
         found = await self._people.dismiss(code, by.name)
-        await self._audit.write(by.name, by.via, "dismissed", code=found.code)
+        await self._audit.write(by.name, by.via, "dismissed", person=by.id, code=found.code)
         await self._show(await self._people.of(code))
         await self._tell(found, "sorry", say("zh" if found.language == "zh" else "en", "people.sorry"))
         return say(by.language, "people.dismissed", name=found.name)
@@ -97,7 +100,7 @@ class Admissions:
     async def remove(self, person_id: str, by: Decider) -> str:
         """End a person's rights. Raises RegrowError as `People.remove`."""
         person = await self._people.remove(self._named(person_id), by.name)
-        await self._audit.write(by.name, by.via, "removed", person=person.id)
+        await self._audit.write(by.name, by.via, "removed", person=by.id, whom=person.id)
         return say(by.language, "people.removed", name=person.name)
 
     async def left(self, channel: str, identities: Sequence[str]) -> None:
@@ -105,7 +108,7 @@ class Admissions:
         person = await self._people.left(channel, identities)
         if person is None:
             return
-        await self._audit.write(channel, channel, "left", person=person.id)
+        await self._audit.write(channel, channel, "left", whom=person.id)
         text = say(self._language, "people.left", name=person.name)
         for address in [_CONSOLE, *owners(self._permissions, channel)]:
             await self._outbox.put(f"left-{person.id}-{address.channel}-{address.chat}", address, Content(text))

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from regrow import databases, probes, process
+from regrow import probes, process, sqlite_files
 from regrow.agents.base import Agent
 from regrow.config import Config
 from regrow.errors import ProcessError, Refused
 from regrow.gate import Gate
 from regrow.git import Repository
+from regrow.idle import Idle
 from regrow.pool import in_thread
 from regrow.redact import Redactor
 from regrow.releases import Release, Releases
@@ -33,6 +34,7 @@ class Care:
         directory: its state below Regrow's own: releases, workspaces, snapshots, logs, supervisor.json.
         service: the driver that starts, switches and stops it.
         agents: makes the repairing agent of a name, "" for the one set.
+        idle: whether anything would be interrupted.
     """
 
     config: Config
@@ -44,6 +46,7 @@ class Care:
     snapshots: Snapshots
     sandbox: Sandbox
     agents: Callable[[str], Agent]
+    idle: Idle
     gate: Gate
     redactor: Redactor
 
@@ -85,7 +88,7 @@ class Care:
             if command := self.config.state.schema_command:
                 done = await process.run(self.config.expand(command, state=str(state)), timeout_s=_SCHEMA_S)
                 return {"command": " ".join(done.check("tell the schema").output.split())[:1000]}
-            return {Path(name).name: await in_thread(databases.schema, state / name) for name in present}
+            return {Path(name).name: await in_thread(sqlite_files.schema, state / name) for name in present}
         except (sqlite3.Error, ProcessError) as error:
             raise Refused(
                 f"cannot tell the schema of the data: {error}; mend the database or [state] schema_command",
@@ -120,6 +123,7 @@ class Care:
             pause_signal=service.pause_signal,
             resume_signal=service.resume_signal,
             probe_socket=service.probe_socket,
+            trap_bind=service.trap_bind,
             ready=service.ready,
             probes=probes.specs(config),
             start_timeout_s=service.start_timeout,

@@ -15,13 +15,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from regrow.errors import ConfigError
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kMGT])i?)?B?")
+_CHAT_EVERY_S = 10.0
 _UNIT_BYTES = {None: 1, "k": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
@@ -42,6 +52,15 @@ def parse_size(value: object) -> object:
         if match is None:
             raise ValueError('a size looks like "512MB" or "2GB"')
         return int(float(match[1]) * _UNIT_BYTES[match[2]])
+    return value
+
+
+def check_pattern(value: str) -> str:
+    """Refuse what is no regular expression."""
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"a regular expression is needed here: {error}") from error
     return value
 
 
@@ -68,6 +87,7 @@ Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 Argv = Annotated[tuple[str, ...], Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 SignalName = Annotated[str, Field(pattern=r"^SIG[A-Z0-9]+$")]
+Pattern = Annotated[str, AfterValidator(check_pattern)]
 EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 SecretName = Annotated[str, Field(pattern=r"^(env:.+|file:.+|credential:.+)$")]
 
@@ -78,11 +98,26 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _near(value: str) -> str:
+    """An address of the service, or nothing. Raises ValueError."""
+    if value and not _is_near(value):
+        raise ValueError(
+            'an address looks like "http://127.0.0.1:8700/chat": on this machine or in a private network, '
+            "by its number, without a name or password in it"
+        )
+    return value
+
+
 class ServiceSection(Section):
     """How the service is started, stopped and handed over."""
 
     name: Name
     command: Argv
+    driver: Literal["embedded", "systemd"] = "embedded"
+    scope: Literal["user", "system"] = "user"
+    watchdog: Duration = 0.0
+    check: tuple[str, ...] = ()
+    check_timeout: Annotated[Duration, Field(gt=0)] = 30.0
     handover: Literal["socket", "overlap", "exclusive", "auto"] = "auto"
     standby: Literal["paused", "running", "none"] = "running"
     pause_signal: SignalName = "SIGUSR1"
@@ -90,9 +125,12 @@ class ServiceSection(Section):
     stop_signal: SignalName = "SIGTERM"
     ready: Literal["notify", "probe", "started"] = "probe"
     probe_socket: bool = False
+    trap_bind: bool = False
     start_timeout: Duration = 30.0
     drain: Duration = 10.0
     stop_timeout: Duration = 10.0
+    idle: str = ""
+    idle_within: Duration = 6 * 3600.0
     listen: dict[Name, str] = {}
     env: dict[EnvironmentName, str] = {}
     secrets: dict[EnvironmentName, SecretName] = {}
@@ -110,12 +148,47 @@ class ServiceSection(Section):
                 raise ValueError(f'an address looks like "127.0.0.1:8700" or "unix:/path", not "{address}"')
         return value
 
+    @field_validator("idle")
+    @classmethod
+    def _asked_nearby(cls, value: str) -> str:
+        return _near(value)
+
+    @model_validator(mode="after")
+    def _can_trap(self) -> ServiceSection:
+        if self.trap_bind and self.effective_handover != "socket":
+            raise ValueError('`trap_bind` needs handover = "socket" and the addresses in [service.listen]')
+        if self.trap_bind and self.driver == "systemd":
+            raise ValueError(
+                '`trap_bind` needs driver = "embedded": a unit of systemd is not started by the supervisor'
+            )
+        if self.trap_bind and any(address.startswith("unix:") for address in self.listen.values()):
+            raise ValueError("`trap_bind` is for HOST:PORT only: a program removes a unix socket before it binds it")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_told(self) -> ServiceSection:
+        parked = self.effective_handover == "overlap" and self.standby == "paused"
+        if parked and self.driver == "systemd":
+            raise ValueError(
+                '`standby = "paused"` without a socket needs driver = "embedded": '
+                "what a unit says of itself is heard by systemd alone"
+            )
+        if parked and self.ready != "notify":
+            raise ValueError(
+                '`standby = "paused"` without a socket needs `ready = "notify"`: '
+                "who is to be told to connect has to say when it can be told"
+            )
+        return self
+
     @property
     def effective_handover(self) -> Literal["socket", "overlap", "exclusive"]:
-        """`auto`: a service that is given its sockets hands them over; one that is not may only run once."""
+        """`auto`: a service that is given its sockets hands them over; one without that says it can be paused hangs up
+        and connects; of any other only one may run."""
         if self.handover != "auto":
             return self.handover
-        return "socket" if self.listen else "exclusive"
+        if self.listen:
+            return "socket"
+        return "overlap" if self.standby == "paused" else "exclusive"
 
 
 class SourceSection(Section):
@@ -145,23 +218,35 @@ class SnapshotsSection(Section):
 class ProbeSection(Section):
     """One check of a running release."""
 
-    type: Literal["http", "tcp", "command"] = "http"
+    type: Literal["http", "tcp", "command", "log", "ready", "chat"] = "http"
     target: str = ""
     command: tuple[str, ...] = ()
+    fail: Pattern = ""
+    expect: Pattern = ""
     interval: Duration = 1.0
     timeout: Duration = 2.0
     strikes: Annotated[int, Field(ge=1, le=100)] = 3
+    grace: Duration = 0.0
     version: str = ""
 
     @model_validator(mode="after")
     def _has_target(self) -> ProbeSection:
         if self.type == "command" and not self.command:
             raise ValueError("a command probe needs `command`")
-        if self.type != "command" and not self.target:
+        if self.type in {"http", "tcp", "chat"} and not self.target:
             raise ValueError(f"a probe of type {self.type} needs `target`")
+        if self.type == "log":
+            if not self.target and not self.fail:
+                raise ValueError("a probe of type log needs `target` or `fail`")
+            check_pattern(self.target)
         if self.interval <= 0 or self.timeout <= 0:
             raise ValueError("`interval` and `timeout` must be more than 0")
         return self
+
+    @property
+    def every(self) -> float:
+        """Seconds between two tries; a chat may cost money, and is asked less often unless it is set."""
+        return _CHAT_EVERY_S if self.type == "chat" and "interval" not in self.model_fields_set else self.interval
 
 
 class BuildSection(Section):
@@ -253,13 +338,8 @@ class ChatSection(Section):
 
     @field_validator("forward", "outbox")
     @classmethod
-    def _near(cls, value: str) -> str:
-        if value and not _is_near(value):
-            raise ValueError(
-                'an address looks like "http://127.0.0.1:8700/chat": on this machine or in a private network, '
-                "by its number, without a name or password in it"
-            )
-        return value
+    def _nearby(cls, value: str) -> str:
+        return _near(value)
 
     @model_validator(mode="after")
     def _knows_chats(self) -> ChatSection:
@@ -276,6 +356,20 @@ class DaemonSection(Section):
     host: Name = "local"
     notices: tuple[Annotated[str, Field(pattern=r"^[a-z]+:\S+$")], ...] = ()
     notice_window: Duration = 3600.0
+    store: str = ""
+    backup_every: Duration = 6 * 3600.0
+    backup_keep: Annotated[int, Field(ge=1, le=1000)] = 7
+
+    @field_validator("store")
+    @classmethod
+    def _named_or_without_password(cls, value: str) -> str:
+        if value and not re.fullmatch(r"(env|file|credential):.+", value):
+            parts = urlsplit(value)
+            if parts.scheme != "postgresql" or not parts.path.strip("/"):
+                raise ValueError('a store is "", the name of a secret, or looks like "postgresql://user@host/database"')
+            if parts.password is not None or "password" in parts.query:
+                raise ValueError("a password is never written here: put the whole URL in a secret and name that")
+        return value
 
     @field_validator("console")
     @classmethod
@@ -344,6 +438,15 @@ class Config(Section):
     channels: ChannelsSection | None = None
     daemon: DaemonSection | None = None
     path: Path = Path()
+
+    @model_validator(mode="after")
+    def _probes_can_be_asked(self) -> Config:
+        kinds = [probe.type for probe in self.probe.values()]
+        if "chat" in kinds and not self.chat.forward:
+            raise ValueError("a probe of type chat needs `[chat] forward`")
+        if kinds.count("ready") > 1:
+            raise ValueError("one probe of type ready is enough: a service has one watchdog")
+        return self
 
     @property
     def repository(self) -> Path:
@@ -423,19 +526,25 @@ def parse(path: Path, text: str) -> Config:
 
 
 # What a command may name beside {python}.
-_PLACES = {"service": ("release", "state"), "state": ("state",), "build": ("out", "cache"), "test": (), "repair": ()}
+_PLACES = {
+    ("service", "command"): ("release", "state"),
+    ("service", "check"): ("release", "state"),
+    ("state", "schema_command"): ("state",),
+    ("build", "command"): ("out", "cache"),
+    ("test", "command"): (),
+    ("repair", "command"): (),
+}
 
 
 def _check_places(config: Config, text: str) -> None:
     """A misspelt {out} is found when the configuration is read, and not in the middle of a job."""
-    for section, names in _PLACES.items():
-        key = "schema_command" if section == "state" else "command"
+    for (section, name), names in _PLACES.items():
         try:
-            config.expand(getattr(getattr(config, section), key), **dict.fromkeys(names, ""))
+            config.expand(getattr(getattr(config, section), name), **dict.fromkeys(names, ""))
         except ConfigError as error:
-            where = f"{config.path}:{line_of(text, [section, key])}"
+            where = f"{config.path}:{line_of(text, [section, name])}"
             said = str(error).removeprefix("cannot use ")
-            raise ConfigError(f'cannot use {where}: "{section}.{key}": {said}') from None
+            raise ConfigError(f'cannot use {where}: "{section}.{name}": {said}') from None
 
 
 def _explain(path: Path, text: str, error: ValidationError) -> str:
@@ -453,7 +562,8 @@ def _explain(path: Path, text: str, error: ValidationError) -> str:
     if first["type"] == "missing":
         return f'cannot use {where}: the setting "{name}" is missing; add it'
     reason = first["msg"].removeprefix("Value error, ")
-    return f'cannot use {where}: "{name}": {reason[0].lower() + reason[1:]}'
+    of = f'"{name}": ' if name else ""  # of no one setting, but of how two go together
+    return f"cannot use {where}: {of}{reason[0].lower() + reason[1:]}"
 
 
 def _nearest(keys: list[str]) -> str:

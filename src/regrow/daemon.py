@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import hashlib
 import os
 import secrets
 import signal
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import structlog
 
-from regrow import __version__, doctor, files, succession, timetable
+from regrow import __version__, backups, doctor, files, succession, timetable
 from regrow.admissions import Admissions
 from regrow.agents import agent as make_agent
 from regrow.api import server as api
@@ -31,11 +32,14 @@ from regrow.channels.feishu import feishu_channel, people
 from regrow.channels.hosted import HostedChannel
 from regrow.config import Config, DaemonSection, FeishuSection, load
 from regrow.conversations import Conversations
+from regrow.databases import database
+from regrow.databases.base import Database
 from regrow.errors import ConfigError, RegrowError, ServiceError, StoreError
 from regrow.events import Events
 from regrow.forwarding import Forwarding
 from regrow.gate import DENIED, Gate, Limits
 from regrow.git import Repository
+from regrow.idle import Idle
 from regrow.inbox import Inbox
 from regrow.incidents import Incidents
 from regrow.intents import ROLES, Args, Intent
@@ -47,7 +51,7 @@ from regrow.lookout import Lookout
 from regrow.notices import Notices
 from regrow.outbox import Outbox
 from regrow.people import People
-from regrow.permissions import LOCAL, Permissions
+from regrow.permissions import LOCAL, READS, Permissions
 from regrow.phrases import phrases
 from regrow.places import Places
 from regrow.pool import in_thread
@@ -58,7 +62,7 @@ from regrow.releases import Releases
 from regrow.requests import Asked, Requests
 from regrow.sandboxes import sandbox as make_sandbox
 from regrow.secret import Secret, resolve
-from regrow.services.embedded import EmbeddedService
+from regrow.services import service as make_service
 from regrow.snapshots import Snapshots
 from regrow.store import STORE_ERROR_EXIT, Store, check
 from regrow.versions import Versions
@@ -91,6 +95,7 @@ class Daemon:
         self._started_at = time.time()
         self._stop = asyncio.Event()
         self._stop_services = False
+        self._known: list[Secret] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.cares: dict[str, Care] = {}
         self.successor: list[str] = []  # what this process becomes when it has stopped
@@ -109,6 +114,7 @@ class Daemon:
             async with contextlib.AsyncExitStack() as stack:
                 await self._start(stack)
                 await self._stop.wait()
+                _tell_systemd("STOPPING=1")
                 log.info("stopping", action="stop", services=self._stop_services)
                 self.events.touch("stopping")
 
@@ -130,22 +136,26 @@ class Daemon:
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         settings = _daemon_section(self.configs)
         self.events = events = Events()
-        self.store = store = Store(self.places.state / "regrow.db")
+        self.store = store = Store(self._database(settings))
         stack.callback(store.close)
         token = _console_token(self.places.state / "console.token")
         listening = self._listen(settings.console, stack)
 
+        restored = backups.note(self.places.state)
         for config in self.configs:
             care = await self._care(config, token)
             self.cares[care.name] = care
             stack.push_async_callback(self._let_go, care)
+            if restored:
+                log.info("known again", action="adopt", service=care.name, releases=await care.releases.adopt())
 
-        ledger, approvals, audit = Ledger(store, events), Approvals(store, events), Audit(store)
+        ledger, approvals = Ledger(store, events), Approvals(store, events)
+        audit = await self._audit(store, restored)
         outbox, inbox = Outbox(store, events), Inbox(store, events)
         hosted = {name: HostedChannel(name, store, events) for name in ("web", "terminal")}
         channels: dict[str, Channel] = dict(hosted)
         feishu = _feishu_section(self.configs)
-        permissions = Permissions(configured := people(feishu), ROLES)
+        permissions = Permissions(configured := people(feishu), {**ROLES, **READS})
         listed = People(store, permissions, configured)
         await listed.load()
         admissions = Admissions(
@@ -227,6 +237,7 @@ class Daemon:
             versions=Versions(self.places.state),
             store=store,
             notices=notices,
+            outbox=outbox,
             cares=self.cares,
             channels=channels,
             language=settings.language,
@@ -239,6 +250,8 @@ class Daemon:
         await runner.start()
         stack.push_async_callback(runner.stop)
 
+        file = self.places.database if store.database.restorable else None
+        copies = backups.Backups(file, store.database.title, settings.backup_every, settings.backup_keep)
         parts = api.Parts(
             requests=requests,
             ledger=ledger,
@@ -248,6 +261,7 @@ class Daemon:
             findings=findings,
             people=admissions.listed,
             upgrade=self._upgrade,
+            backups=copies,
             stop=self.stop,
             stopping=self._stop,
         )
@@ -265,6 +279,8 @@ class Daemon:
         self._keep("outbox", lambda: outbox.run(channels))
         self._keep("conversations", conversations.run)
         self._keep("lookout", lookout.run)
+        self._keep("watchdog", _feed_watchdog)
+        self._keep("backups", lambda: copies.run(notices.backup_failed))
         if forwarding is not None:
             self._keep("forwarding", forwarding.run)
             self._keep("outbox of the service", forwarding.poll)
@@ -279,12 +295,32 @@ class Daemon:
         _tell_systemd("READY=1")
         log.info("ready", action="ready", version=__version__, ready_ms=round(views.ready_ms))
 
+    def _database(self, settings: DaemonSection) -> Database:
+        """Where the store is; what is secret about that is known from here on."""
+        found, secret = database(settings.store, self.places.database, settings.host)
+        self._known = [secret, *([Secret(word)] if (word := found.engine.url.password) else [])] if secret else []
+        # For who has to know it while no daemon runs: `regrow backup restore`.
+        if found.restorable:
+            self.places.served_by.unlink(missing_ok=True)
+        else:
+            files.write_atomic(self.places.served_by, found.title.encode())
+        return found
+
+    async def _audit(self, store: Store, restored: Mapping[str, object] | None) -> Audit:
+        """The audit log, which begins with what has changed since the last life."""
+        audit = Audit(store, head=self.places.audit_head)
+        await audit.begin(restored)
+        backups.forget_note(self.places.state)
+        settings = {str(config.path): hashlib.sha256(config.path.read_bytes()).hexdigest() for config in self.configs}
+        await audit.write("regrow", "daemon", "started", version=__version__, settings=settings)
+        return audit
+
     async def _care(self, config: Config, token: str) -> Care:
         """The parts of one service."""
         directory = files.private_directory(self.places.service(config.service.name))
         repository = await Repository.open(config.repository)
         workspaces = Workspaces(directory / "workspaces", repository)
-        known = [Secret(token), *(resolve(reference) for reference in config.service.secrets.values())]
+        known = [Secret(token), *self._known, *(resolve(reference) for reference in config.service.secrets.values())]
         if (feishu := _feishu_section(self.configs)) is not None:
             known.append(resolve(feishu.app_secret))
         repair = config.repair
@@ -301,13 +337,14 @@ class Daemon:
         return Care(
             config=config,
             directory=directory,
-            service=EmbeddedService(config.service.name, directory, self.places.runtime),
+            service=make_service(config, self.places, directory),
             repository=repository,
             releases=Releases(self.store, directory / "releases", config.service.name),
             workspaces=workspaces,
             snapshots=Snapshots(self.store, directory / "snapshots", config.service.name),
             sandbox=make_sandbox(config.sandbox.driver),
             agents=lambda name: make_agent(name or repair.agent, settings.get(name or repair.agent)),
+            idle=Idle(self.store, config.service.name, config.service.idle),
             gate=Gate(repair.allowed, (*DENIED, *repair.denied), limits, [_holds_no_secret(redactor)]),
             redactor=redactor,
         )
@@ -321,8 +358,10 @@ class Daemon:
         await care.service.close(keep_service=not self._stop_services)
 
     async def _bring_up(self, care: Care) -> None:
-        """A service that does not run is started: its last good release, or for the very first time."""
-        if (await care.service.status()).active is not None:
+        """A service that was stopped is started: its last good release, or for the very first time. One that is down
+        is its supervisor's to start again, which knows how and how often."""
+        now = await care.service.status()
+        if now.active is not None or (now.good is not None and now.state != "stopped"):
             return
         intent = Intent.restart if await care.releases.good() else Intent.deploy
         asked = Asked(LOCAL, "regrow", Address("api", ""), "en")
@@ -493,6 +532,16 @@ def _tell_systemd(line: str) -> None:
             messenger.sendto(line.encode(), address.replace("@", "\0", 1))
 
 
+async def _feed_watchdog() -> None:
+    """Tell a service manager that asked for it that the loop turns; one that hangs is killed and started again."""
+    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return
+    every_s = int(os.environ.get("WATCHDOG_USEC") or 0) / 2e6
+    while every_s:
+        _tell_systemd("WATCHDOG=1")
+        await asyncio.sleep(every_s)
+
+
 def _set_up_logging() -> None:
     structlog.configure(
         processors=[
@@ -532,7 +581,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         configs = [load(path) for path in options.config]
         if options.check:
-            check(places.database)
+            settings = _daemon_section(configs)
+            check(database(settings.store, places.database, settings.host)[0])
             return 0
         if successor := asyncio.run(_run(configs, places)):
             sys.stderr.flush()
@@ -541,9 +591,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         if isinstance(error, StoreError):
             return STORE_ERROR_EXIT
-        if isinstance(error, ServiceError) and error.kind != "own_cgroup":
+        refused = error.kind in {"locked", "own_cgroup", "units", "driver_changed"}
+        if isinstance(error, ServiceError) and not refused:
             return STORE_ERROR_EXIT  # a supervisor that cannot start: its record is a newer one's, or its disk is full
-        return EXIT_REFUSED if error.kind in {"locked", "own_cgroup"} else EXIT_CONFIG
+        return EXIT_REFUSED if refused else EXIT_CONFIG
     except OSError as error:
         text = f"cannot start: {error.strerror or error}: {error.filename or places.state}; mend that and start again"
         sys.stderr.write(f"{text}\n")

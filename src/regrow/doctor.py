@@ -16,6 +16,7 @@ from regrow.channels.base import Channel, Checked
 from regrow.errors import RegrowError
 from regrow.places import Places
 from regrow.process import run
+from regrow.services.embedded import trap_refusal
 
 _LOW_BYTES = 1024**3
 _CALL_S = 15.0
@@ -27,6 +28,8 @@ async def findings(places: Places, cares: Mapping[str, Care], channels: Mapping[
     found = [_python(), await _git(), _disk(places.state)]
     for care in cares.values():
         found += [await _box(care), await _repository(care), await _service(care), _commands(care)]
+        if care.config.service.trap_bind:
+            found.append(await _trap(care))
     for channel in channels.values():
         if isinstance(channel, Checked):
             found += await _channel(channel, channel.name)
@@ -101,6 +104,18 @@ async def _service(care: Care) -> Finding:
     if failing:
         return Finding(name=name, ok=False, detail=f"probe {failing[0]} fails", mend="look at its log, or roll back")
     return Finding(name=name, ok=True, detail=f"{now.active.release} runs as process {now.active.pid}")
+
+
+async def _trap(care: Care) -> Finding:
+    name = f"{care.name}: trap_bind"
+    try:
+        refusal = await trap_refusal()
+    except RegrowError as error:
+        refusal = str(error)
+    if refusal:
+        mend = 'use handover = "exclusive", without trap_bind and [service.listen]'
+        return Finding(name=name, ok=False, detail=f"this machine cannot do it: {refusal}", mend=mend)
+    return Finding(name=name, ok=True, detail="a bind is trapped")
 
 
 def _commands(care: Care) -> Finding:

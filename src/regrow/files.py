@@ -21,6 +21,15 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_file(path: Path) -> None:
+    """Make the content of a file durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_atomic(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Replace `path` by `content` so that a reader, or a crash, sees the old bytes or the new ones.
 
@@ -48,13 +57,8 @@ def sync_tree(root: Path) -> None:
     for directory, _, names in os.walk(root):
         for name in names:
             path = Path(directory, name)
-            if path.is_symlink():
-                continue
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            if not path.is_symlink():
+                sync_file(path)
         sync_directory(Path(directory))
 
 

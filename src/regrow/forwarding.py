@@ -110,8 +110,13 @@ class Forwarding:
             "state": "waiting",
             "failure": "",
         }
-        insert = forwards.insert().prefix_with("OR IGNORE", dialect="sqlite").values(**values)
-        await self._store.transact(lambda c: c.execute(insert))
+        same = (forwards.c.channel == values["channel"], forwards.c.message == values["message"])
+
+        def insert(connection: sa.Connection) -> None:
+            if connection.execute(sa.select(forwards.c.id).where(*same)).first() is None:
+                connection.execute(forwards.insert().values(**values))
+
+        await self._store.transact(insert)
         self._events.touch("forwards")
 
     async def waiting(self) -> int:
@@ -123,7 +128,7 @@ class Forwarding:
         """Post what waits, in order per chat, until cancelled. Chats do not wait for one another."""
         lanes: dict[tuple[str, str], asyncio.Task[None]] = {}
         chats = sa.select(forwards.c.channel, forwards.c.chat).where(*self._open()).distinct()
-        async with await in_thread(_client, self._settings.forward, self._settings.forward_timeout) as client:
+        async with await in_thread(make_client, self._settings.forward, self._settings.forward_timeout) as client:
             with self._events.watch("forwards") as watch:
                 async with asyncio.TaskGroup() as group:
                     while True:
@@ -138,7 +143,8 @@ class Forwarding:
     async def _lane(self, lane: tuple[str, str], client: httpx.AsyncClient) -> None:
         """Post the messages of one chat, one after the other, until none waits."""
         where = (*self._open(), forwards.c.channel == lane[0], forwards.c.chat == lane[1])
-        query = sa.select(forwards).where(*where).order_by(forwards.c.id)
+        # One that came late goes before what was said after it, where that has not been posted yet.
+        query = sa.select(forwards).where(*where).order_by(forwards.c.created_at, forwards.c.id)
         while row := await self._store.row(query):
             await self._deliver(row, client)
         # What came between the last look and the end of this task is found by another look.
@@ -162,8 +168,6 @@ class Forwarding:
             return
 
     async def _try(self, row: Mapping[str, Any], client: httpx.AsyncClient) -> Reply:
-        import httpx
-
         body = {
             "chat": f"{row['channel']}:{row['chat']}",
             "sender": row["sender"],
@@ -173,21 +177,7 @@ class Forwarding:
             "at": row["created_at"],
         }
         headers = {"Idempotency-Key": f"{row['channel']}:{row['message']}"}
-        url = self._settings.forward
-        try:
-            # The client's own time-outs are per read: an answer that trickles would have no end.
-            async with (
-                asyncio.timeout(self._settings.forward_timeout),
-                client.stream("POST", url, json=body, headers=headers) as response,
-            ):
-                return _reply(response.status_code, await _read(response), response.charset_encoding)
-        except TimeoutError:
-            return Reply("waiting", failure=f"no answer within {self._settings.forward_timeout:g} s")
-        except httpx.HTTPError as error:
-            return Reply("waiting", failure=f"{type(error).__name__}: {error}")
-        except Exception as error:
-            log.exception("a message could not be posted", action="forward_failure", message=row["message"])
-            return Reply("waiting", failure=type(error).__name__)
+        return await post(client, self._settings.forward, self._settings.forward_timeout, headers, body)
 
     async def finish(self, row: Mapping[str, Any], reply: Reply) -> None:
         """Write down how a message ended, and what the person is told of it, in one transaction."""
@@ -211,7 +201,8 @@ class Forwarding:
         self._events.touch("outbox", "forwarded")
 
     def _open(self) -> tuple[sa.ColumnElement[bool], ...]:
-        return (forwards.c.state == "waiting", forwards.c.service == self._service)
+        # Not the bare column: this keeps SQLite from the index that begins with it and holds all that ever was.
+        return (forwards.c.state == "waiting", sa.literal_column("forwards.service || ''") == self._service)
 
     # What the service says unasked
 
@@ -224,7 +215,7 @@ class Forwarding:
         """
         if not self._settings.outbox:
             return
-        async with await in_thread(_client, self._settings.outbox, self._settings.forward_timeout) as client:
+        async with await in_thread(make_client, self._settings.outbox, self._settings.forward_timeout) as client:
             while True:
                 while await self._fetch(client):
                     pass
@@ -284,7 +275,38 @@ class Forwarding:
         self._events.touch("outbox")
 
 
-def _client(url: str, timeout_s: float) -> httpx.AsyncClient:
+async def post(
+    client: httpx.AsyncClient, url: str, timeout_s: float, headers: Mapping[str, str], body: Mapping[str, Any]
+) -> Reply:
+    """Hand one message to a service and read what it says.
+
+    Args:
+        client: from `make_client`.
+        url: where the service takes messages.
+        timeout_s: for the whole of it, in seconds.
+        headers: with the Idempotency-Key.
+        body: chat, sender, name, text, id, at.
+    """
+    import httpx
+
+    try:
+        # The client's own time-outs are per read: an answer that trickles would have no end.
+        async with (
+            asyncio.timeout(timeout_s),
+            client.stream("POST", url, json=dict(body), headers=dict(headers)) as response,
+        ):
+            return _reply(response.status_code, await _read(response), response.charset_encoding)
+    except TimeoutError:
+        return Reply("waiting", failure=f"no answer within {timeout_s:g} s")
+    except httpx.HTTPError as error:
+        return Reply("waiting", failure=f"{type(error).__name__}: {error}")
+    except Exception as error:
+        log.exception("a message could not be posted", action="forward_failure", message=body["id"])
+        return Reply("waiting", failure=type(error).__name__)
+
+
+def make_client(url: str, timeout_s: float) -> httpx.AsyncClient:
+    """A client for one service, without proxies and kept connections."""
     import httpx  # only where something is forwarded: it stays in memory
 
     return httpx.AsyncClient(

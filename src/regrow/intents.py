@@ -121,6 +121,7 @@ class Args:
         name: what to call a person (admit).
         data: whether the data goes back together with the code (rollback, undo).
         snapshot: the number of the snapshot to restore (rollback).
+        when: "idle" or "force"; "" for now, in order.
         job: a job's number.
         kind: the kind of job named with an answer ("cancel the deploy"): an intent's name.
         lines: how many log lines.
@@ -142,6 +143,7 @@ class Args:
     name: str = ""
     data: bool = False
     snapshot: int | None = None
+    when: str = ""
 
     def given(self) -> dict[str, Any]:
         """The arguments that were given, as JSON knows them."""
@@ -170,6 +172,8 @@ class Request:
     service: str = ""
 
 
+_TIMED = frozenset({Intent.restart, Intent.deploy, Intent.rollback})
+"""What may be asked for "when idle" or "by force"."""
 _LONGEST = 240  # characters; nobody commands in longer sentences, but they describe bugs in them
 _FENCE = re.compile(r"(`{3,}|~{3,})((?s:.*?))(?:\1|\Z)")
 _MENTION = re.compile(r"\s*(?:@(?!all\b)[A-Za-z0-9_.-]+|@(?!所有人)\S+(?=\s)|<at\b[^>]*>[^<]*</at>)[\s,:]*")
@@ -220,6 +224,10 @@ def understand(text: str, *, addressed: bool = True, services: Iterable[str] = (
         if command := _command(clause, known):
             intent, certain, match = command
             return settle(intent, _args(intent, match, message.written), certain=certain)
+        when, rest = known.moment(clause)
+        if when and (command := _command(rest, known)) and command[0] in _TIMED:
+            intent, certain, match = command
+            return settle(intent, replace(_args(intent, match, message.written), when=when), certain=certain)
     doubt = _candidates(message.clause, known)
     told = replace(message.shown, bug=message.written.strip())
     return replace(nothing, doubt=doubt, args=told if doubt == (Intent.repair,) else Args())

@@ -17,6 +17,7 @@ from regrow.catalogue import Language, duration_text
 from regrow.channels.base import Channel
 from regrow.clock import Clock, SystemClock
 from regrow.notices import Notices
+from regrow.outbox import Outbox
 from regrow.process import boot_id
 from regrow.services.base import ServiceEvent
 from regrow.store import Store, lives
@@ -41,6 +42,7 @@ class Lookout:
         versions: of Regrow itself.
         store: the lives of the daemon.
         notices: tells people.
+        outbox: what could not be told.
         cares: the services.
         channels: the ways to talk.
         language: of the notices.
@@ -52,6 +54,7 @@ class Lookout:
         versions: Versions,
         store: Store,
         notices: Notices,
+        outbox: Outbox,
         cares: Mapping[str, Care],
         channels: Mapping[str, Channel],
         language: Language,
@@ -60,6 +63,7 @@ class Lookout:
         self._versions = versions
         self._store = store
         self._notices = notices
+        self._outbox = outbox
         self._cares = cares
         self._channels = channels
         self._language = language
@@ -140,6 +144,9 @@ class Lookout:
                 # Two marks, so that a disk that hovers at one is told of once.
                 low = free < (_HIGH_BYTES if f"disk {care.name}" in self._unwell else _LOW_BYTES)
                 await self._look(f"disk {care.name}", not low, "disk_low", "disk_well", free=f"{free / 1e9:.1f}GB")
+            for message, where in await self._outbox.expired():
+                if not message.startswith("notice-"):  # of a notice that could not be told, the console knows
+                    await self._notices.tell(f"expired {message}", "outbox", "expired", message=message, channel=where)
             await self._be_seen()
             await self._clock.sleep(_LOOK_S)
 

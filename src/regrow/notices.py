@@ -104,6 +104,10 @@ class Notices:
             self._events.touch("outbox")
         return news
 
+    async def backup_failed(self, reason: str) -> None:
+        """Tell that the store could not be backed up."""
+        await self.tell(f"backup failed {self._clock.now()}", "backups", "backup_failed", reason=reason)
+
     async def last(self, subject: str) -> str:
         """The key of the newest notice of a subject, "" when there was none."""
         query = sa.select(notices.c.key).where(notices.c.subject == subject).order_by(notices.c.id.desc())

@@ -23,6 +23,7 @@ log = structlog.get_logger("outbox")
 _EXPIRE_S = 24 * 3600.0
 _BACKOFF_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 _LOOK_AGAIN_S = 30.0
+_REPORTED = 20
 _HOLDS_UP = 5
 """Tries of a message that those after it in its chat wait for, so that they keep their order."""
 
@@ -89,6 +90,12 @@ class Outbox:
         """How many messages have not reached their platform."""
         count = sa.select(sa.func.count()).where(outbox.c.state == "waiting")
         return await self._store.read(lambda c: c.execute(count).scalar_one())
+
+    async def expired(self) -> list[tuple[str, str]]:
+        """The newest messages that nobody was ever shown because their time ran out: key and channel."""
+        query = sa.select(outbox.c.key, outbox.c.channel).where(outbox.c.state == "expired", outbox.c.platform_id == "")
+        rows = await self._store.rows(query.order_by(outbox.c.id.desc()).limit(_REPORTED))
+        return [(row["key"], row["channel"]) for row in rows]
 
     async def shown(self, channel: str, platform_id: str) -> Outgoing | None:
         """The message that was sent as `platform_id`, as it stands now; None when it is none of ours."""

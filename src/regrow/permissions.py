@@ -46,6 +46,11 @@ LOCAL = Person(id="local", name="local", role=Role.owner)
 """Whoever sits at this machine: the unix user that runs the daemon, or the holder of the console token."""
 
 
+AUDIT = "audit"
+READS: Mapping[str, Role] = {AUDIT: Role.maintainer}
+"""What no message asks for and still not everybody may read."""
+
+
 def local_person(uid: int) -> Person | None:
     """The person behind a unix socket.
 

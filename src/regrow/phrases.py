@@ -132,6 +132,10 @@ class Phrases:
         self.polite, self.blocker, self.buggy, self.retract, self.postpone, self.relative = (
             re.compile(self._either(name)) for name in ("polite", "blocker", "buggy", "retract", "postpone", "relative")
         )
+        moments = {when: self._either(when) for when in ("idle", "force")}
+        self._moments = {
+            when: re.compile(rf"\A(?:{words})[\s,]*|[\s,]*(?:{words})\Z") for when, words in moments.items()
+        }
         self.verbs = {kind: re.compile(self._either(kind)) for kind in kinds}
 
     def plain(self, prose: str) -> str:
@@ -139,6 +143,15 @@ class Phrases:
         lines = (" " * len(line) if looks_like_log(line) else line for line in prose.split("\n"))
         text = _INLINE.sub(self._hide, "\n".join(lines))
         return "".join(map(self._fold, text)).translate(_FULL_WIDTH).translate(self._simplified)
+
+    def moment(self, clause: str) -> tuple[str, str]:
+        """When something is to be done ("idle", "force" or ""), and the clause without the words that say so."""
+        trimmed = trim(clause)
+        for when, pattern in self._moments.items():
+            rest = pattern.sub("", trimmed, count=1)
+            if rest != trimmed:
+                return when, rest
+        return "", clause
 
     @staticmethod
     def _hide(match: re.Match[str]) -> str:

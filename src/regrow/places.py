@@ -48,6 +48,16 @@ class Places:
         return self.state / "regrow.db"
 
     @property
+    def audit_head(self) -> Path:
+        """Where the end of the audit log's chain is kept beside the store."""
+        return self.state / "audit.head"
+
+    @property
+    def served_by(self) -> Path:
+        """Says which database the last daemon used, for those who come while there is none."""
+        return self.state / "store"
+
+    @property
     def daemon_log(self) -> Path:
         """Where a daemon started in the background writes."""
         return self.state / "daemon.log"

@@ -23,7 +23,7 @@ _STANDS_S = 1.0  # what nobody can ask is taken to run when it still does then
 
 
 def specs(config: Config) -> tuple[Probe, ...]:
-    """All probes of a service as its driver takes them."""
+    """The probes of a service as its driver takes them; a chat is asked by the daemon, see `canaries`."""
     return tuple(
         Probe(
             name=name,
@@ -33,9 +33,17 @@ def specs(config: Config) -> tuple[Probe, ...]:
             timeout_s=probe.timeout,
             strikes=probe.strikes,
             version_json=probe.version or None,
+            fail=probe.fail or None,
+            grace_s=probe.grace,
         )
         for name, probe in config.probe.items()
+        if probe.type != "chat"
     )
+
+
+def can_be_reproduced(config: Config, name: str) -> bool:
+    """Whether `reproduction` can ask this probe: what a process says by itself cannot be asked for."""
+    return name in config.probe and config.probe[name].type in {"http", "tcp", "command"}
 
 
 def reproduction(config: Config, name: str) -> str:
@@ -54,7 +62,7 @@ def reproduction(config: Config, name: str) -> str:
         return shlex.join(config.expand(probe.command))
     trial = {
         "argv": config.expand(config.service.command, release=".", state="/tmp/state"),  # noqa: S108  the box's own
-        "listen": config.service.listen,
+        "listen": {} if config.service.trap_bind else config.service.listen,
         "env": {**config.service.env, "REGROW_STATE": "/tmp/state"},  # noqa: S108
         "probes": [_asked(config, probe, config.service.listen)],
         "ready": "probe",

@@ -117,6 +117,24 @@ class Releases:
         known = {k: v for k, v in row.items() if k != "pruned_at"}
         return Release(**known, directory=self._root / f"r{row['number']}")
 
+    async def adopt(self) -> list[str]:
+        """Write down releases that are on disk and not in the store, which was brought back to an earlier state.
+
+        Returns:
+            Their ids. Whether one was ever proved good is forgotten, and so none of them is fallen back to.
+        """
+        known = sa.select(releases.c.number).where(*self._mine())
+        numbers = {row["number"] for row in await self._store.rows(known)}
+        found = [record for record in await in_thread(self._records) if record["number"] not in numbers]
+        if found:
+            await self._store.transact(lambda c: c.execute(releases.insert(), found))
+        return [f"r{record['number']}" for record in found]
+
+    def _records(self) -> list[dict[str, Any]]:
+        """What each release's own record says, as it was when it was sealed."""
+        found = [json.loads(path.read_text()) for path in self._root.glob("r*.json") if path.with_suffix("").is_dir()]
+        return [record for record in found if record["service"] == self._service]
+
     def staging(self, job: int) -> Path:
         """An empty directory for the build of `job` to write into."""
         path = self._root / f".building-{job}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from regrow import probes, restores
 from regrow.admissions import Admissions, Decider
@@ -23,7 +24,7 @@ from regrow.intents import Args, Intent
 from regrow.jobs.ledger import WAITING_FOR_KEEP, Ledger, Record
 from regrow.jobs.plans import plan
 from regrow.jobs.runner import Runner
-from regrow.permissions import Permissions, Person
+from regrow.permissions import AUDIT, Permissions, Person
 from regrow.releases import Release
 from regrow.views import Views
 
@@ -110,7 +111,7 @@ class Requests:
         try:
             self._permissions.check(asked.person, intent)
         except Refused:
-            await self._audit.write(asked.name, asked.address.channel, "refused", intent=str(intent))
+            await self.record(asked, "refused", intent=str(intent))
             raise
         match intent:
             case Intent.restart | Intent.build | Intent.deploy | Intent.repair | Intent.rollback:
@@ -162,6 +163,8 @@ class Requests:
                 care.agents(agent)  # an unknown name is refused now, not in the middle of the job
             case _:
                 what = await self._to_build(care, args.target)
+        if args.when not in {"", "now"}:
+            what["when"] = await self._when(args.when, asked, care)
         record, new = await self._ledger.open(
             service=care.name,
             kind=intent.value,  # type: ignore[arg-type]
@@ -174,14 +177,28 @@ class Requests:
             address=asked.address,
             result=known,
         )
-        if new:
+        if new or record.person == (asked.person.id if asked.person else ""):
             detail = {
                 "intent": str(intent),
                 "args": {k: v for k, v in what.items() if k not in {"bug", "reproduction", "evidence"}},
             }
-            await self._audit.write(asked.name, asked.address.channel, "asked", record.id, **detail)
+            # Once, and again when the daemon was killed between the job and this row.
+            await self.record(asked, "asked", record.id, once=True, **detail)
+        else:
+            await self.record(asked, "joined", record.id, intent=str(intent))
         await self._runner.submit(record)
         return types.Accepted(job=record.id, joined=not new)
+
+    async def _when(self, when: str, asked: Asked, care: Care) -> str:
+        """When a job may change the service: "idle" waits, "force" calls off what is in its way, with undo."""
+        if when not in {"idle", "force"}:
+            raise Refused(f"cannot use when={when}: it is now, idle or force", kind="bad_request")
+        if when == "force":
+            self._permissions.check(asked.person, Intent.cancel)
+            for other in await self._ledger.live(care.name):
+                if "turn" in other.plan and await self._ledger.cancel(other.id, asked.name):
+                    await self._audit.write(asked.name, asked.address.channel, "cancelled", other.id, why="force")
+        return when
 
     @staticmethod
     async def _serving(care: Care, doing: str) -> Release:
@@ -199,7 +216,8 @@ class Requests:
     async def _failing_probe(care: Care) -> str:
         """A reproduction from a probe that fails right now; "" when all pass."""
         active = (await care.service.status()).active
-        failing = [name for name, probe in active.probes.items() if probe["strikes"]] if active else []
+        struck = [name for name, probe in active.probes.items() if probe["strikes"]] if active else []
+        failing = [name for name in struck if probes.can_be_reproduced(care.config, name)]
         return probes.reproduction(care.config, failing[0]) if failing else ""
 
     async def _to_build(self, care: Care, target: str) -> dict[str, str]:
@@ -240,8 +258,8 @@ class Requests:
         job = args.job if args.job is not None else await self._only_open_question(asked)
         decision = "approved" if intent is Intent.approve else "rejected"
         person = asked.person.id if asked.person else ""
-        await self._approvals.decide(job, decision, asked.name, person=person, digest=args.target)
-        await self._audit.write(asked.name, asked.address.channel, decision, job)
+        decided = await self._approvals.decide(job, decision, asked.name, person=person, digest=args.target)
+        await self.record(asked, decision, job, digest=decided.digest)
         return types.Answer(text=say(asked.language, f"answer.{decision}", job=job))
 
     async def _only_open_question(self, asked: Asked) -> int:
@@ -271,7 +289,7 @@ class Requests:
             record = (mine or live)[0]
         if not await self._ledger.cancel(record.id, asked.name):
             raise Refused(f"cannot cancel job {record.id}: it has ended already", kind="ended")
-        await self._audit.write(asked.name, asked.address.channel, "cancelled", record.id)
+        await self.record(asked, "cancelled", record.id)
         return types.Answer(text=say(asked.language, "answer.cancelling", job=record.id))
 
     async def _keep(self, args: Args, asked: Asked) -> types.Answer:
@@ -284,7 +302,7 @@ class Requests:
             raise Refused(f"cannot tell which job is meant; name one of: {numbers}", kind="which_job")
         if not chosen or not await self._ledger.keep(chosen[0].id, asked.name):
             raise Refused("cannot keep: no new version waits for that word", kind="nothing_to_keep")
-        await self._audit.write(asked.name, asked.address.channel, "kept", chosen[0].id)
+        await self.record(asked, "kept", chosen[0].id)
         return types.Answer(text=say(asked.language, "answer.kept", job=chosen[0].id))
 
     async def _undo(self, args: Args, asked: Asked, care: Care) -> types.Accepted | types.Answer:
@@ -304,7 +322,9 @@ class Requests:
             )
         # What was restored with the code goes with it again: the data that it displaced.
         back = Args(target=str(before), data=args.data, snapshot=int(displaced) if displaced else None)
-        return await self._job(Intent.rollback, back, asked, care, "")
+        done = await self._job(Intent.rollback, back, asked, care, "")
+        await self.record(asked, "undone", record.id, by=done.job if isinstance(done, types.Accepted) else None)
+        return done
 
     async def _to_undo(self, args: Args, care: Care) -> Record:
         if args.job is not None:
@@ -326,7 +346,7 @@ class Requests:
     # People
 
     async def _people(self, intent: Intent, args: Args, asked: Asked) -> str:
-        by = Decider(asked.name, asked.address.channel, asked.language)
+        by = Decider(asked.name, asked.address.channel, asked.language, asked.person.id if asked.person else "")
         match intent:
             case Intent.admit:
                 return await self._admissions.admit(args.target, args.role, by, args.name)
@@ -336,6 +356,31 @@ class Requests:
                 return await self._admissions.remove(args.target, by)
             case _:
                 return await self._admissions.text(asked.language)
+
+    # The audit log
+
+    async def record(
+        self, asked: Asked, what: str, job: int | None = None, *, once: bool = False, **detail: Any
+    ) -> None:
+        """Write down what somebody did, with their id and the chat; see `Audit.write`."""
+        person = asked.person.id if asked.person else ""
+        where = asked.address
+        if where.chat:
+            detail["chat"] = where.chat
+        await self._audit.write(asked.name, where.channel, what, job, person=person, once=once, **detail)
+
+    async def audit(self, asked: Asked) -> Audit:
+        """The audit log, for those who may read it.
+
+        Raises:
+            Refused: kind "forbidden".
+        """
+        try:
+            self._permissions.check(asked.person, AUDIT)
+        except Refused:
+            await self.record(asked, "refused", intent=AUDIT)
+            raise
+        return self._audit
 
     # Questions that need no job
 
@@ -380,7 +425,7 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
         intent = Intent(body.intent)
     except ValueError:
         raise Refused(f'cannot carry out "{body.intent}": it is not an intent', kind="bad_request") from None
-    known = {"target", "bug", "reproduction", "job", "lines", "agent", "role", "name", "data", "snapshot"}
+    known = {"target", "bug", "reproduction", "job", "lines", "agent", "role", "name", "data", "snapshot", "when"}
     if unknown := set(body.args) - known:
         raise Refused(f"cannot use the argument {sorted(unknown)[0]}: known are {sorted(known)}", kind="bad_request")
     args = Args(
@@ -390,6 +435,7 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
         role=body.args.get("role", ""),
         name=body.args.get("name", ""),
         data=body.args.get("data", "") == "yes",
+        when=body.args.get("when", ""),
     )
 
     def number(name: str) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from regrow import databases
+from regrow import sqlite_files
 from regrow.care import Care
 from regrow.errors import Refused
 from regrow.pool import in_thread
@@ -110,7 +110,7 @@ async def worth_of(newer: dict[str, Path], snapshot: Snapshot) -> dict[str, int]
         path = newer.get(entry["name"])
         if path is None or not path.exists():
             return None
-        more = await in_thread(databases.gained, path, snapshot.directory / entry["name"])
+        more = await in_thread(sqlite_files.gained, path, snapshot.directory / entry["name"])
         if more is None:
             return None
         total |= {

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 
 from regrow import files
 from regrow.clock import Clock, SystemClock
-from regrow.databases import copy_database, lay_out
 from regrow.errors import NotFound, Refused
 from regrow.pool import in_thread
+from regrow.sqlite_files import copy_database, lay_out
 from regrow.store import Store, snapshots
 
 Reason = Literal["change", "schedule", "asked", "displaced"]

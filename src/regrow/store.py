@@ -1,37 +1,43 @@
 """The daemon's own database: tables, migrations, transactions.
 
-SQLite by the rules of durable jobs: WAL, `synchronous=FULL` (one fsync a commit), IMMEDIATE transactions. The same
-engine serves DBOS. A database error that is not a conflict ends the process with exit code 75: a store that cannot be
-trusted must never become the outcome of a job; whoever started the daemon starts it again.
+It lives in a SQLite file or on a PostgreSQL server, see `regrow.databases`; the same engine serves DBOS. A database
+error that is no answer ends the process with exit code 75: a store that cannot be trusted must never become the outcome
+of a job; whoever started the daemon starts it again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import sqlite3
+import random
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from regrow.databases.base import Database
+from regrow.databases.sqlite import Sqlite
 from regrow.errors import StoreError
 
 T = TypeVar("T")
 
 STORE_ERROR_EXIT = 75
-SCHEMA_HEAD = "0004"
+SCHEMA_HEAD = "0005"
+_MOST_TOGETHER = 128
+_TRIES = 10  # of a transaction that others are in the way of
+_TRY_AGAIN_S = 0.02
 
 metadata = sa.MetaData()
 
-_SUBSECONDS_SINCE = (3, 42, 0)
 _JSON = sa.JSON(none_as_null=True)
+_BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite's integers are all as long as they need to be
 
 jobs = sa.Table(
     "jobs",
@@ -70,7 +76,7 @@ releases = sa.Table(
     sa.Column("commit", sa.Text, nullable=False),
     sa.Column("subject", sa.Text, nullable=False),
     sa.Column("digest", sa.Text, nullable=False),
-    sa.Column("bytes", sa.Integer, nullable=False),
+    sa.Column("bytes", _BIG, nullable=False),
     sa.Column("built_at", sa.Float, nullable=False),
     sa.Column("build_seconds", sa.Float, nullable=False),
     sa.Column("job", sa.Integer, nullable=False),
@@ -182,7 +188,7 @@ snapshots = sa.Table(
     sa.Column("directory", sa.Text, nullable=False),
     sa.Column("files", _JSON, nullable=False),
     sa.Column("schema", _JSON),
-    sa.Column("bytes", sa.Integer, nullable=False),
+    sa.Column("bytes", _BIG, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
     sa.UniqueConstraint("service", "job", "reason"),
     sqlite_autoincrement=True,
@@ -193,13 +199,37 @@ incidents = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("service", sa.Text, nullable=False),
-    sa.Column("event", sa.Integer, nullable=False),
+    sa.Column("event", _BIG, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("release", sa.Text, nullable=False),
     sa.Column("cause", sa.Text, nullable=False),
     sa.Column("detail", _JSON, nullable=False),
     sa.UniqueConstraint("service", "event"),
+)
+
+
+def _ddl(statement: str) -> sa.DDL:
+    return sa.DDL(statement)  # type: ignore[no-untyped-call]
+
+
+# Whoever wants to change what is written there has to take these away first.
+ONLY_ADDED = (
+    *(
+        _ddl(
+            f"CREATE TRIGGER audit_no_{verb.lower()} BEFORE {verb} ON audit "
+            "BEGIN SELECT RAISE(ABORT, 'rows of the audit log are only ever added'); END"
+        ).execute_if(dialect="sqlite")
+        for verb in ("UPDATE", "DELETE")
+    ),
+    _ddl(
+        "CREATE FUNCTION audit_only_added() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION "
+        "'rows of the audit log are only ever added' USING ERRCODE = 'integrity_constraint_violation'; END $$"
+    ).execute_if(dialect="postgresql"),
+    _ddl(
+        "CREATE TRIGGER audit_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit "
+        "FOR EACH STATEMENT EXECUTE FUNCTION audit_only_added()"
+    ).execute_if(dialect="postgresql"),
 )
 
 audit = sa.Table(
@@ -212,6 +242,10 @@ audit = sa.Table(
     sa.Column("what", sa.Text, nullable=False),
     sa.Column("job", sa.Integer),
     sa.Column("detail", _JSON, nullable=False),
+    sa.Column("person", sa.Text, nullable=False, server_default=""),
+    sa.Column("hash", sa.Text, nullable=False, server_default=""),
+    sa.Index("audit_by_job", "job"),
+    listeners=[("after_create", statement) for statement in ONLY_ADDED],
 )
 
 forwards = sa.Table(
@@ -235,10 +269,13 @@ forwards = sa.Table(
 )
 
 # What waits is looked for all the time, among all that ever was.
-WAITING = (
-    sa.Index("forwards_waiting", forwards.c.channel, forwards.c.chat, sqlite_where=forwards.c.state == "waiting"),
-    sa.Index("inbox_waiting", inbox.c.id, sqlite_where=inbox.c.handled_at.is_(None)),
-    sa.Index("outbox_waiting", outbox.c.id, sqlite_where=outbox.c.state == "waiting"),
+WAITING = tuple(
+    sa.Index(name, *columns, sqlite_where=where, postgresql_where=where)
+    for name, columns, where in (
+        ("forwards_waiting", (forwards.c.channel, forwards.c.chat), forwards.c.state == "waiting"),
+        ("inbox_waiting", (inbox.c.id,), inbox.c.handled_at.is_(None)),
+        ("outbox_waiting", (outbox.c.id,), outbox.c.state == "waiting"),
+    )
 )
 
 people = sa.Table(
@@ -309,38 +346,31 @@ cursors = sa.Table(
     "cursors",
     metadata,
     sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("value", sa.Integer, nullable=False),
+    sa.Column("value", _BIG, nullable=False),
 )
 
 
-def _stop_the_daemon(reason: str) -> None:
-    sys.stderr.write(f"cannot go on: the store failed: {reason}; free the disk or restore it, then start again\n")
-    sys.stderr.flush()
-    os._exit(STORE_ERROR_EXIT)
-
-
-def check(path: Path) -> None:
-    """Look whether this version can use a store, and change nothing.
+def check(database: Database) -> None:
+    """Look whether this version can take a store over from another one, and change nothing.
 
     Raises:
-        StoreError: kind "store_newer" or "store_corrupt", as for `Store`.
+        StoreError: kind "store_newer", "store_corrupt" or "store_away", as for `Store`; "store_older" when its form
+            would be changed and nobody could bring the old one back.
     """
-    if not path.exists():
-        return
-    try:
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-            row = connection.execute("select version_num from alembic_version").fetchone()
-    except sqlite3.Error as error:
+    version = database.version()
+    if version is not None and version > SCHEMA_HEAD:
+        raise _newer(database, version)
+    if version is not None and version < SCHEMA_HEAD and not database.restorable:
         raise StoreError(
-            f"cannot read the store {path}: {error}; restore it from a backup or move it away", kind="store_corrupt"
-        ) from error
-    if row and row[0] > SCHEMA_HEAD:
-        raise _newer(path, row[0])
+            f"cannot take over the store {database.title} while it is in use: its form changes (schema {version} to "
+            f"{SCHEMA_HEAD}); run `regrow down --keep-services`, back it up with pg_dump, then upgrade and `regrow up`",
+            kind="store_older",
+        )
 
 
-def _newer(path: Path, version: str) -> StoreError:
+def _newer(database: Database, version: str) -> StoreError:
     return StoreError(
-        f"cannot use the store {path}: a newer Regrow wrote it (schema {version}, this one knows "
+        f"cannot use the store {database.title}: a newer Regrow wrote it (schema {version}, this one knows "
         f"{SCHEMA_HEAD}); install that version again or use another state directory",
         kind="store_newer",
     )
@@ -350,32 +380,41 @@ class Store:
     """An open database.
 
     Args:
-        path: the SQLite file; created when missing.
+        where: the database, or the path of a SQLite file; made when it is new.
         on_fatal: called with the reason when the database itself fails; the default ends the process with code 75.
 
     Raises:
-        StoreError: kind "store_newer" when a newer Regrow wrote it, "store_corrupt" when it cannot be read.
+        StoreError: kind "store_newer" when a newer Regrow wrote it, "store_corrupt" when it cannot be read,
+            "store_away" when its server cannot be reached.
+        Refused: kind "locked", when another daemon uses it.
     """
 
-    def __init__(self, path: Path, on_fatal: Callable[[str], None] = _stop_the_daemon) -> None:
-        self.path = path
-        self._on_fatal = on_fatal
+    def __init__(self, where: Database | Path, on_fatal: Callable[[str], None] | None = None) -> None:
+        self.database = database = Sqlite(where) if isinstance(where, Path) else where
+        self._on_fatal = on_fatal or self._stop_the_daemon
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="store")
-        self.engine = sa.create_engine(f"sqlite:///{path}", pool_size=8, max_overflow=24)
-        event.listen(self.engine, "connect", _prepare_sqlite)
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store write")
+        self._writes: deque[_Write] = deque()
+        self.engine = database.engine
         try:
+            database.hold(self._on_fatal)
             self._migrate()
         except sa.exc.DatabaseError as error:
             self.close()
-            raise StoreError(
-                f"cannot read the store {path}: {error.orig}; restore it from a backup or move it away",
-                kind="store_corrupt",
-            ) from error
+            raise database.refusal(error) from error
         except BaseException:
             self.close()
             raise
         # From here on: at start-up a person reads the error; later only an exit is safe.
         event.listen(self.engine, "handle_error", self._handle_error)
+
+    def _stop_the_daemon(self, reason: str) -> None:
+        told = f"cannot go on: the store failed: {' '.join(reason.split())}; {self.database.remedy}, then start again\n"
+        try:
+            sys.stderr.write(told)
+            sys.stderr.flush()
+        finally:
+            os._exit(STORE_ERROR_EXIT)  # also when the log is on the same full disk
 
     def _migrate(self) -> None:
         with self.engine.connect() as connection:
@@ -384,7 +423,7 @@ class Store:
         if version == SCHEMA_HEAD:
             return
         if version is not None and version > SCHEMA_HEAD:
-            raise _newer(self.path, version)
+            raise _newer(self.database, version)
         if not known:
             self._create()
             return
@@ -400,7 +439,7 @@ class Store:
     def _create(self) -> None:
         """A new store needs no history: the tables as they are, and the number from which later versions migrate."""
         with self.engine.begin() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            self.database.begin(connection)
             metadata.create_all(connection)
             connection.exec_driver_sql(
                 "CREATE TABLE alembic_version ("
@@ -409,23 +448,68 @@ class Store:
             connection.execute(sa.text("insert into alembic_version values (:head)"), {"head": SCHEMA_HEAD})
 
     def _handle_error(self, context: sa.engine.ExceptionContext) -> None:
-        original = context.original_exception
-        if not isinstance(original, sqlite3.DatabaseError) or isinstance(original, sqlite3.IntegrityError):
-            return
-        if isinstance(original, sqlite3.ProgrammingError) or "locked" in str(original):
-            return
-        self._on_fatal(str(original))
+        if self.database.fatal(context.original_exception, context.is_disconnect):
+            self._on_fatal(str(context.original_exception))
 
     async def transact(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work` in one durable write transaction, in a thread; nothing of it remains when it raises."""
+        """Run `work` in a durable write transaction, in a thread; nothing of it remains when it raises.
 
-        def inside() -> T:
-            with self.engine.begin() as connection:
-                # The driver itself would begin only at the first write, after what the decision was read from.
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-                return work(connection)
+        Works that wait at the same time are run one after the other and share one commit, so one fsync; each returns
+        after it. One that raises takes nothing of the others with it.
+        """
+        loop = asyncio.get_running_loop()
+        write = _Write(work, loop, loop.create_future())
+        self._writes.append(write)
+        self._writer.submit(self._commit_what_waits)
+        result: T = await write.done
+        return result
 
-        return await asyncio.get_running_loop().run_in_executor(self._pool, inside)
+    def _commit_what_waits(self) -> None:
+        """Run what came while the last commit was being made; a later call finds nothing left."""
+        found = [self._writes.popleft() for _ in range(min(len(self._writes), _MOST_TOGETHER))]
+        writes = [write for write in found if not write.done.cancelled()]
+        if not writes:
+            return
+        try:
+            self._commit(writes)
+        except BaseException as error:
+            for write in writes:
+                write.error = error
+        for loop in {write.loop for write in writes if not write.loop.is_closed()}:
+            loop.call_soon_threadsafe(_tell, [write for write in writes if write.loop is loop])
+
+    def _commit(self, writes: list[_Write]) -> None:
+        """Run works in one transaction; all of them again when another one was in the way."""
+        for left in reversed(range(_TRIES)):
+            for write in writes:
+                write.result = write.error = None
+            try:
+                with self.engine.begin() as connection:
+                    self.database.begin(connection)
+                    if len(writes) == 1:
+                        writes[0].result = writes[0].work(connection)
+                    else:
+                        for write in writes:
+                            self._run_apart(write, connection)
+                return
+            except sa.exc.DBAPIError as error:
+                if not left or error.orig is None or not self.database.conflict(error.orig):
+                    raise
+            time.sleep(random.uniform(0, _TRY_AGAIN_S))  # noqa: S311  so that two do not meet again
+
+    def _run_apart(self, write: _Write, connection: sa.Connection) -> None:
+        connection.exec_driver_sql("SAVEPOINT work")
+        try:
+            write.result = write.work(connection)
+        except Exception as error:
+            lost = (
+                isinstance(error, sa.exc.DBAPIError) and error.orig is not None and self.database.conflict(error.orig)
+            )
+            if lost or not self.database.stands(connection):
+                raise
+            write.error = error
+            connection.exec_driver_sql("ROLLBACK TO work")
+        connection.exec_driver_sql("RELEASE work")
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work`, which only reads, in a thread."""
@@ -446,24 +530,28 @@ class Store:
 
     def close(self) -> None:
         """Give back threads and connections."""
+        self._writer.shutdown(wait=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
-        self.engine.dispose()
+        self.database.close()
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = "IMMEDIATE"
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-    if sqlite3.sqlite_version_info < _SUBSECONDS_SINCE:
-        # Under Python 3.12 and later the engine's tables have unixepoch('subsec') as the default of times that may not
-        # be null, also where SQLite is older than that word and answers null: Debian 12's is 3.40.
-        connection.create_function("unixepoch", 1, _unixepoch)
+@dataclass(eq=False)
+class _Write:
+    """One work on its way to a commit, and what came of it."""
+
+    work: Callable[[sa.Connection], Any]
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
 
 
-def _unixepoch(word: str) -> float:
-    """What SQLite answers from 3.42 on; nothing of ours asks for another time than now."""
-    if word != "subsec":
-        raise ValueError(f"cannot tell unixepoch({word!r})")
-    return round(time.time(), 3)
+def _tell(writes: list[_Write]) -> None:
+    """On their loop: let those who wait go on."""
+    for write in writes:
+        if write.done.done():
+            continue  # cancelled meanwhile
+        if write.error is None:
+            write.done.set_result(write.result)
+        else:
+            write.done.set_exception(write.error)

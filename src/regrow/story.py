@@ -11,7 +11,7 @@ from typing import Any
 from regrow.api import types
 from regrow.catalogue import Language, bytes_text, fields, say, seconds_text, texts
 from regrow.channels.base import Choice, Content
-from regrow.jobs.plans import SWITCHED
+from regrow.jobs.plans import DATA, SWITCHED
 
 _MARKS = {"done": "✓", "doing": "…", "waiting": "⏸", "failed": "✗", "undoing": "↺", "undone": "↺"}
 _WORTH_SECONDS = 0.1
@@ -158,7 +158,7 @@ def result(job: types.Job) -> Content:
     if job.status == "done":
         lines = _success(job)
     elif job.status == "cancelled":
-        lines = [_cancelled(job), *_data_back(job), *_what_serves(job)]
+        lines = [_cancelled(job), *_taken_back(job), *_data_back(job), *_what_serves(job)]
     elif job.status == "undone":
         lines = _undone(job)
     else:
@@ -197,6 +197,9 @@ def _success(job: types.Job) -> list[str]:
         lines.append(say(language, "result.build_seconds", seconds=f"{seconds} ({size})"))
     if found.get("uncommitted"):
         lines.append(say(language, "result.uncommitted"))
+    for key in ("probes_mended", "probes_failing"):
+        if found.get(key):
+            lines.append(say(language, f"result.{key}", probes=", ".join(found[key])))
     if job.kind in {"restart", "repair"}:
         lines.append(say(language, "result.version", version=found["version"]))
     lines += _data(job)
@@ -241,6 +244,12 @@ def _cancelled(job: types.Job) -> str:
     if by:
         return say(job.language, "result.cancelled_by", job=job.id, by=by)
     return say(job.language, "result.cancelled", job=job.id)
+
+
+def _taken_back(job: types.Job) -> list[str]:
+    """Which steps were undone; of the data it is told what became of it."""
+    steps = [step.title for step in job.steps if step.status == "undone" and step.name not in DATA]
+    return [say(job.language, "result.undone_steps", steps=", ".join(steps))] if steps else []
 
 
 def cause(job: types.Job) -> str:

@@ -14,9 +14,7 @@ import argparse
 import contextlib
 import os
 import select
-import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -25,7 +23,7 @@ from pathlib import Path
 
 import structlog
 
-from regrow import __version__
+from regrow import __version__, backups
 from regrow.api.client import Client
 from regrow.errors import Refused, RegrowError
 from regrow.places import Places
@@ -64,7 +62,8 @@ async def begin(places: Places, arguments: Sequence[str]) -> list[str]:
     if looked.code:
         last = next((line for line in reversed(looked.output.splitlines()) if line.strip()), "no word")
         raise Refused(f"cannot upgrade to {version.number}: {last}", kind="unfit")
-    await in_thread(copy_store, places.database)
+    if places.database.exists():  # a store on a server has a form of its own, at which --check has looked
+        await in_thread(copy_store, places.database)
     log.info("becoming another version", action="upgrade", version=version.number)
     watcher(version, arguments)
     return argv
@@ -90,21 +89,7 @@ def copy_of(store: Path) -> Path:
 
 def copy_store(store: Path) -> None:
     """Copy a store as it is at one moment, also while it is written to."""
-    target = copy_of(store)
-    target.unlink(missing_ok=True)
-    with contextlib.closing(sqlite3.connect(store)) as source, contextlib.closing(sqlite3.connect(target)) as copy:
-        source.backup(copy)
-    target.chmod(0o600)
-
-
-def schema(store: Path) -> str:
-    """The version of a store's form, "" when it cannot be read."""
-    with (
-        contextlib.suppress(sqlite3.Error),
-        contextlib.closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as connection,
-    ):
-        return str(connection.execute("select version_num from alembic_version").fetchone()[0])
-    return ""
+    backups.copy(store, copy_of(store))
 
 
 def _lives(pidfd: int) -> bool:
@@ -134,13 +119,12 @@ def _end(pidfd: int) -> None:
 def _restore(places: Places) -> None:
     """Bring back the store where the successor has changed its form; what it had written stays beside it."""
     store, copy = places.database, copy_of(places.database)
-    if not copy.exists() or schema(store) == schema(copy):
+    if not copy.exists() or backups.schema(store) == backups.schema(copy):
         return
-    for suffix in ("", "-wal", "-shm"):
-        path = store.with_name(store.name + suffix)
-        if path.exists():
-            path.rename(store.with_name(f"{store.name}.refused{suffix}"))
-    shutil.copy2(copy, store)
+    try:
+        backups.restore(store, str(copy), aside="refused", by="regrow")
+    except RegrowError as error:
+        log.error("the store could not be brought back", action="upgrade", error=str(error))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

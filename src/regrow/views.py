@@ -23,6 +23,7 @@ from regrow.jobs.work import Progress
 from regrow.outbox import Outbox
 from regrow.pool import in_thread
 from regrow.services.base import Instance
+from regrow.tail import Follower, end_of
 
 _LOG_BYTES = 256 * 1024
 _LIST = 10
@@ -39,7 +40,7 @@ SHOWN = frozenset(
         *("agent", "summary", "culprit", "culprit_subject", "files", "added", "removed", "reproduced"),
         *("keep_until", "kept_by"),
         *("approved_by", "branch", "merged", "merged_into", "merge_note"),
-        *("cause", "fell_back"),
+        *("cause", "fell_back", "probes_mended", "probes_failing"),
     }
 )
 
@@ -139,7 +140,7 @@ class Views:
     async def job_log(self, job: int) -> str:
         """The end of a job's full log, redacted when it was written."""
         record = await self._ledger.get(job)
-        return await in_thread(_end_of, self._cares[record.service].job_log(job))
+        return await in_thread(end_of, self._cares[record.service].job_log(job), _LOG_BYTES)
 
     # The whole state
 
@@ -293,20 +294,19 @@ class Views:
             if serving is None and not newest:
                 return ""
             chosen = serving.id if serving else newest[0].id
-        text = await in_thread(_end_of, care.release_log(chosen))
+        text = await in_thread(end_of, care.release_log(chosen), _LOG_BYTES)
         return care.redactor.redact("\n".join(text.splitlines()[-lines:]))
 
     async def follow(self, care: Care, stopping: asyncio.Event) -> AsyncGenerator[str, None]:
         """Each new line of the release that serves, redacted, until `stopping`; a switch is followed too."""
-        path, at = None, 0
+        follower: Follower | None = None
         while not stopping.is_set():
             serving = await care.serving()
             now = None if serving is None else care.release_log(serving.id)
-            if now is not None and now != path:
-                path, at = now, (0 if path is not None else await in_thread(_size, now))
-            if path is not None:
-                text, at = await in_thread(_from, path, at)
-                for line in text.splitlines():
+            if now is not None and (follower is None or now != follower.path):
+                follower = await in_thread(_follow, now, follower is None)
+            if follower is not None:
+                for line in (await in_thread(follower.read)).splitlines():
                     yield care.redactor.redact(line)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_FOLLOW_S):
@@ -394,35 +394,8 @@ def _roles(*copies: Instance | None) -> list[tuple[str, Instance]]:
     return [(name, copy) for name, copy in reversed(list(zip(names, copies, strict=True))) if copy is not None]
 
 
-def _end_of(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            file.seek(max(size - _LOG_BYTES, 0))
-            return file.read().decode(errors="replace")
-    except FileNotFoundError:
-        return ""
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
-def _from(path: Path, at: int) -> tuple[str, int]:
-    """The whole lines after byte `at`, and where to go on; a file that was rotated is read from its start."""
-    try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size < at:
-                at = 0
-            file.seek(at)
-            chunk = file.read(_LOG_BYTES)
-    except FileNotFoundError:
-        return "", at
-    whole = chunk[: chunk.rfind(b"\n") + 1] or (chunk if len(chunk) == _LOG_BYTES else b"")
-    return whole.decode(errors="replace"), at + len(whole)
+def _follow(path: Path, from_end: bool) -> Follower:
+    return Follower(path, from_end=from_end)
 
 
 def _rss_bytes() -> int:

@@ -7,6 +7,8 @@ one commit and one confirmation.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import signal
 import sqlite3
@@ -21,6 +23,7 @@ import pytest
 from regrow.api.types import ENDED, Job
 from regrow.jobs.plans import plan
 from regrow.testing import mortal
+from regrow.testing.postgres import Server
 from regrow.testing.world import DEADLINE_S, World, eventually
 
 REPRODUCE = "```sh\ngrep -q good src/answer.txt\n```"
@@ -79,15 +82,30 @@ async def test_jobs_go_on_after_a_kill_at_every_step(tmp_path: Path) -> None:
             group.create_task(in_a_world(tmp_path / kind.__name__, kind), name=kind.__name__)
 
 
+async def test_jobs_on_postgres_go_on_after_kills(tmp_path: Path, postgres: Server) -> None:
+    """The same story on the other kind of store; at fewer points, because the steps are the same."""
+    await in_a_world(tmp_path / "postgres", killed_deploy_on_a_server, postgres.database())
+
+
+async def killed_deploy_on_a_server(world: World) -> None:
+    made = change(world)
+    points = [f"deploy:{step}:begin" for step in ("check", "build", "switch", "conclude")]
+    points += [f"deploy:{step}:end" for step in ("release", "candidate", "switch", "promote", "conclude")]
+    async with world.traffic() as seen:
+        job = await through_kills(world, "build and restart", points)
+        await whole(world, job, made)
+    assert (seen.refused, seen.cut) == (0, 0)
+
+
 async def test_f21_data_and_code_stay_together_through_a_kill_at_every_step(tmp_path: Path) -> None:
     async with asyncio.TaskGroup() as group:
         for kind in (killed_restore, killed_restore_undone):
             group.create_task(in_a_world(tmp_path / kind.__name__, kind), name=kind.__name__)
 
 
-async def in_a_world(root: Path, story: Callable[[World], Awaitable[None]]) -> None:
+async def in_a_world(root: Path, story: Callable[[World], Awaitable[None]], database: str = "") -> None:
     root.mkdir()
-    world = World(root)
+    world = World(root, database=database)
     try:
         await world.bring_up()
         await story(world)
@@ -377,3 +395,36 @@ async def test_a_job_waits_while_its_service_is_not_cared_for(world: World) -> N
     await world.start_daemon()
     await world.press(job, "approve")
     await whole(world, await world.ended(job), world.head())
+
+
+async def test_f28_the_machine_was_restarted_in_a_bake(world: World) -> None:
+    """Everything is gone at once and the next boot has another id: the last good release comes up, the job ends, and
+    the come-back is told once, with its cause."""
+    before = await world.version()
+    change(world)
+    job = await world.asked("build and restart")
+    await world.step(job, "bake", "doing")
+    record = world.directory / "supervisor.json"
+    status = (await world.status()).services[0]
+    pids = [copy.pid for copy in (status.active, status.standby) if copy]
+    assert world.process is not None
+    for pid in (world.process.pid, status.supervisor_pid, *pids):
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+    await world.daemon_ended()
+    # What a boot changes: the id of the boot, in the record and in the store.
+    state = json.loads(record.read_text())
+    record.write_text(json.dumps(state | {"boot": "another"}))
+    with contextlib.closing(sqlite3.connect(world.state / "regrow.db")) as connection:
+        connection.execute("update lives set boot = 'another'")
+        connection.commit()
+    await world.start_daemon()
+    ended = await world.ended(job)
+    assert ended.status == "undone"
+    assert await world.version() == before
+
+    async def told() -> list[str]:
+        messages = await asyncio.to_thread(lambda: world.client().messages("web", "main"))
+        return [message.text for message in messages if "机器重启过" in message.text]
+
+    assert len(await eventually(told, "the come-back is told")) == 1

@@ -195,6 +195,7 @@ async def test_data_that_cannot_be_set_aside_is_not_met_by_the_new_release(syste
         await system.service.switch("b", 0, 60)
     assert await system.ask() == "1"
     assert system.texts() == ["start 1", "start 1"]
+    assert not (await system.service.status()).pins, "a full disk says nothing against a release"
 
 
 @pytest.mark.parametrize("where", ["set_aside", "bring_back"])

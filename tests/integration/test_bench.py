@@ -13,7 +13,25 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 300.0
-UNITS = {"requests", "ms", "MiB", "%", "bool", "messages", "1/s", "times"}
+UNITS = {
+    "kills",
+    "lives",
+    "chains",
+    "requests",
+    "events",
+    "connections",
+    "ms",
+    "MiB",
+    "%",
+    "bool",
+    "messages",
+    "1/s",
+    "times",
+    "jobs",
+    "effects",
+}
+_SUPERVISOR = ("supervisor_wakeups", "supervisor_rss_mib")
+NEVER = ("lost_jobs", "doubled_effects")
 NAMES = {
     "switch": {
         *(("regrow/good", metric) for metric in ("failed_requests", "longest_gap_ms", "baseline_gap_ms")),
@@ -21,15 +39,37 @@ NAMES = {
         *(("regrow/crash_at_once", metric) for metric in ("failed_requests", "notice_ms", "served_by_dead")),
         *(("regrow/crash_1s", metric) for metric in ("failed_requests", "fallback_ms", "went_back")),
         *(("regrow/dies_in_bake", metric) for metric in ("failed_requests", "fallback_ms", "went_back")),
+        *(("regrow/foreign", metric) for metric in ("failed_requests", "longest_gap_ms", "first_new_ms")),
+        *(
+            (f"regrow/{case}", metric)
+            for case in ("outbound", "outbound_dies", "outbound_parked", "outbound_parked_dies")
+            for metric in ("events", "lost_events", "doubled_events", "offline_ms", "went_back")
+        ),
+        *(("regrow/exclusive", metric) for metric in ("down_ms", "program_ms", "overhead_ms")),
+        *(("regrow/saturated", metric) for metric in ("upgrades", "resets", "failed_requests", "queue")),
     },
     "jobs": {
         (case, metric) for case in ("restart", "deploy", "rollback", "repair") for metric in ("overhead_ms", "step_ms")
     },
     "messages": {
-        ("forwarding", metric) for metric in ("sent", "lost", "doubled", "reordered", "intake_per_s", "ready_ms")
+        *(("forwarding", metric) for metric in ("sent", "lost", "doubled", "reordered")),
+        *(("forwarding", metric) for metric in ("intake_per_s", "ready_ms", "client_rss_mib")),
+    },
+    "chat": {("two_builds", "first_answer_p99_ms")},
+    "kill": {
+        (case, metric)
+        for case in ("sqlite/sweep", "sqlite/random", "machine/random", "enospc/sweep")
+        for metric in ("kills", "jobs", *NEVER, "down_instants")
+        if case != "enospc/sweep" or os.geteuid() == 0
+    },
+    "faults": {
+        (case, metric)
+        for case in ("supervisor/states", "supervisor/random", "daemon/states", "daemon/random")
+        for metric in ("kills", "wrong_release", "second_copy", "refused_requests", "untold_events")
     },
     "daemon": {
-        ("idle", metric) for metric in ("ready_ms", "rss_mib", "supervisor_rss_mib", "idle_cpu_pct", "status_ms")
+        *((case, metric) for case in ("no_probes", "one_probe") for metric in _SUPERVISOR),
+        *(("idle", metric) for metric in ("ready_ms", "rss_mib", "supervisor_rss_mib", "idle_cpu_pct", "status_ms")),
     },
 }
 
@@ -52,6 +92,8 @@ def test_lines(name: str) -> None:
         assert line["bench"] == name
         assert isinstance(line["value"], (int, float))
         assert line["unit"] in UNITS
+        if line["metric"] in NEVER:
+            assert line["value"] == 0, done.stderr
         if line["metric"] == "step_ms":
             assert line["step"]
     assert {(line["case"], line["metric"]) for line in lines} >= NAMES[name]
@@ -68,3 +110,50 @@ def test_a_wrong_size_is_refused() -> None:
     )
     assert done.returncode == 2
     assert not done.stdout
+
+
+def run_python(*words: str, **options: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", **{k: v for k, v in options.items() if k != "input"}}
+    return subprocess.run(
+        [sys.executable, *words],
+        env=env,
+        input=options.get("input", ""),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+
+
+def test_the_comparison_is_made_of_the_lines_of_a_run() -> None:
+    figures = {"failed_requests": 0, "longest_gap_ms": 8.0, "down_ms": 0.0, "first_new_ms": 612.0, "went_back": 0}
+    lines = [
+        {"bench": "switch", "case": f"{peer}/{case}", "metric": metric, "value": value, "unit": "x"}
+        for peer, case, more in (
+            ("regrow", "good", {}),
+            ("regrow", "dies_in_bake", {"went_back": 1, "failed_requests": 1, "down_ms": 1234.0}),
+            ("other", "good", {"failed_requests": 7}),
+        )
+        for metric, value in {**figures, **more}.items()
+    ]
+    done = run_python("-m", "bench.table", input="".join(json.dumps(line) + "\n" for line in lines))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[2:] == [
+        "| **Regrow** | 0 / 8 ms / 612 ms | – | – | 1 failed, down 1.2 s, v1 serves |",
+        "| other | 7 / 8 ms / 612 ms | – | – | – |",
+    ]
+
+
+def test_a_peer_that_cannot_be_had_is_left_out_with_a_word(tmp_path: Path) -> None:
+    """No node in the path, and a pip that fails."""
+    code = (
+        "import asyncio, bench.comparison as c, bench.lines as l; from bench.peers import PEERS;"
+        "c.PEERS = [p for p in PEERS if p.name in ('pm2', 'supervisord')];"
+        "asyncio.run(c.measure(l.Lines('switch'), 1, 1.0))"
+    )
+    nowhere = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = run_python("-c", code, PATH=str(tmp_path), **nowhere)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert "pm2 is left out: node and npm are not installed" in done.stderr
+    assert "supervisord is left out: " in done.stderr

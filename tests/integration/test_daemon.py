@@ -410,6 +410,40 @@ async def test_undo_brings_back_what_served_before(shared: World) -> None:
 # More than one at once
 
 
+async def test_a_restart_when_idle_waits_and_says_for_what_and_holds_nobody_up(make_world: Any) -> None:
+    state = [503]
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        text = "2 conversations under way"
+        writer.write(
+            f"HTTP/1.1 {state[0]} X\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n{text}".encode()
+        )
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        world = await make_world(service={"idle": f"http://127.0.0.1:{port}/idle"})
+        before = await world.pid()
+        number = await world.asked("restart when idle")
+        job = await world.step(number, "turn", "waiting")
+        assert job.waiting_for == "idle"
+
+        async def told() -> bool:
+            heard = await asyncio.to_thread(lambda: world.client().messages(job.channel, job.chat))
+            return any("2 conversations under way" in message.text for message in heard)
+
+        await eventually(told, "what it waits for is told")
+        await deployed(world, change(world))
+        between = await world.pid()
+        assert between != before
+        state[0] = 200
+        assert (await world.ended(number)).status == "done"
+        assert await world.pid() != between
+
+
 async def test_the_same_request_twice_is_one_job(shared: World) -> None:
     change(shared)
     shared.hold("build")
@@ -421,6 +455,21 @@ async def test_the_same_request_twice_is_one_job(shared: World) -> None:
         shared.let_go("build")
     await live_and_result(shared, number)
     assert (await shared.jobs())[0].id == number
+
+
+async def test_force_calls_off_the_job_in_its_way_and_says_what_was_undone(shared: World) -> None:
+    version = await shared.version()
+    change(shared)
+    shared.hold("start")
+    slow = await shared.asked("编译重启")
+    await shared.step(slow, "candidate", "doing")
+    restart = await shared.asked("强制重启")
+    shared.let_go("start")
+    _, text = await live_and_result(shared, slow)
+    assert text.startswith(f"🚫 任务 #{slow} 已被 local 取消。")
+    assert "- 已撤回: " in text
+    assert (await shared.ended(restart)).status == "done"
+    assert await shared.version() == version
 
 
 async def test_jobs_change_a_service_one_after_the_other_in_order(make_world: Any) -> None:

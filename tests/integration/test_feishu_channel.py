@@ -97,11 +97,11 @@ class Bot:
     async def say(self, key: str, chat: str, text: str, *choices: Choice, reply_to: str = "", job: int = 1) -> None:
         await self.outbox.put(key, Address("feishu", chat, reply_to), Content(text, choices), job)
 
-    async def _take(self, message: Incoming) -> bool:
+    async def _take(self, message: Incoming, after: asyncio.Future[None] | None = None, /) -> bool:
         if self.refuse_store:
             self.refuse_store -= 1
             raise StoreError("cannot write: the disk is full; free it")
-        return await self.inbox.take(message)
+        return await self.inbox.take(message, after)
 
     async def _handle(self, message: Incoming) -> None:
         self.heard.append(message)
@@ -271,6 +271,28 @@ async def test_c5_c10_strange_events_are_acknowledged_and_strange_bytes_survived
     feishu.verify()
 
 
+async def test_c10_huge_payloads_end_nothing(bot: Bot, feishu: FeishuEmulator) -> None:
+    """The longest text is taken; a frame that no platform sends costs the connection, not the channel."""
+    tom = feishu.user("Tom")
+    feishu.shard_next(7)
+    await tom.say(tom.private(), "长" * 49_000)
+    await until(lambda: bot.heard, "the long message")
+    assert bot.heard[0].text == "长" * 49_000
+    for payload in (b'{"a":' * 100_000, b"[" * 2_000_000):
+        headers = {"type": "event", "message_id": "m", "sum": "1", "seq": "0", "trace_id": "t"}
+        from regrow.channels.feishu.frames import Frame
+
+        frame = Frame(headers=tuple(headers.items()), method=1, payload=payload)
+        await feishu.send_garbage(frame.encode())
+    await tom.say(tom.private(), "still there?")
+    await until(lambda: len(bot.heard) == 2, "a message after them")
+    assert bot.channel.connection.connects == 1
+    await feishu.send_garbage(bytes(9 * 2**20))
+    await until(lambda: bot.channel.connection.connects == 2, "a new connection")
+    await tom.say(tom.private(), "and now?")
+    await until(lambda: len(bot.heard) == 3, "a message over the new connection")
+
+
 # Staying alive
 
 
@@ -343,6 +365,31 @@ async def test_c8_a_403_at_a_reconnect_ends_it_too(bot: Bot, feishu: FeishuEmula
     with pytest.raises(ConfigError):
         async with asyncio.timeout(DEADLINE_S):
             await bot.running
+    health = bot.channel.health()
+    assert not health.healthy
+    assert "the platform forbids it" in health.detail
+
+
+@pytest.mark.parametrize(("off_s", "told"), [(-600.0, "ahead of"), (600.0, "behind")])
+async def test_f33_a_clock_ten_minutes_off_loses_nothing_and_is_told_of(
+    feishu: FeishuEmulator, tmp_path: Path, off_s: float, told: str
+) -> None:
+    feishu.clock.skew(off_s)
+    bot = await Bot(feishu, tmp_path / "db").start()
+    tom = feishu.user("Tom")
+    await tom.say(tom.private(), "one")
+    await until(lambda: bot.heard, "the message")
+    feishu.lose_next()
+    await tom.say(tom.private(), "two")
+    feishu.reset()
+    await until(lambda: len(bot.heard) == 2, "what was lost")
+    health = bot.channel.health()
+    assert not health.healthy
+    assert f"{told} the platform's; set it" in health.detail
+    feishu.clock.skew(-off_s)
+    bot.channel.catch_up.wake()
+    await until(lambda: bot.channel.health().healthy, "health, once the clock is right")
+    await bot.stop()
 
 
 async def test_c10_refused_handshakes(feishu: FeishuEmulator, tmp_path: Path) -> None:
@@ -381,10 +428,10 @@ async def test_c12_stopping_acknowledges_what_is_being_stored(bot: Bot, feishu: 
     entered, go = asyncio.Event(), asyncio.Event()
     original = bot.inbox.take
 
-    async def slow(message: Incoming) -> bool:
+    async def slow(message: Incoming, after: asyncio.Future[None] | None = None, /) -> bool:
         entered.set()
         await go.wait()
-        return await original(message)
+        return await original(message, after)
 
     bot.inbox.take = slow  # type: ignore[method-assign]
     tom = feishu.user("Tom")
@@ -418,7 +465,7 @@ async def test_c13_two_clients_in_one_process(feishu: FeishuEmulator, tmp_path: 
 
 
 async def test_c14_a_message_that_is_not_on_disk_is_not_acknowledged(bot: Bot, feishu: FeishuEmulator) -> None:
-    bot.refuse_store = 1
+    bot.refuse_store = 2  # as event and as history: the chat is a new one, and looked at before it is heard
     tom = feishu.user("Tom")
     said = await tom.say(tom.private(), "重启")
     (delivery,) = await feishu.delivered(said)
@@ -475,6 +522,7 @@ async def test_c17_slow_work_does_not_hold_up_acknowledgements(bot: Bot, feishu:
     for message in said:
         (delivery,) = await feishu.delivered(message)
         assert delivery.attempts == ["200"]
+    await until(lambda: bot.heard, "the first one")
     assert len(bot.heard) == 1
     release.set()
     await until(lambda: len(bot.heard) == 20, "all of them")
@@ -531,14 +579,116 @@ async def test_c19_what_was_said_while_the_process_was_away_is_found(feishu: Fei
 async def test_c19_groups_without_the_permission_are_told_of_once(bot: Bot, feishu: FeishuEmulator) -> None:
     tom = feishu.user("Tom")
     group = feishu.group("ops", [tom])
-    await tom.say(group, "@bot one")
-    await until(lambda: bot.heard, "the message")
     with structlog.testing.capture_logs() as logs:
+        await tom.say(group, "@bot one")
+        await until(lambda: bot.heard, "the message")
         for _ in range(3):
             looks = bot.channel.catch_up.looks
             bot.channel.catch_up.wake()
             await until(lambda looks=looks: bot.channel.catch_up.looks > looks, "a look")
     assert len([entry for entry in logs if entry["action"] == "feishu_no_history"]) == 1
+
+
+async def test_f33_what_a_cut_took_comes_before_what_is_said_after_it(bot: Bot, feishu: FeishuEmulator) -> None:
+    """Its event comes again only after the time of the acknowledgement and the platform's first wait."""
+    feishu.app.scopes.add("im:message.group_msg")
+    tom = feishu.user("Tom")
+    group = feishu.group("ops", [tom])
+    chats = (group, "@bot "), (tom.private(), "")
+    for chat, to in chats:
+        await tom.say(chat, f"{to}0")
+    await until(lambda: len(bot.heard) == 2, "the chats")
+    feishu.reset()
+    cut = [await tom.say(chat, f"{to}1") for chat, to in chats]  # on a connection that is no more
+    await feishu.disconnected()
+    await feishu.connected()
+    for number in (2, 3):
+        for chat, to in chats:
+            await tom.say(chat, f"{to}{number}")
+    for message in cut:
+        (delivery,) = await feishu.delivered(message)
+        assert delivery.attempts == ["timeout", "200"]
+    for chat, _ in chats:
+        heard = [message.text for message in bot.heard if message.address.chat == chat.id]
+        assert heard == ["0", "1", "2", "3"]
+
+
+async def test_f33_a_new_chat_keeps_its_order_across_a_cut_too(bot: Bot, feishu: FeishuEmulator) -> None:
+    tom = feishu.user("Tom")
+    feishu.reset()
+    await tom.say(tom.private(), "first")
+    await feishu.disconnected()
+    await feishu.connected()
+    await tom.say(tom.private(), "second")
+    await until(lambda: len(bot.heard) == 2, "both messages")
+    assert [message.text for message in bot.heard] == ["first", "second"]
+
+
+async def test_f33_what_was_said_while_away_has_its_order_and_its_sender(
+    feishu: FeishuEmulator, tmp_path: Path
+) -> None:
+    """The history knows nobody's union_id: who is known by it is told by an event of theirs."""
+    tom = feishu.user("Tom")
+    bot = Bot(feishu, tmp_path / "db")
+    bot.names = {tom.union_id: "Tom the owner"}
+    await bot.start()
+    await tom.say(tom.private(), "0")
+    await until(lambda: bot.heard, "the chat")
+    await bot.stop()
+    await feishu.disconnected()
+    feishu.lose_next()
+    await tom.say(tom.private(), "1")
+    again = Bot(feishu, tmp_path / "db")
+    again.names = bot.names
+    await again.start()
+    await until(lambda: again.channel.catch_up.looks, "a look")
+
+    def new() -> list[tuple[str, str]]:
+        # The first life may have ended before it wrote down that it had handled what it heard.
+        return [(message.text, message.sender) for message in again.heard if message.text != "0"]
+
+    assert new() == []  # too young to be taken from a stranger
+    await tom.say(tom.private(), "2")
+    await until(lambda: len(new()) == 2, "both messages")
+    assert new() == [("1", tom.union_id), ("2", tom.union_id)]
+    await again.stop()
+
+
+async def test_f33_a_history_that_hangs_holds_nothing_up_for_long(bot: Bot, feishu: FeishuEmulator) -> None:
+    tom = feishu.user("Tom")
+    feishu.hang_next("GET /im/v1/messages", count=3)
+    said = [await tom.say(tom.private(), text) for text in "abc"]
+    for message in said:
+        (delivery,) = await feishu.delivered(message)
+        assert delivery.attempts == ["200"]
+    await until(lambda: len(bot.heard) == 3, "the messages")
+    assert [message.text for message in bot.heard] == ["a", "b", "c"]
+
+
+async def test_f33_the_history_waits_behind_no_answers(bot: Bot, feishu: FeishuEmulator) -> None:
+    feishu.hang_next("POST /im/v1/messages", count=20)
+    with structlog.testing.capture_logs() as logs:
+        for number in range(20):
+            user = feishu.user(f"U{number}")
+            await bot.say(f"k{number}", user.private().id, "an answer\nx")
+        await until(bot.channel.api._speaking.locked, "all that may speak at once")
+        tom = feishu.user("Tom")
+        await tom.say(tom.private(), "hi")
+        await until(lambda: bot.heard, "the message")
+    assert not [entry for entry in logs if entry["action"] == "feishu_no_history"]
+
+
+async def test_f33_a_message_that_could_not_be_stored_is_waited_for(bot: Bot, feishu: FeishuEmulator) -> None:
+    tom = feishu.user("Tom")
+    await tom.say(tom.private(), "0")
+    await until(lambda: bot.heard, "the chat")
+    bot.refuse_store = 1
+    refused = await tom.say(tom.private(), "1")
+    await until(lambda: not bot.refuse_store, "the refusal")
+    await until(lambda: feishu.deliveries(refused)[0].attempts, "the end of the attempt")
+    await tom.say(tom.private(), "2")
+    await until(lambda: len(bot.heard) == 3, "all of them")
+    assert [message.text for message in bot.heard] == ["0", "1", "2"]
 
 
 async def test_c20_a_second_process_does_not_start(bot: Bot, feishu: FeishuEmulator, tmp_path: Path) -> None:
@@ -656,6 +806,24 @@ async def test_c26_rate_limits_lose_nothing_and_keep_the_order(bot: Bot, feishu:
         await bot.say(f"k{number}", group.id, f"number {number}\nx")
     await feishu.wait_for(group, "number 11", timeout=40)
     assert [message.text.split("\n")[0] for message in feishu.sent(group)] == [f"# number {n}" for n in range(12)]
+
+
+async def test_c26_a_storm_of_refusals_deafens_nobody(bot: Bot, feishu: FeishuEmulator) -> None:
+    tom = feishu.user("Tom")
+    await tom.say(tom.private(), "0")
+    await until(lambda: bot.heard, "the chat")
+    for call in ("POST /im/v1/messages", "GET /im/v1/messages", "GET /bot/v3/info"):
+        feishu.fail_next(call, 429, 99991400, headers={"x-ogw-ratelimit-reset": "1"}, count=4)
+    feishu.reset()
+    await feishu.disconnected()
+    await feishu.connected()
+    await bot.say("k", tom.private().id, "result\nx")
+    said = await tom.say(tom.private(), "1")
+    (delivery,) = await feishu.delivered(said)
+    assert delivery.attempts == ["200"]
+    await feishu.wait_for(tom.private(), "result", timeout=40)
+    await until(lambda: len(bot.heard) == 2, "the message, once its chat's history was given up")
+    assert bot.channel.health().healthy
 
 
 async def test_c27_tokens_that_were_forgotten_are_renewed(bot: Bot, feishu: FeishuEmulator) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import os
 import signal
 from pathlib import Path
@@ -26,13 +27,18 @@ class Chat:
     def __init__(self, world: World) -> None:
         self.world = world
         self.name = world.new_chat()
-        self.said: list[str] = []
+        self._said: list[tuple[int, str]] = []
         self.first: Any = None
 
     async def say(self, text: str) -> None:
         message = await self.world.tell(text, self.name)
         self.first = self.first or message
-        self.said.append(text)
+        # Two may be said at once: their order is that in which they were stored.
+        bisect.insort(self._said, (message.id, text))
+
+    @property
+    def said(self) -> list[str]:
+        return [text for _, text in self._said]
 
     async def answered(self) -> None:
         """Wait for the last answer; by then each message has exactly one, in order."""

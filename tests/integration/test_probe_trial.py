@@ -26,14 +26,25 @@ server.serve_forever()
 """
 
 
+BINDS_ITSELF = (
+    PROGRAM.partition("assert")[0]
+    + """
+assert "LISTEN_PID" not in os.environ or os.environ["LISTEN_FDS"] == "0"
+http.server.HTTPServer(("127.0.0.1", 8123), Handler).serve_forever()
+"""
+)
+
+
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (500, 1), (0, 1)])
-async def test_a_failing_probe_reproduces_in_the_box(tmp_path: Path, status: int, code: int) -> None:
+@pytest.mark.parametrize("program", [PROGRAM, BINDS_ITSELF])
+async def test_a_failing_probe_reproduces_in_the_box(tmp_path: Path, status: int, code: int, program: str) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
-    (tree / "program.py").write_text(f"STATUS = {status}\n{PROGRAM}")
+    (tree / "program.py").write_text(f"STATUS = {status}\n{program}")
     settings = tmp_path / "regrow.toml"
     settings.write_text(
         '[service]\nname = "small"\ncommand = ["{python}", "program.py"]\nstart_timeout = "2s"\n'
+        f"trap_bind = {'true' if program is BINDS_ITSELF else 'false'}\n"
         '[service.listen]\nhttp = "127.0.0.1:8123"\n[probe.health]\ntarget = "/health"\n'
     )
     script = probes.reproduction(load(settings), "health")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regrow.config import ChatSection, Config, line_of, load, parse_duration, parse_size
+from regrow.config import ChatSection, Config, DaemonSection, line_of, load, parse_duration, parse_size
 from regrow.errors import ConfigError
 
 SERVICE = '[service]\nname = "claw"\ncommand = ["{python}"]\n'
@@ -97,6 +97,10 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
     assert config.daemon is None
     assert config.service.effective_handover == "exclusive"
     assert written(tmp_path, SERVICE + '[service.listen]\nhttp = "[::1]:80"\n').service.effective_handover == "socket"
+    words = 'standby = "paused"\nready = "notify"\n'
+    assert written(tmp_path, SERVICE + words).service.effective_handover == "overlap"
+    listens = '[service.listen]\nhttp = "[::1]:80"\n'
+    assert written(tmp_path, SERVICE + words + listens).service.effective_handover == "socket"
 
 
 @pytest.mark.parametrize(
@@ -119,6 +123,19 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
         ),
         ("[switch]\nzzzzzz = 1\n", 'cannot use regrow.toml:5: unknown setting "switch.zzzzzz"; remove it'),
         # Known keys with values that cannot be.
+        (
+            '[probe.talk]\ntype = "chat"\ntarget = "ping"\n',
+            "cannot use regrow.toml: a probe of type chat needs `[chat] forward`",
+        ),
+        ('[probe.said]\ntype = "log"\n', 'cannot use regrow.toml:4: "probe.said": a probe of type log needs'),
+        (
+            '[probe.said]\ntype = "log"\ntarget = "("\n',
+            'cannot use regrow.toml:4: "probe.said": a regular expression is needed here: missing )',
+        ),
+        (
+            '[probe.a]\ntype = "ready"\n[probe.b]\ntype = "ready"\n',
+            "cannot use regrow.toml: one probe of type ready is enough",
+        ),
         ('drain = "soon"\n', 'cannot use regrow.toml:4: "service.drain": a duration looks like'),
         ("drain = -1\n", 'cannot use regrow.toml:4: "service.drain": input should be greater than or equal to 0'),
         ("drain = true\n", 'cannot use regrow.toml:4: "service.drain": a duration looks like'),
@@ -127,8 +144,20 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
         ("drain = []\n", 'cannot use regrow.toml:4: "service.drain": input should be a valid number'),
         ("log_size = 1.5\n", 'cannot use regrow.toml:4: "service.log_size": input should be a valid integer'),
         ("log_size = true\n", 'cannot use regrow.toml:4: "service.log_size": a size looks like'),
+        ('standby = "paused"\n', 'cannot use regrow.toml:1: "service": `standby = "paused"` without a socket needs'),
+        ('check = ["{out}"]\n', 'cannot use regrow.toml:4: "service.check": {out}: it stands for nothing here'),
+        ("check_timeout = 0\n", 'cannot use regrow.toml:4: "service.check_timeout": input should be greater than 0'),
         ('handover = "magic"\n', "cannot use regrow.toml:4: \"service.handover\": input should be 'socket', 'overlap'"),
         ('stop_signal = "TERM"\n', 'cannot use regrow.toml:4: "service.stop_signal": string should match pattern'),
+        ("trap_bind = true\n", 'cannot use regrow.toml:1: "service": `trap_bind` needs handover = "socket" and the'),
+        (
+            'trap_bind = true\ndriver = "systemd"\n[service.listen]\nhttp = "127.0.0.1:1"\n',
+            'cannot use regrow.toml:1: "service": `trap_bind` needs driver = "embedded"',
+        ),
+        (
+            'trap_bind = true\n[service.listen]\nhttp = "unix:/run/x"\n',
+            'cannot use regrow.toml:1: "service": `trap_bind` is for HOST:PORT only',
+        ),
         ('[service.listen]\nhttp = "8700"\n', 'cannot use regrow.toml:4: "service.listen": an address looks like'),
         ('[service.listen]\nhttp = "localhost:0"\n', 'cannot use regrow.toml:4: "service.listen": an address looks'),
         ('[service.secrets]\nKEY = "word"\n', 'cannot use regrow.toml:5: "service.secrets.KEY": string should match'),
@@ -173,6 +202,37 @@ def test_addresses_to_which_no_chat_is_forwarded(tmp_path: Path, url: str) -> No
 def test_a_service_that_is_told_nothing_is_not_asked_for_what_it_says() -> None:
     with pytest.raises(ValueError, match="`outbox` needs `forward`"):
         ChatSection(outbox="http://127.0.0.1:8700/outbox")
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        "",
+        "env:STORE_URL",
+        "file:/etc/store",
+        "credential:store",
+        "postgresql://u@h/d",
+        "postgresql://u@/d?host=/run/pg",
+    ],
+)
+def test_where_the_store_may_be(store: str) -> None:
+    assert DaemonSection(store=store).store == store
+
+
+@pytest.mark.parametrize(
+    ("store", "why"),
+    [
+        ("postgresql://u:word@h/d", "a password is never written here"),
+        ("postgresql://u@h/d?password=word", "a password is never written here"),
+        *(
+            (wrong, "looks like")
+            for wrong in ("postgres", "mysql://u@h/d", "/var/lib/store.db", "postgresql://u@h", "env:")
+        ),
+    ],
+)
+def test_where_the_store_may_not_be(store: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        DaemonSection(store=store)
 
 
 def test_a_missing_setting_is_named(tmp_path: Path) -> None:

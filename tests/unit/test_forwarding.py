@@ -211,6 +211,24 @@ async def test_it_is_tried_until_it_is_answered_and_nothing_overtakes_it(
     assert len(set(bot.keys)) == 2
 
 
+async def test_what_came_late_is_posted_before_what_was_said_after_it(life: Life, bot: Bot) -> None:
+    # F33: an event that was repeated; the one that is being tried stays the first.
+    busy = True
+
+    async def answer(body: dict[str, Any]) -> Answer:
+        return (503, b"busy") if busy else await Bot.echo(body)
+
+    bot.answer = answer
+    await life.put("first")
+    await life.clock.asleep()
+    said = life.clock.now()
+    for text, at in (("third", said + 2), ("second", said + 1)):
+        await life.forwarding.put(Incoming(Address("mem", "c", text), "ou_1", "Ada", text, at), "en")
+    busy = False
+    await life.passes(2.0)
+    await life.shows("re first", "re second", "re third")
+
+
 async def test_a_try_that_takes_too_long_is_given_up(
     store: Store, events: Events, clock: ManualClock, bot: Bot
 ) -> None:

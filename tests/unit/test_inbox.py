@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -77,14 +76,11 @@ async def handled(store: Store, events: Events, count: int) -> list[tuple[str, s
 Running = Callable[[Handler], "asyncio.Task[None]"]
 
 
-async def test_a_message_is_on_disk_before_it_is_acknowledged(tmp_path: Path, inbox: Inbox) -> None:
+async def test_a_message_is_on_disk_before_it_is_acknowledged(store: Store, inbox: Inbox) -> None:
     assert await inbox.take(message("deploy", "1"))
-    other = Store(tmp_path / "regrow.db")  # what a new process would find after a kill at this moment (F33)
-    try:
-        (row,) = await other.rows(sa.select(table))
-        assert (row["text"], row["message"], row["handled_at"]) == ("deploy", "1", None)
-    finally:
-        other.close()
+    store.engine.dispose()  # and so what is found is what a new process would find after a kill at this moment (F33)
+    (row,) = await store.rows(sa.select(table))
+    assert (row["text"], row["message"], row["handled_at"]) == ("deploy", "1", None)
 
 
 async def test_the_same_id_is_one_message(inbox: Inbox) -> None:
@@ -242,3 +238,21 @@ async def test_what_was_taken_before_is_handled_in_the_next_life(inbox: Inbox, r
     running(handler)
     await handler.until(lambda seen: len(seen) == 2)
     assert [text for _, text in handler.seen] == ["one", "two"]
+
+
+async def test_a_chat_waits_for_what_was_said_earlier_and_is_handled_in_the_order_of_speaking(
+    inbox: Inbox, running: Running
+) -> None:
+    # F33: after a lost connection an earlier message may be in the platform's history only.
+    handler, look = Handler(), asyncio.get_running_loop().create_future()
+    running(handler)
+    assert await inbox.take(message("b2", "2", "b", at=2.0), look)  # on disk at once, so it can be acknowledged
+    await inbox.take(message("a1", "3", "a", at=3.0))
+    await handler.until(lambda seen: len(seen) == 1)
+    await inbox.take(message("b1", "4", "b", at=1.0))
+    await inbox.take(message("a2", "5", "a", at=4.0))
+    await handler.until(lambda seen: len(seen) == 2)
+    assert handler.seen == [("a", "a1"), ("a", "a2")]
+    look.set_result(None)
+    await handler.until(lambda seen: len(seen) == 4)
+    assert handler.seen[2:] == [("b", "b1"), ("b", "b2")]

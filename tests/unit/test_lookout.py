@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from regrow import lookout as module
-from regrow.channels.base import Health, Outgoing, Receive
+from regrow.channels.base import Address, Content, Health, Outgoing, Receive
 from regrow.events import Events
 from regrow.lookout import Lookout
 from regrow.notices import Notices
@@ -22,6 +22,8 @@ from regrow.store import Store
 from regrow.testing.manual_clock import ManualClock
 from regrow.testing.parts import Parts
 from regrow.versions import Versions
+
+NO_VERSIONS = Path("/nonexistent")
 
 
 class Mute:
@@ -61,9 +63,10 @@ class Watch:
             clock=clock,
         )
         self.lookout = Lookout(
-            versions=Versions(store.path.parent),
+            versions=Versions(NO_VERSIONS),
             store=store,
             notices=notices,
+            outbox=outbox,
             cares=cares or {},
             channels={"feishu": self.channel},
             language="en",
@@ -144,7 +147,7 @@ async def test_f28_a_start_is_compared_with_the_last_end_and_told_once(
     await second.lookout.begin()
     assert await second.told() == [key]
     (values,) = await second.values()
-    assert ("30s" if ended else "2m 10s") in values
+    assert ("30s" if ended else "2m 10s") in str(values)
 
 
 async def test_a_channel_that_is_deaf_for_long_is_told_of_once_and_once_when_it_hears(watch: Watch) -> None:
@@ -211,3 +214,18 @@ async def test_an_event_of_the_service_is_told_where_no_job_tells_it(
     for _ in range(2):  # a daemon killed before it moved its cursor sees it again
         await watch.lookout.service_event(parts.care, ServiceEvent(9, 0.0, event, data))
     assert await watch.told() == ([key] if key else [])
+
+
+async def test_a_message_that_nobody_was_ever_shown_is_reported_once(
+    store: Store, events: Events, clock: ManualClock
+) -> None:
+    outbox = Outbox(store, events, clock)
+    for key in ("job-7-result", "notice-1-feishu-ou_x"):
+        await outbox.put(key, Address("feishu", "oc_1"), Content("done"))
+    await store.transact(lambda c: c.exec_driver_sql("update outbox set state = 'expired' where channel = 'feishu'"))
+    for _ in range(2):
+        watch = Watch(store, events, clock)
+        async with watch.running():
+            await watch.passes(30)
+    assert await watch.told() == ["expired"]
+    assert "job-7-result" in str(await watch.values())

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from regrow.events import Events
 from regrow.notices import Notices
 from regrow.outbox import Outbox
 from regrow.permissions import Permissions, Person, Role
-from regrow.store import Store
+from regrow.store import Store, outbox
 from regrow.testing.manual_clock import ManualClock
 
 PEOPLE = (
@@ -39,7 +40,7 @@ class Told:
 
     async def messages(self, channel: str = "feishu") -> list[dict[str, Any]]:
         def read(connection: Any) -> list[dict[str, Any]]:
-            rows = connection.exec_driver_sql("select * from outbox where channel = ? order by id", (channel,))
+            rows = connection.execute(sa.select(outbox).where(outbox.c.channel == channel).order_by(outbox.c.id))
             return [dict(row) for row in rows.mappings()]
 
         return await self._store.read(read)
@@ -66,16 +67,16 @@ async def test_f29_a_day_of_crashes_is_one_message_a_window(told: Told, clock: M
     messages = await told.messages()
     assert len(messages) == 24
     assert {message["revision"] for message in messages} == {2}
-    assert "cause 47" in messages[-1]["content"]
+    assert "cause 47" in messages[-1]["content"]["text"]
 
 
 async def test_a_long_story_shows_its_end_and_says_how_much_is_left_out(told: Told) -> None:
     for number in range(10):
         await told.notices.tell(f"e{number}", "service claw", "crashed", service="claw", cause=f"cause {number}.")
     (message,) = await told.messages()
-    assert "(4 more before these)" in message["content"]
-    assert "cause 3." not in message["content"]
-    assert "cause 9." in message["content"]
+    assert "(4 more before these)" in message["content"]["text"]
+    assert "cause 3." not in message["content"]["text"]
+    assert "cause 9." in message["content"]["text"]
 
 
 async def test_subjects_do_not_share_a_message(told: Told) -> None:
@@ -95,5 +96,5 @@ async def test_the_chats_of_the_settings_are_told_in_place_of_the_owners(
 async def test_f38_no_secret_goes_out_or_stays(told: Told) -> None:
     await told.notices.tell("a", "service claw", "crashed", service="claw", cause="the canary sang")
     (message,) = await told.messages()
-    assert "canary" not in message["content"]
-    assert "*** sang" in message["content"]
+    assert "canary" not in message["content"]["text"]
+    assert "*** sang" in message["content"]["text"]

@@ -86,6 +86,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
     "where", ["before the record", "before the files are durable", "before the rename", "after the rename"]
 )

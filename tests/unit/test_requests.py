@@ -68,7 +68,7 @@ async def test_a_person_may_do_what_the_table_says(parts: Parts, who: str, inten
         assert question_now is not None
         assert question_now.state == "open"
         (row,) = await parts.store.rows(sa.select(audit).where(audit.c.what == "refused"))
-        assert (row["who"], row["detail"]) == (who, {"intent": intent.value})
+        assert (row["who"], row["detail"]) == (who, {"intent": intent.value, "chat": "main"})
 
 
 @pytest.mark.parametrize("intent", sorted(JOBS))
@@ -376,3 +376,41 @@ async def test_a_job_that_failed_is_not_what_undo_means(parts: Parts) -> None:
     with pytest.raises(Refused) as error:
         await parts.requests.carry_out(Intent.undo, Args(), parts.asked())
     assert error.value.kind == "nothing_to_undo"
+
+
+# When
+
+
+async def test_force_calls_off_what_is_in_its_way(parts: Parts) -> None:
+    await served(parts)
+    changing, _ = await parts.ledger.open(
+        service="tiny",
+        kind="deploy",
+        plan=["turn"],
+        args={},
+        key="",
+        language="en",
+        asked_by="viewer",
+        person="",
+        address=Address("memory", "other", "m"),
+    )
+    building = await job(parts, "build")
+    accepted = await parts.requests.carry_out(Intent.restart, Args(when="force"), parts.asked("operator"))
+    assert isinstance(accepted, types.Accepted)
+    assert (await parts.ledger.get(changing.id)).cancelled_by == "operator"
+    assert (await parts.ledger.get(building)).cancelled_by == "", "it changes nothing that runs"
+    assert (await parts.ledger.get(accepted.job)).cancelled_by == ""
+
+
+async def test_idle_is_kept_with_the_job_and_now_is_as_good_as_nothing(parts: Parts) -> None:
+    await served(parts)
+    first = await parts.requests.carry_out(Intent.restart, Args(when="now"), parts.asked())
+    joined = await parts.requests.carry_out(Intent.restart, Args(), parts.asked("operator"))
+    assert isinstance(first, types.Accepted)
+    assert joined == types.Accepted(job=first.job, joined=True)
+    idle = await parts.requests.carry_out(Intent.restart, Args(when="idle"), parts.asked())
+    assert isinstance(idle, types.Accepted)
+    assert (await parts.ledger.get(idle.job)).args["when"] == "idle"
+    with pytest.raises(Refused) as error:
+        await parts.requests.carry_out(Intent.restart, Args(when="tomorrow"), parts.asked())
+    assert error.value.kind == "bad_request"

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from regrow import databases, files
-from regrow.databases import copy_database
+from regrow import files, sqlite_files
 from regrow.errors import NotFound, Refused
 from regrow.snapshots import Snapshot, Snapshots
+from regrow.sqlite_files import copy_database
 from regrow.store import Store
 from regrow.testing.manual_clock import ManualClock
 
@@ -52,7 +52,7 @@ async def test_what_only_the_log_holds_is_in_the_snapshot(
     assert made is not None
     assert (made.job, made.at, made.directory) == (1, clock.now(), tmp_path / "snapshots/job-1")
     assert [(f["name"], f["user_version"], f["wal"]) for f in made.files] == [("claw.db", 7, True)]
-    assert made.schema == {"claw.db": databases.schema(tmp_path / "claw.db")}
+    assert made.schema == {"claw.db": sqlite_files.schema(tmp_path / "claw.db")}
     assert notes(made.directory / "claw.db") == ["first"]
     assert [p.name for p in made.directory.iterdir()] == ["claw.db"]  # no log beside it that a restore would replay
     assert made.bytes == (made.directory / "claw.db").stat().st_size
@@ -83,8 +83,8 @@ async def test_a_service_that_never_stops_writing_is_copied_and_not_held_up(
         steps.append(remaining)
         assert len(steps) < 100, "it begins anew after every write"
 
-    monkeypatch.setattr(databases, "_PAGES_A_STEP", 1)
-    monkeypatch.setattr(databases, "_patient", write_in_between)
+    monkeypatch.setattr(sqlite_files, "_PAGES_A_STEP", 1)
+    monkeypatch.setattr(sqlite_files, "_patient", write_in_between)
     copy_database(tmp_path / "claw.db", tmp_path / "copy.db")
     assert len(steps) > 5
     assert "in between" not in notes(tmp_path / "copy.db")
@@ -95,7 +95,7 @@ async def test_a_locked_database_is_refused_in_time(
     tmp_path: Path, live: sqlite3.Connection, taken: Snapshots, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # SQLite's own copying tries for ever.
-    monkeypatch.setattr(databases, "_BUSY_S", 0.05)
+    monkeypatch.setattr(sqlite_files, "_BUSY_S", 0.05)
     live.execute("PRAGMA journal_mode=DELETE")
     live.execute("BEGIN EXCLUSIVE")
     with pytest.raises(Refused, match="locked") as caught:
@@ -185,6 +185,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("where", ["before the rename", "before the record"])
 async def test_a_kill_while_it_is_taken_is_made_good(
     tmp_path: Path, taken: Snapshots, live: sqlite3.Connection, where: str

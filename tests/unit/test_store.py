@@ -1,6 +1,7 @@
 """A new store is what all migrations together make, and one cut short while it is made is made again.
 
-A transaction is there or not, and a store that fails ends the process instead of becoming the outcome of a job.
+A transaction is there or not, whatever it shared a commit with, and a store that fails ends the process instead of
+becoming the outcome of a job.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from regrow.audit import Audit, Verdict
 from regrow.errors import StoreError
 from regrow.store import SCHEMA_HEAD, STORE_ERROR_EXIT, Store, cursors
 
@@ -49,12 +51,18 @@ def test_a_new_store_is_what_the_migrations_make(tmp_path: Path) -> None:
     assert version(new) == version(migrated) == [(SCHEMA_HEAD,)]
 
 
-def test_a_store_of_the_first_schema_is_migrated_and_keeps_what_it_holds(tmp_path: Path) -> None:
+async def test_a_store_of_the_first_schema_is_migrated_and_keeps_what_it_holds(tmp_path: Path) -> None:
     new, old = tmp_path / "new.db", tmp_path / "old.db"
     Store(new).close()
     Store(old).close()
     with closing(sqlite3.connect(old)) as connection:
         # As the first version made it.
+        connection.execute("drop index audit_by_job")
+        for trigger in ("audit_no_update", "audit_no_delete"):
+            connection.execute(f"drop trigger {trigger}")
+        for column in ("person", "hash"):
+            connection.execute(f"alter table audit drop column {column}")
+        connection.executemany("insert into audit values (?, 1.5, 'ada', 'web', 'asked', ?, '{}')", [(3, 1), (7, 2)])
         for table in ("forwards", "people", "pairings", "barred", "notices", "lives"):
             connection.execute(f"drop table {table}")
         connection.execute("alter table approvals drop column person")
@@ -73,7 +81,12 @@ def test_a_store_of_the_first_schema_is_migrated_and_keeps_what_it_holds(tmp_pat
         connection.execute("update alembic_version set version_num = '0001'")
         connection.execute("insert into cursors values ('one', 1)")
         connection.commit()
-    Store(old).close()
+    migrated = Store(old)
+    try:
+        assert [row["job"] for row in await Audit(migrated).last()] == [2, 1]
+        assert await Audit(migrated).verify() == Verdict(2)
+    finally:
+        migrated.close()
     assert schema(old) == schema(new)
     assert version(old) == [(SCHEMA_HEAD,)]
     with closing(sqlite3.connect(old)) as connection:
@@ -175,13 +188,125 @@ async def test_what_was_read_holds_until_it_is_written(store: Store) -> None:
     assert await store.read(lambda c: c.execute(sa.select(cursors.c.value)).scalar_one()) == 40
 
 
-async def test_a_written_transaction_is_durable(tmp_path: Path, store: Store) -> None:
-    await store.transact(put)
+async def together(store: Store, *works: Callable[[sa.Connection], object]) -> list[object]:
+    """What came of works that wait while another is being written, and so share the next commit."""
+    begun, go = threading.Event(), threading.Event()
+
+    def hold(_: sa.Connection) -> None:
+        begun.set()
+        go.wait(30)
+
+    first = asyncio.ensure_future(store.transact(hold))
+    await asyncio.to_thread(begun.wait, 30)
+    others = [asyncio.ensure_future(store.transact(work)) for work in works]
+    await asyncio.sleep(0)  # each has said what it wants
+    go.set()
+    await first
+    return await asyncio.gather(*others, return_exceptions=True)
+
+
+def commits(store: Store) -> list[int]:
+    """Grows by one with each commit."""
+    seen: list[int] = []
+    event.listen(store.engine, "commit", lambda _: seen.append(1))
+    return seen
+
+
+async def test_what_waits_shares_a_commit(store: Store) -> None:
+    seen = commits(store)
+    works = [lambda c, n=n: put(c, name=f"{n:02}", value=n) or n for n in range(20)]  # type: ignore[misc]
+    assert await together(store, *works) == list(range(20))
+    assert len(await names(store)) == 20
+    assert len(seen) == 2  # the one that held the others up, and theirs
+
+
+async def test_a_work_that_breaks_takes_nothing_of_its_neighbours_with_it(store: Store) -> None:
+    def breaks(connection: sa.Connection) -> None:
+        put(connection, name="half")
+        raise ValueError("inside")
+
+    outcomes = await together(
+        store,
+        lambda c: put(c, name="before"),
+        breaks,
+        lambda c: put(c, name="before"),  # a conflict
+        lambda c: put(c, name="odd", value=object()),  # type: ignore[arg-type]  what the driver does not know
+        lambda c: put(c, name="after"),
+    )
+    expected = [type(None), ValueError, sa.exc.IntegrityError, sa.exc.DBAPIError, type(None)]
+    assert all(isinstance(outcome, kind) for outcome, kind in zip(outcomes, expected, strict=True)), outcomes
+    assert await names(store) == ["after", "before"]
+
+
+async def test_a_commit_that_fails_fails_for_all_that_shared_it(failing: Store, fatal: list[str]) -> None:
+    outcomes = await together(failing, put, lambda c: put(c, name="x" * 50_000), lambda c: put(c, name="y"))
+    assert all(isinstance(outcome, sa.exc.OperationalError) for outcome in outcomes)
+    assert "database or disk is full" in fatal
+    assert await names(failing) == []
+
+
+async def test_a_work_nobody_waits_for_any_more_is_not_done(store: Store) -> None:
+    async def impatient(work: Callable[[sa.Connection], object]) -> None:
+        task = asyncio.ensure_future(store.transact(work))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    begun, go = threading.Event(), threading.Event()
+    first = asyncio.ensure_future(store.transact(lambda _: (begun.set(), go.wait(30))))
+    await asyncio.to_thread(begun.wait, 30)
+    await impatient(put)
+    go.set()
+    await first
+    assert await names(store) == []
+
+
+async def test_what_waits_when_the_store_is_closed_is_written(tmp_path: Path) -> None:
+    store = Store(tmp_path / "regrow.db")
+    waiting = [asyncio.ensure_future(store.transact(lambda c, n=n: put(c, name=str(n)))) for n in range(9)]  # type: ignore[misc]
+    await asyncio.sleep(0)
+    store.close()
+    await asyncio.gather(*waiting)
     with closing(sqlite3.connect(tmp_path / "regrow.db")) as other:
-        assert other.execute("select name from cursors").fetchall() == [("one",)]
-    pragmas = ("journal_mode", "synchronous", "foreign_keys")
-    values = await store.read(lambda c: [c.exec_driver_sql(f"PRAGMA {name}").scalar() for name in pragmas])
-    assert values == ["wal", 2, 1]
+        assert other.execute("select count(*) from cursors").fetchall() == [(9,)]
+
+
+async def test_a_transaction_that_was_in_the_way_is_tried_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the database calls a conflict; nothing of the first try remains."""
+    monkeypatch.setattr(store.database, "conflict", lambda error: "refused" in str(error))
+    tries: list[int] = []
+
+    def work(connection: sa.Connection) -> int:
+        put(connection, name=f"try {len(tries)}")
+        tries.append(1)
+        if len(tries) < 3:
+            raise sa.exc.OperationalError("select", {}, ValueError("refused"))
+        return len(tries)
+
+    assert await store.transact(work) == 3
+    assert await names(store) == ["try 2"]
+
+
+async def test_a_conflict_without_an_end_is_an_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store.database, "conflict", lambda _: True)
+    tries: list[int] = []
+
+    def work(connection: sa.Connection) -> None:
+        tries.append(1)
+        raise sa.exc.OperationalError("select", {}, ValueError("refused"))
+
+    with pytest.raises(sa.exc.OperationalError, match="refused"):
+        await store.transact(work)
+    assert len(tries) > 1
+
+
+async def test_numbers_and_texts_come_back_as_they_were(store: Store) -> None:
+    """Larger than 32 bits, and a NUL in the middle, which PostgreSQL keeps in no text."""
+    await store.transact(lambda c: put(c, name="a\0b", value=2**40))
+    (row,) = await store.rows(sa.select(cursors))
+    assert row["value"] == 2**40
+    assert row["name"] in {"a\0b", "a\N{REPLACEMENT CHARACTER}b"}
+    assert await store.row(sa.select(cursors).where(cursors.c.name == "a\0b")) == row
 
 
 async def test_a_full_disk_is_fatal_and_nothing_remains(failing: Store, fatal: list[str]) -> None:
@@ -215,16 +340,6 @@ async def test_a_conflict_is_an_answer_and_not_fatal(failing: Store, fatal: list
     assert fatal == []
 
 
-async def test_a_locked_store_is_not_fatal(tmp_path: Path, failing: Store, fatal: list[str]) -> None:
-    with closing(sqlite3.connect(tmp_path / "regrow.db", isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(sa.exc.OperationalError, match="locked"):
-            await failing.transact(put)
-        other.execute("ROLLBACK")
-    assert fatal == []
-    await failing.transact(put)
-
-
 WRITE_UNTIL_FULL = """
 import asyncio, pathlib, resource, sys
 from regrow.store import Store, cursors
@@ -253,15 +368,3 @@ async def test_a_store_that_cannot_write_ends_the_process(tmp_path: Path) -> Non
         assert await names(store) == ["kept"]
     finally:
         store.close()
-
-
-def test_the_engine_gets_its_times_also_from_an_old_sqlite(tmp_path: Path) -> None:
-    # The default that the engine gives its tables under Python 3.12 and later; SQLite knows it since 3.42.
-    store = Store(tmp_path / "new.db")
-    before = time.time()
-    try:
-        with store.engine.connect() as connection:
-            now = connection.execute(sa.text("select unixepoch('subsec') * 1000")).scalar()
-    finally:
-        store.close()
-    assert before * 1000 - 1 <= now <= time.time() * 1000 + 1

@@ -20,10 +20,11 @@ CHECKOUT = SRC.parent.parent
 
 LAYERS = {
     "shapes": "errors api.types",
-    "machine": "clock process files databases pool git store migrations secret redact places config config_file "
-    "availability events catalogue catalogues versions phrases",
-    "nouns": "probes probe_trial releases workspaces snapshots gate verification permissions intents approvals inbox "
-    "outbox forwarding incidents audit people notices care rehearsals restores agents sandboxes services channels",
+    "machine": "clock process files sqlite_files pool git store databases backups secret redact places config "
+    "config_file availability events catalogue catalogues versions phrases tail",
+    "nouns": "migrations probes probe_trial releases workspaces snapshots gate verification permissions intents "
+    "approvals inbox outbox forwarding canaries incidents audit people notices idle space care rehearsals restores "
+    "agents sandboxes services channels installation",
     "jobs": "jobs",
     "talk": "timetable story views admissions lookout requests presses conversations doctor",
     "surfaces": "api web succession",
@@ -35,8 +36,8 @@ here. `daemon` is above the API and the console, because it is where all parts a
 FEISHU = " ".join(f"channels.feishu.{one}" for one in ("api", "checks", "greeting", "messages", "refusals", "section"))
 
 CLIENTS = {
-    # What a person starts knows of the daemon only what crosses the API.
-    "cli": "cli api.client api.types catalogue errors places files versions",
+    # What a person starts knows of the daemon only what crosses the API; an installation comes before any daemon.
+    "cli": "cli api.client api.types backups catalogue errors places files versions installation",
     # Setting up a channel comes before there is a daemon to ask.
     "cli.feishu_meeting": f"cli api.client catalogue errors config_file secret {FEISHU}",
     "cli.feishu_setup": f"cli errors places files config config_file secret {FEISHU}",
@@ -105,8 +106,8 @@ def test_imports_point_one_way() -> None:
         for other in imports(module)
         if (mine := layer(module)) is not None
         and ((theirs := layer(other)) is None or theirs > mine)
-        # The driver starts the supervisor's process and names its file; it runs nothing of it.
-        and (module, other) != ("services.embedded", "supervisor")
+        # The supervisor's process is started by the name of its file; nothing of it runs here.
+        and (module, other) != ("services.units", "supervisor")
     ]
     assert wrong == []
 

@@ -95,6 +95,34 @@ class Client:
 
         return _one(People, self._ask("GET", "/v1/people"))
 
+    def audit(
+        self, *, since: float = 0.0, who: str = "", job: int | None = None, after: int | None = None, limit: int = 100
+    ) -> list[types.AuditRow]:
+        """Rows of the audit log, oldest first: the newest `limit`, or with `after` the first ones above that number."""
+        from regrow.api.types import AuditRow
+
+        params = _only(since=int(since), who=who, limit=limit)
+        params |= {name: value for name, value in (("job", job), ("after", after)) if value is not None}
+        return _many(AuditRow, self._ask("GET", "/v1/audit", params=params))
+
+    def audit_verify(self) -> types.AuditVerdict:
+        """Whether the audit log's chain is whole."""
+        from regrow.api.types import AuditVerdict
+
+        return _one(AuditVerdict, self._ask("GET", "/v1/audit/verify", read_s=REPLACE_S))
+
+    def backups(self) -> list[types.Backup]:
+        """Copies of the store, newest first."""
+        from regrow.api.types import Backup
+
+        return _many(Backup, self._ask("GET", "/v1/backups"))
+
+    def back_up(self) -> types.Backup:
+        """Copy the store now."""
+        from regrow.api.types import Backup
+
+        return _one(Backup, self._ask("POST", "/v1/backups", body={}, read_s=REPLACE_S))
+
     def releases(self, service: str = "") -> list[types.Release]:
         """Releases of a service, newest first."""
         from regrow.api.types import Release

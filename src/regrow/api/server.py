@@ -22,6 +22,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from regrow.api import types
+from regrow.backups import Backups
 from regrow.catalogue import Language
 from regrow.channels.base import Address
 from regrow.channels.hosted import HostedChannel
@@ -58,6 +59,7 @@ class Parts:
     people: Callable[[], Awaitable[types.People]]
     stop: Callable[[bool], None]
     upgrade: Callable[[], Awaitable[None]]
+    backups: Backups
     stopping: asyncio.Event
 
 
@@ -249,14 +251,41 @@ def routes(parts: Parts) -> list[BaseRoute]:
     async def people(_: Request) -> Response:
         return _shape(await parts.people())
 
+    async def audit(request: Request) -> Response:
+        log = await parts.requests.audit(_asked("en"))
+        query = request.query_params
+        found = await log.find(
+            since=_number(request, "since", 0, 2**40),
+            who=query.get("who", ""),
+            job=_number(request, "job", 0, 2**31 - 1) if "job" in query else None,
+            after=_number(request, "after", 0, 2**31 - 1) if "after" in query else None,
+            limit=_number(request, "limit", 100),
+        )
+        return _shapes([types.AuditRow(**row) for row in found], types.AuditRow)
+
+    async def audit_verify(_: Request) -> Response:
+        verdict = await (await parts.requests.audit(_asked("en"))).verify()
+        return _shape(types.AuditVerdict(**vars(verdict)))
+
+    async def backups(_: Request) -> Response:
+        return _shapes(await parts.backups.all(), types.Backup)
+
+    async def back_up(request: Request) -> Response:
+        await _body(request, types.Nothing)
+        taken = await parts.backups.take()
+        await parts.requests.record(_asked("en"), "backed_up", path=taken.path)
+        return _shape(taken)
+
     async def stop(request: Request) -> Response:
         body = await _body(request, types.StopBody)
+        await parts.requests.record(_asked("en"), "stopped", services=body.services)
         parts.stop(body.services)
         return Response(status_code=202)
 
     async def upgrade(request: Request) -> Response:
         await _body(request, types.Nothing)
         await parts.upgrade()
+        await parts.requests.record(_asked("en"), "upgraded")
         return Response(status_code=202)
 
     table: list[tuple[str, str, Endpoint]] = [
@@ -279,6 +308,10 @@ def routes(parts: Parts) -> list[BaseRoute]:
         ("POST", "/v1/chat/actions", actions),
         ("GET", "/v1/doctor", doctor),
         ("GET", "/v1/people", people),
+        ("GET", "/v1/audit", audit),
+        ("GET", "/v1/audit/verify", audit_verify),
+        ("GET", "/v1/backups", backups),
+        ("POST", "/v1/backups", back_up),
         ("POST", "/v1/daemon/stop", stop),
         ("POST", "/v1/daemon/upgrade", upgrade),
     ]

@@ -18,6 +18,11 @@
     POST /v1/chat/actions       ActionBody            -> ActionResult (a button was pressed)
     GET  /v1/doctor                                   -> list[Finding]
     GET  /v1/people                                   -> People
+    GET  /v1/audit?since=T&who=W&job=N&limit=N        -> list[AuditRow], the newest, oldest of them first; with after=N
+                                                         the first ones above that number
+    GET  /v1/audit/verify                             -> AuditVerdict
+    GET  /v1/backups                                  -> list[Backup], newest first
+    POST /v1/backups                                  -> Backup: one is taken now
     POST /v1/daemon/stop        StopBody              -> 202
     POST /v1/daemon/upgrade                           -> 202: it becomes the version of Regrow in use, if that is fit
 
@@ -315,6 +320,36 @@ class People(Shape):
 
     people: list[Person]
     waiting: list[Pairing]
+
+
+class AuditRow(Shape):
+    """One row of the audit log; `hash` is of its content and of the row before."""
+
+    id: int
+    at: float
+    who: str
+    person: str
+    via: str
+    what: str
+    job: int | None
+    detail: dict[str, Any]
+    hash: str
+
+
+class AuditVerdict(Shape):
+    """What a walk along the audit log's chain has found; `broken` is the first row that does not fit."""
+
+    rows: int
+    broken: int | None = None
+    reason: str = ""
+
+
+class Backup(Shape):
+    """A copy of the store."""
+
+    path: str
+    bytes: int
+    at: float
 
 
 class Finding(Shape):

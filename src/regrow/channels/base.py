@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -101,7 +101,16 @@ class Health:
     detail: str = ""
 
 
-Receive = Callable[[Incoming], Awaitable[bool]]
+class Receive(Protocol):
+    """Takes what a channel hears."""
+
+    async def __call__(self, message: Incoming, after: asyncio.Future[None] | None = None, /) -> bool:
+        """Make a message durable, and return whether it is new.
+
+        Args:
+            message: what was said.
+            after: until it is done nothing of the chat is handled: something said earlier may be on its way.
+        """
 
 
 class Channel(Protocol):

@@ -6,6 +6,7 @@ A message has an id the moment it is stored, so sending here is exactly once: th
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,6 +30,7 @@ class HostedChannel:
         self._events = events
         self._clock = clock or SystemClock()
         self._receive: Receive | None = None
+        self._newest = 0.0
         self._open = asyncio.Event()
 
     async def run(self, receive: Receive) -> None:
@@ -61,24 +63,21 @@ class HostedChannel:
         async with asyncio.timeout(10):
             await self._open.wait()
         assert self._receive is not None
-        stored = await self._insert(
+        number, at = await self._insert(
             chat, author=name, mine=True, text=text, key=f"{self.name}:{chat}:said:{key}" if key else ""
         )
-        # After a crash between the two the sender's retry comes by here again, and the inbox knows the id.
+        # After a crash between the two the sender's retry comes by here again, and the inbox knows the id. Nothing is
+        # waited for in between, so that what was stored first is taken first.
         await self._receive(
             Incoming(
-                address=Address(self.name, chat, str(stored.id)),
-                sender=sender,
-                sender_name=name,
-                text=text,
-                created_at=stored.at,
+                address=Address(self.name, chat, str(number)), sender=sender, sender_name=name, text=text, created_at=at
             )
         )
-        return stored
+        return await self.get(number)
 
     async def send(self, message: Outgoing) -> str:
         """Show a message; repeating it changes nothing."""
-        stored = await self._insert(
+        number, _ = await self._insert(
             message.address.chat,
             author=AUTHOR,
             mine=False,
@@ -87,7 +86,7 @@ class HostedChannel:
             content=message.content,
             job=message.job,
         )
-        return str(stored.id)
+        return str(number)
 
     async def edit(self, platform_id: str, message: Outgoing) -> None:
         """Show other content in the same message."""
@@ -127,14 +126,16 @@ class HostedChannel:
         key: str,
         content: Content | None = None,
         job: int | None = None,
-    ) -> types.Message:
-        now = self._clock.now()
+    ) -> tuple[int, float]:
+        """Store a message, once for a key; its id and its time."""
+        # The order of a chat is that of its times, also when the machine's clock is put back; and no two are the same.
+        now = self._newest = max(self._newest + 0.001, self._clock.now())
 
-        def insert(connection: sa.Connection) -> int:
+        def insert(connection: sa.Connection) -> tuple[int, float]:
             if key:
-                known = connection.execute(sa.select(messages.c.id).where(messages.c.key == key)).scalar()
+                known = connection.execute(sa.select(messages.c.id, messages.c.at).where(messages.c.key == key)).first()
                 if known is not None:
-                    return int(known)
+                    return known.id, known.at
             values: dict[str, Any] = {
                 "channel": self.name,
                 "chat": chat,
@@ -146,15 +147,15 @@ class HostedChannel:
                 "job": job,
                 "buttons": _buttons(content) if content else [],
                 "bar": content.bar if content else None,
-                "key": key or sa.func.hex(sa.func.randomblob(16)),
+                "key": key or secrets.token_hex(16),
             }
             made = connection.execute(messages.insert().values(**values)).inserted_primary_key
             assert made is not None
-            return int(made[0])
+            return int(made[0]), now
 
-        number = await self._store.transact(insert)
+        stored = await self._store.transact(insert)
         self._events.touch(("chat", self.name, chat))
-        return await self.get(number)
+        return stored
 
 
 def _buttons(content: Content) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from regrow.cli.follow import ask
-from regrow.cli.options import AsJson, NoWait, Service, Session, Socket
+from regrow.cli.options import AsJson, NoWait, Service, Session, Socket, When
 
 Target = Annotated[
     str,
@@ -17,10 +17,12 @@ Target = Annotated[
 
 def deploy(
     target: Target = "",
+    *,
+    when: When = "now",
     service: Service = "",
     socket: Socket = None,
     as_json: AsJson = False,
     no_wait: NoWait = False,
 ) -> int:
     """Build, prove and switch to a new release; the old one comes back by itself when it is worse."""
-    return ask(Session(socket, as_json, service), "deploy", {"target": target}, no_wait)
+    return ask(Session(socket, as_json, service), "deploy", {"target": target, "when": when}, no_wait)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import io
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import typer
 
-from regrow.cli import channels, exits, people, snapshots, terminal
+from regrow.cli import backup, channels, exits, people, snapshots, terminal
 from regrow.cli.approve import approve
+from regrow.cli.audit import audit
 from regrow.cli.build import build
 from regrow.cli.cancel import cancel
 from regrow.cli.chat import chat
 from regrow.cli.deploy import deploy
 from regrow.cli.doctor import doctor
 from regrow.cli.down import down
+from regrow.cli.install import install
 from regrow.cli.job import job
 from regrow.cli.jobs import jobs
 from regrow.cli.keep import keep
@@ -28,6 +30,7 @@ from regrow.cli.restart import restart
 from regrow.cli.rollback import rollback
 from regrow.cli.status import status
 from regrow.cli.undo import undo
+from regrow.cli.uninstall import uninstall
 from regrow.cli.up import up
 from regrow.cli.upgrade_self import upgrade_self
 from regrow.cli.version import version
@@ -37,13 +40,17 @@ from regrow.files import private_directory, write_atomic
 from regrow.places import Places
 from regrow.versions import Versions
 
-VERBS = {
-    "The daemon": (up, down, status, doctor, version, upgrade_self),
+VERBS: dict[str, tuple[Callable[..., int], ...]] = {
+    "The daemon": (up, down, status, doctor, install, uninstall, version, upgrade_self),
     "The service": (restart, build, deploy, repair, rollback, releases, logs),
-    "Jobs": (jobs, job, approve, reject, cancel, keep, undo),
+    "Jobs": (jobs, job, approve, reject, cancel, keep, undo, audit),
     "Talk": (chat,),
 }
-GROUPS = {"The service": (snapshots.application,), "Talk": (people.application, channels.application)}
+GROUPS = {
+    "The service": (snapshots.application,),
+    "The daemon": (backup.application,),
+    "Talk": (people.application, channels.application),
+}
 """Verbs with verbs of their own, each made by a function."""
 
 

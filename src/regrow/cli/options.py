@@ -24,6 +24,9 @@ NoWait = Annotated[bool, typer.Option("--no-wait", help="Return once the job is 
 WithData = Annotated[
     bool, typer.Option("--with-data", help="Restore the data as it was then, too; what was written since is set aside.")
 ]
+When = Annotated[
+    str, typer.Option("--when", metavar="WHEN", help="now; idle: once nothing is interrupted; force: call off others.")
+]
 Number = Annotated[int, typer.Argument(metavar="JOB", help="The number of the job.")]
 
 

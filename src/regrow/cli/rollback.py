@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from regrow.cli.follow import ask
-from regrow.cli.options import AsJson, NoWait, Service, Session, Socket, WithData
+from regrow.cli.options import AsJson, NoWait, Service, Session, Socket, When, WithData
 
 Target = Annotated[
     str,
@@ -15,8 +15,10 @@ Target = Annotated[
 ]
 
 
-def rollback(  # noqa: PLR0917 - typer makes options of arguments
+def rollback(
     target: Target = "",
+    *,
+    when: When = "now",
     service: Service = "",
     socket: Socket = None,
     as_json: AsJson = False,
@@ -24,6 +26,5 @@ def rollback(  # noqa: PLR0917 - typer makes options of arguments
     with_data: WithData = False,
 ) -> int:
     """Go back to an older release."""
-    return ask(
-        Session(socket, as_json, service), "rollback", {"target": target, "data": "yes" if with_data else ""}, no_wait
-    )
+    args = {"target": target, "data": "yes" if with_data else "", "when": when}
+    return ask(Session(socket, as_json, service), "rollback", args, no_wait)

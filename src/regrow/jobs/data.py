@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from regrow import files, restores
+from regrow import files, restores, space
 from regrow.care import Care
-from regrow.errors import RegrowError
+from regrow.errors import RegrowError, ServiceError
 from regrow.jobs.base import Done, Outcome, StepFailed
 from regrow.jobs.work import Work
 from regrow.pool import in_thread
@@ -26,6 +26,7 @@ from regrow.snapshots import Reason
 _LEFT = ".left"
 _UNKNOWN = "unknown"
 _BACK_S = 60.0
+_LOOK_S = 0.5
 
 
 def _aside(care: Care, job: int, ending: str = "") -> Path:
@@ -94,8 +95,20 @@ async def put_back(work: Work) -> None:
         spec = replace(care.spec(serving), exchange=_exchange(care, place, str(put)))
         await care.service.start(spec, "candidate", token)
         await care.service.switch(token, 0.0, _BACK_S)
-    await care.service.promote(token)
+    await _promote_once_well(work, token)
     work.log(f"the data had a newer schema than {serving.id} knows: snapshot {facts['snapshot_id']} was restored")
+
+
+async def _promote_once_well(work: Work, token: str) -> None:
+    """Make it stay; a probe that has just failed passes again, or the supervisor ends the trial by its deadline."""
+    while True:
+        try:
+            await work.care.service.promote(token)
+            return
+        except ServiceError as error:
+            if error.kind != "not_well":
+                raise
+        await work.clock.sleep(_LOOK_S)
 
 
 async def rehearse(work: Work) -> Outcome:
@@ -141,7 +154,7 @@ def _moves(work: Work, moves: bool | None) -> dict[str, Any]:
         StepFailed: kind "disk_full" (F14).
     """
     if moves is not False:
-        need = sum(path.stat().st_size for path in work.care.databases if path.exists())
+        need = sum(space.database_bytes(path) for path in work.care.databases)
         if (free := files.free_bytes(work.care.state)) < need:
             raise StepFailed(
                 f"cannot deploy: setting the data aside needs {need} bytes and {free} are free; free some space",

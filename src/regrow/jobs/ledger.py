@@ -18,6 +18,7 @@ from regrow.store import Store, jobs, turns
 
 WAITING_FOR_TURN = "turn"
 WAITING_FOR_KEEP = "keep"
+WAITING_FOR_IDLE = "idle"
 LIVE = ("todo", "doing", "waiting", "undoing")
 
 

@@ -9,6 +9,7 @@ is a value, so that the engine never ends a job by itself; no job ends with the 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
@@ -119,6 +120,7 @@ class Runner:
             "executor_id": self._host,
             "log_level": "WARNING",
             "serializer": JSONSerializer(),
+            "use_listen_notify": False,
             "notification_listener_polling_interval_sec": _LISTENER_POLL_S,
         }
         self._bell.hang(DBOS(config=config))
@@ -170,7 +172,7 @@ class Runner:
 
     async def _enqueue(self, record: Record) -> None:
         assert self._run_plan is not None, "the runner is started first"
-        with SetWorkflowID(f"job-{record.id}"):
+        with SetWorkflowID(f"{self._store.database.scope}job-{record.id}"):
             await DBOS.enqueue_workflow_async(self._queue, self._run_plan, record.id, record.plan)  # type: ignore[arg-type]
         self._bell.ring()
 
@@ -279,6 +281,11 @@ class Runner:
         except RegrowError as error:
             work.log(f"{name}: {error}" + (f"\n{error.log}" if error.log else ""))
             return self._failure(name, error)
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            full = f"cannot go on: the disk is full ({error.filename or work.care.directory}); free some space"
+            return self._failure(name, StepFailed(full, kind="disk_full"))
         except Exception as error:
             log.exception("a step broke", action="step_bug", job=work.job.id, step=name)
             work.log(traceback.format_exc())
@@ -372,6 +379,23 @@ class Runner:
             return {}
         return {"serving": serving.version, "serving_release": serving.id} if serving else {}
 
+    async def _outcome(
+        self, record: Record, status: str, facts: Mapping[str, Any], error: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        """What the audit log keeps of an end: the result, and on whose word it was."""
+        found = {
+            "status": status,
+            "kind": record.kind,
+            "service": record.service,
+            "error": error["kind"] if error else "",
+        }
+        found |= {name: facts[name] for name in ("version", "serving", "commit") if facts.get(name)}
+        approval = await self._approvals.of(record.id)
+        if approval is not None and approval.decided_by:
+            found |= {approval.state: approval.decided_by, "digest": approval.digest}
+        words = {"kept": record.kept_by, "cancelled": record.cancelled_by}
+        return found | {word: by for word, by in words.items() if by}
+
     async def _conclude(self, job: int, ending: dict[str, Any]) -> str:
         record = await self._record(job)
         care = self._cares[record.service]
@@ -399,6 +423,6 @@ class Runner:
             job, status=status, result=facts, error=error, ended_at=self._clock.now(), waiting_for=""
         )
         await self._audit.write(
-            "regrow", "job", "ended", job, status=status, kind=record.kind, error=error["kind"] if error else ""
+            "regrow", "job", "ended", job, once=True, **await self._outcome(record, status, facts, error)
         )
         return str(status)

@@ -9,26 +9,32 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from regrow import files
+from regrow import files, space
 from regrow.agents.base import Event, Span, Task
 from regrow.availability import Availability, Seen
-from regrow.catalogue import say
+from regrow.canaries import Canaries, Hearing, hearing
+from regrow.catalogue import bytes_text, say
 from regrow.errors import CandidateFailed, ProcessTimeout, RegrowError, ServiceError
 from regrow.jobs import data
 from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
-from regrow.jobs.ledger import WAITING_FOR_KEEP, WAITING_FOR_TURN
+from regrow.jobs.candidate_check import run_check
+from regrow.jobs.ledger import WAITING_FOR_IDLE, WAITING_FOR_KEEP, WAITING_FOR_TURN
 from regrow.jobs.work import Work
 from regrow.pool import in_thread
 from regrow.process import Completed, exit_words
 from regrow.rehearsals import INTERPRETER
 from regrow.releases import Release
 from regrow.sandboxes.base import Box
+from regrow.services.base import Instance
+from regrow.space import Need
+from regrow.tail import end_of
 from regrow.verification import Conditions, verify
 
-_SPARE_BYTES = 64 * 1024**2
+_IDLE_LOOK_S = 2.0
 _BAKE_LOOK_S = 1.0
 _LAST_LOOK_S = 0.5
 _SLACK_S = 10.0
+_LOG_BYTES = 4000
 AUTHOR = ("Regrow", "regrow@localhost")
 _COUNTED = re.compile(r"^\s*\[\s*(\d+)\s*/\s*(\d+)\s*\]\s*(.*)")
 
@@ -39,10 +45,7 @@ _COUNTED = re.compile(r"^\s*\[\s*(\d+)\s*/\s*(\d+)\s*\]\s*(.*)")
 async def check(work: Work) -> Outcome:
     """Refuse what cannot end well while nothing has been touched."""
     care, job = work.care, work.job
-    if (free := files.free_bytes(care.directory)) < _SPARE_BYTES:
-        raise StepFailed(
-            f"cannot begin: only {free} bytes are free on {care.directory}; free some space", kind="disk_full"
-        )
+    await _room(work)
     if {"build", "test", "agent", "verify"} & set(job.plan):
         await care.sandbox.check()
     facts: dict[str, Any] = {"started_wall": work.clock.now(), **_before(await care.serving())}
@@ -56,6 +59,29 @@ async def check(work: Work) -> Outcome:
     version = await care.repository.short(commit)
     subject = await care.repository.subject(commit)
     return Done(facts | {"commit": commit, "base": commit, "version": version, "subject": subject})
+
+
+async def _room(work: Work) -> None:
+    """Refuse a job that would run out of space in the middle, on whichever file system that is (F14)."""
+    care, job = work.care, work.job
+    needs = [Need("the job's log", care.directory, 0)]
+    if "snapshot" in job.plan:
+        size = await in_thread(lambda: sum(space.database_bytes(path) for path in care.databases))
+        needs.append(Need("the snapshot", care.directory / "snapshots", size))
+    if "build" in job.plan:
+        files_of = await care.repository.entries(job.args["commit"])
+        tree = sum(entry.size for entry in files_of.values())
+        newest = next(iter(await care.releases.all()), None)
+        # One tree to work in and a fresh one to build from; the release while it is built and sealed.
+        needs.append(Need("the workspace", care.directory / "workspaces", 2 * tree))
+        needs.append(Need("the release", care.directory / "releases", max(newest.bytes if newest else 0, tree)))
+    if lack := await in_thread(space.shortage, needs):
+        what, need, free = ", ".join(lack.what) or "this job", bytes_text(lack.needed), bytes_text(lack.free)
+        raise StepFailed(
+            f"cannot begin: {what} and a reserve take {need} and only {free} are free on {lack.path}; free some space",
+            kind="disk_full",
+            cause=f"{free} < {need}",
+        )
 
 
 def _before(serving: Release | None) -> dict[str, Any]:
@@ -433,7 +459,9 @@ async def merge(work: Work) -> Outcome:
 
 
 async def turn(work: Work) -> Outcome:
-    """One job changes a service at a time; the others wait in order."""
+    """One job changes a service at a time; the others wait in order. One that may wait for idleness does so first."""
+    if work.job.args.get("when") == "idle" and (wait := await _until_idle(work)):
+        return wait
     holder = await work.ledger.take_turn(work.care.name, work.job.id)
     if holder != work.job.id:
         work.tell(detail=say(work.job.language, "live.waiting_turn", job=holder))
@@ -452,13 +480,27 @@ async def turn(work: Work) -> Outcome:
     return Done(facts)
 
 
+async def _until_idle(work: Work) -> Wait | None:
+    """What to wait for while the service is busy; None once it is idle, or when nothing serves anyway."""
+    busy = await work.care.idle.busy()
+    if busy is None or await work.care.serving() is None:
+        return None
+    if work.clock.now() - work.job.created_at > work.care.config.service.idle_within:
+        raise StepFailed(
+            f"cannot wait any longer: {work.care.name} was never idle; ask again, or ask for it now", kind="never_idle"
+        )
+    said = f" · {work.care.redactor.redact(busy.said)}" if busy.said else ""
+    work.tell(detail=say(work.job.language, "live.waiting_idle", count=busy.messages) + said)
+    return Wait((WAITING_FOR_IDLE, {"messages": busy.messages}), ("forwards",), _IDLE_LOOK_S)
+
+
 async def _contains(work: Work, commit: str) -> bool:
     """Whether what this job deploys is built on `commit`."""
     return await work.care.repository.is_ancestor(commit, work.facts["commit"])
 
 
 async def candidate(work: Work) -> Outcome:
-    """Start the release beside the one that serves, and have it proved; until then it serves nobody."""
+    """Check the release, start it beside the one that serves, and have it proved; until then it serves nobody."""
     care = work.care
     chosen = await care.releases.get(work.facts["release"])
     spec = care.spec(chosen)
@@ -468,16 +510,21 @@ async def candidate(work: Work) -> Outcome:
     # A second try finds the process that the first one started; nothing served before that.
     nothing_serves = active is None or active.token == work.token
     named = work.job.args.get("named") == "yes"
+    # What does not hold on the active release is not asked of this one, or a broken service could not be repaired.
+    canaries = Canaries(care.config)
+    silent = [] if active is None or nothing_serves else await canaries.silent(active, canaries.names)
     if not nothing_serves:
         spec = replace(spec, exchange=data.exchange(work, status))
     try:
+        await run_check(work, spec)
         started = await care.service.start(spec, "active" if nothing_serves else "candidate", work.token, force=named)
     except CandidateFailed as error:
         raise StepFailed(
             str(error), kind="candidate_failed", log=error.log_tail, cause=care.redactor.redact(error.cause)
         ) from error
     debut = nothing_serves and not await care.releases.good()
-    return Done({"first": nothing_serves, "debut": debut, "pid": started.pid, "version": chosen.version})
+    facts = {"first": nothing_serves, "debut": debut, "pid": started.pid, "version": chosen.version}
+    return Done(facts | {"silent": silent})
 
 
 async def discard_candidate(work: Work) -> None:
@@ -527,7 +574,9 @@ async def bake(work: Work) -> Outcome:
     until = work.facts["switched_at"] + work.facts["bake_s"]
     async with Availability(work.care.config).watched() as seen:
         try:
-            await _watch_until(work, until)
+            active = (await work.care.service.status()).active
+            async with hearing(work.care.config, work.facts.get("silent", ()), active) as heard:
+                await _watch_until(work, until, heard)
         except StepFailed as failed:
             await work.clock.sleep(_LAST_LOOK_S)  # what came back must have answered once before the gap is told
             failed.facts |= _downtime(work, seen)
@@ -535,15 +584,32 @@ async def bake(work: Work) -> Outcome:
     return Done(_downtime(work, seen))
 
 
-async def _watch_until(work: Work, until: float) -> None:
+async def _watch_until(work: Work, until: float, heard: Hearing) -> None:
     with work.events.watch(("service", work.care.name)) as watch:
         while True:
             await _still_ours(work)
+            if heard.failure is not None:
+                await _take_back(work, *heard.failure)
             left = until - work.clock.now()
-            if left <= 0:
+            if left <= 0 and heard.satisfied:
                 return
-            work.tell(part=1 - left / work.facts["bake_s"])
-            await watch.changed(min(left, _BAKE_LOOK_S))
+            work.tell(part=1 - left / work.facts["bake_s"] if work.facts["bake_s"] else 1.0)
+            await watch.changed(min(max(left, _LAST_LOOK_S), _BAKE_LOOK_S))
+
+
+async def _take_back(work: Work, probe: str, cause: str) -> None:
+    """Return to the last good release for a canary's sake. Raises StepFailed."""
+    care = work.care
+    cause = care.redactor.redact(f"probe {probe}: {cause}")
+    text = f"cannot keep the new version: {cause}"
+    log = await in_thread(end_of, care.release_log(work.facts["release"]), _LOG_BYTES)
+    if work.facts["first"]:
+        raise StepFailed(text, kind="canary_failed", log=log, cause=cause)
+    trial = (await care.service.status()).trial
+    if trial is None or trial["token"] != work.token:
+        await _still_ours(work)  # the supervisor was faster
+    await care.service.fall_back(cause)
+    raise StepFailed(text, kind="fell_back", log=log, cause=cause, fell_back=True)
 
 
 def _downtime(work: Work, seen: Seen) -> dict[str, float]:
@@ -565,7 +631,7 @@ async def _still_ours(work: Work) -> None:
     raise StepFailed(
         f"cannot keep the new version: {cause}",
         kind="fell_back",
-        log=await in_thread(_tail, work.care.release_log(chosen.id)),
+        log=await in_thread(end_of, work.care.release_log(chosen.id), _LOG_BYTES),
         cause=cause,
         fell_back=True,
     )
@@ -585,28 +651,38 @@ async def confirm(work: Work) -> Outcome:
     return Wait((WAITING_FOR_KEEP, {"until": until}), (("job", work.job.id), ("service", work.care.name)), left)
 
 
-def _tail(path: Path, size: int = 4000) -> str:
-    """The end of a log file, as far as it exists."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(path.stat().st_size - size, 0))
-            return file.read().decode(errors="replace")
-    except OSError:
-        return ""
-
-
 async def promote(work: Work) -> Outcome:
     """The release is good: it becomes what the next switch falls back to."""
     care = work.care
-    try:
-        await care.service.promote(work.token)
-    except ServiceError:
-        await _still_ours(work)
-        raise
+    while True:
+        try:
+            await care.service.promote(work.token)
+            break
+        except ServiceError as error:
+            await _still_ours(work)
+            if error.kind != "not_well":
+                raise
+        # A probe has just failed. It passes again, or the supervisor ends the trial: by strikes or by its deadline.
+        await work.clock.sleep(_LAST_LOOK_S)
     chosen = await care.releases.get(work.facts["release"])
     await care.releases.promoted(chosen.number)
-    status = await care.service.status()
-    return Done({"pid": status.active.pid if status.active else None, **await data.settle(work, chosen)})
+    active = (await care.service.status()).active
+    found = await _not_required(work, active) | await data.settle(work, chosen)
+    return Done({"pid": active.pid if active else None, **found})
+
+
+async def _not_required(work: Work, active: Instance | None) -> dict[str, list[str]]:
+    """The probes that failed on the release before and so were not required of this one: how they stand now."""
+    if active is None:
+        return {}
+    silent = work.facts.get("silent", ())
+    still = await Canaries(work.care.config).silent(active, silent)
+    stands = {name: bool(state["passed"]) for name, state in active.probes.items() if not state.get("required", True)}
+    stands |= {name: name not in still for name in silent}
+    return {
+        "probes_mended": [name for name, passed in stands.items() if passed],
+        "probes_failing": [name for name, passed in stands.items() if not passed],
+    }
 
 
 async def tidy(work: Work) -> Outcome:

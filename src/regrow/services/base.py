@@ -44,22 +44,27 @@ class Probe:
 
     Attributes:
         name: unique within the release.
-        type: http (status 200 to 399 passes), tcp (a connection is taken) or command (exit code 0).
-        target: http: a path on the probe socket, or "http://HOST:PORT/path"; tcp: "HOST:PORT"; command: argv.
-            Hosts are numeric or localhost.
-        interval_s: seconds between two tries of the active release.
+        type: http (status 200 to 399 passes), tcp (a connection is taken), command (exit code 0), log (a line of the
+            release's log) or ready (READY=1 was said; WATCHDOG=1 goes on coming if it ever came).
+        target: http: a path on the probe socket, or "http://HOST:PORT/path"; tcp: "HOST:PORT"; command: argv;
+            log: the regular expression that must appear once. Hosts are numeric or localhost.
+        interval_s: seconds between two tries of the active release; ready: between two WATCHDOG=1.
         timeout_s: seconds for one try.
         strikes: failures in a row that count as failed.
         version_json: dotted key of the version in an http probe's JSON answer.
+        fail: log: a new line that matches this regular expression is a failure.
+        grace_s: seconds after the start in which failures of the proved release do not count (F24).
     """
 
     name: str
-    type: Literal["http", "tcp", "command"]
+    type: Literal["http", "tcp", "command", "log", "ready"]
     target: str | tuple[str, ...]
     interval_s: float = 2.0
     timeout_s: float = 2.0
     strikes: int = 3
     version_json: str | None = None
+    fail: str | None = None
+    grace_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -101,9 +106,15 @@ class ReleaseSpec:
         version: what the process must report if it reports a version.
         env: environment, added to PATH, HOME, locale and time zone; nothing else is inherited.
         secrets: environment name to "env:X", "file:PATH" or "credential:NAME", looked up at each start.
-        standby: what the old release does through bake.
+        handover: socket (both take from sockets they share), overlap (each has a connection of its own) or exclusive.
+        standby: what the old release does through bake. With overlap, paused means hung up, and running both connected.
         probe_socket: give the process one more listening socket, "probe", for its health path.
+        trap_bind: the sockets are not passed; the program binds their addresses itself and gets them in the place of
+            its own. With ready probe or started the proof begins when it listens on all of them.
         ready: notify (READY=1), probe (all probes pass) or started (the program runs).
+        required: names of the probes that must hold before the release serves and while it is on trial; None: all but
+            those that fail on the active release when this one is started, so that a broken service can be repaired
+            and no release is less alive than the one it replaces (F23).
         bind_timeout_s: how long a busy address is waited for.
         exchange: data that goes with it; makes a candidate "held", as an exclusive one is, whatever `handover` says.
     """
@@ -123,8 +134,10 @@ class ReleaseSpec:
     pause_signal: str = "SIGUSR1"
     resume_signal: str = "SIGUSR2"
     probe_socket: bool = False
+    trap_bind: bool = False
     ready: Literal["notify", "probe", "started"] = "notify"
     probes: tuple[Probe, ...] = ()
+    required: tuple[str, ...] | None = None
     start_timeout_s: float = 30.0
     drain_timeout_s: float = 10.0
     stop_timeout_s: float = 10.0
@@ -142,6 +155,7 @@ class ReleaseSpec:
         data["argv"] = list(self.argv)
         data["env"], data["secrets"] = dict(self.env), dict(self.secrets)
         data["sockets"] = list(data["sockets"])
+        data["required"] = None if self.required is None else list(self.required)
         data["probes"] = [
             {**probe, "target": list(probe["target"]) if isinstance(probe["target"], tuple) else probe["target"]}
             for probe in data["probes"]
@@ -160,6 +174,7 @@ class ReleaseSpec:
             **{
                 **data,
                 "argv": tuple(data["argv"]),
+                "required": None if data.get("required") is None else tuple(data["required"]),
                 "sockets": tuple(Socket(**entry) for entry in data.get("sockets", ())),
                 "probes": tuple(Probe(**probe) for probe in probes),
                 "restart": Restart(**data.get("restart", {})),
@@ -178,7 +193,10 @@ class Instance:
         started_at: Unix seconds.
         version: what the process itself reported; None if it reports none.
         adopted: an earlier supervisor started it.
-        probes: by name, {"passed", "strikes", "cause"}.
+        said: of a service with an outbound connection its last word: armed, connected, draining or drained.
+        probes: by name, {"passed", "strikes", "cause", "failing", "required"}.
+        probe_address: "127.0.0.1:PORT" of its own probe socket, where it has one.
+        start_left_s: while it starts, the seconds until it must be proved; it may have asked for more (F24).
     """
 
     token: str
@@ -194,11 +212,14 @@ class Instance:
     paused: bool
     adopted: bool
     probes: Mapping[str, Json]
+    said: str | None = None
+    probe_address: str | None = None
+    start_left_s: float | None = None
 
     @classmethod
     def from_json(cls, data: Json) -> Instance:
         """From the supervisor's answer; keys that this version does not know are left out."""
-        return cls(**{entry.name: data[entry.name] for entry in fields(cls)})
+        return cls(**{entry.name: data[entry.name] for entry in fields(cls) if entry.name in data})
 
 
 @dataclass(frozen=True)
@@ -256,7 +277,7 @@ class ServiceEvent:
 
     Names: starting, held, proved, candidate_failed, switched, baked, promoted, fell_back, crashed, start_failed, down,
     up, unhealthy, healthy, standby_died, discarded, ended, stopped, set_aside, bring_back, supervisor_started,
-    supervisor_stopping, record_unreadable.
+    supervisor_stopping, record_unreadable, log_trouble.
     """
 
     seq: int
@@ -294,17 +315,20 @@ class Service(Protocol):
 
         Raises:
             CandidateFailed: it died, was late or reported another version; what served before still serves.
-            ServiceError: kinds pinned, busy, bad_release, timeout, unreachable.
+            ServiceError: kinds pinned, busy, bad_release, no_trap, timeout, unreachable.
         """
 
     async def switch(self, token: str, bake_s: float, confirm_within_s: float) -> None:
         """Make a proved candidate active, on trial until `promote`; after `confirm_within_s` seconds it is taken back.
 
-        Raises CandidateFailed (exclusive only: it failed and the last good one is back) and ServiceError.
+        Raises CandidateFailed (exclusive and overlap: it failed and the last good one is back) and ServiceError.
         """
 
     async def promote(self, token: str) -> None:
-        """Mark the release on trial good and stop the standby. Raises ServiceError (kind not_on_trial)."""
+        """Mark the release on trial good and stop the standby.
+
+        Raises ServiceError: kinds not_on_trial, and not_well when a required probe has just failed (ask again, F23).
+        """
 
     async def discard(self, token: str) -> None:
         """End a candidate that was not switched to."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import select
 import socket
 import subprocess
@@ -15,8 +16,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Literal
 
-import regrow.supervisor
+from regrow.config import Config
+from regrow.places import Places
 from regrow.pool import in_thread
+from regrow.process import run
+from regrow.services import units
 from regrow.services.base import CandidateFailed, Instance, ReleaseSpec, ServiceError, ServiceEvent, ServiceStatus
 
 Json = dict[str, Any]
@@ -38,8 +42,9 @@ def own_cgroup_refusal(own: str, service: str, name: str) -> str | None:
         name: of the service.
 
     Returns:
-        The reason, or None. Only a group made for the service counts (claw.service, claw@2.service, regrow-claw.service
-        for the service claw): in a login session, a container or the daemon's own unit everything shares one group.
+        The reason, or None. Only a group made for the service claw counts (claw.service, claw@2.service,
+        regrow-claw.service, regrow-claw.supervisor.service): in a login session, a container or the daemon's own unit
+        everything shares one group.
     """
 
     def group(text: str) -> str:
@@ -52,7 +57,7 @@ def own_cgroup_refusal(own: str, service: str, name: str) -> str | None:
 
     mine, theirs = group(own), group(service)
     unit = theirs.rpartition("/")[2].removesuffix(".service")
-    made_for_it = theirs.endswith(".service") and unit.partition("@")[0] in (name, f"regrow-{name}")
+    made_for_it = theirs.endswith(".service") and re.split("[@.]", unit)[0] in (name, f"regrow-{name}")
     if made_for_it and (mine == theirs or mine.startswith(theirs + "/")):
         return f"cannot care for {name} from inside its own control group {theirs}: start regrow outside of it"
     return None
@@ -61,17 +66,23 @@ def own_cgroup_refusal(own: str, service: str, name: str) -> str | None:
 class EmbeddedService:
     """A client of one supervisor, and the one that starts it, and starts it again when it was killed.
 
+    `interpreter` and `program` say how the supervisor is run.
+
     Args:
         name: of the service.
         directory: the service's state directory; the supervisor's record lies there.
         runtime_directory: where the control socket goes.
     """
 
+    interpreter = (sys.executable, "-I", "-S")
+    program = Path(units.program("__main__.py"))
+
     def __init__(self, name: str, directory: Path, runtime_directory: Path) -> None:
         self.name = name
         self.directory = directory
         self.socket_path = runtime_directory / f"{name}.sock"
         self._escrow: dict[str, socket.socket] = {}
+        self._traps: dict[str, int] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._reader_task: asyncio.Task[None] | None = None
         self._watch_task: asyncio.Task[None] | None = None
@@ -81,12 +92,17 @@ class EmbeddedService:
         self._ensuring = asyncio.Lock()
         self._closed = False
 
+    @classmethod
+    def of(cls, config: Config, places: Places, directory: Path) -> EmbeddedService:
+        """The driver of a configured service."""
+        return cls(config.service.name, directory, places.runtime)
+
     # The supervisor's life
 
     async def ensure(self) -> None:
         """Connect to the supervisor, starting it if none answers; watch it from then on.
 
-        Raises ServiceError (kinds supervisor, own_cgroup).
+        Raises ServiceError (kinds supervisor, own_cgroup, driver_changed).
         """
         async with self._ensuring:
             if self._closed:
@@ -94,12 +110,15 @@ class EmbeddedService:
             if self._writer is None:
                 try:
                     await self._connect_or_start()
-                    await self.escrow()
                 except BaseException:
                     self._hang_up()  # refused: nothing may be asked over it
                     raise
         if self._watch_task is None:
             self._watch_task = asyncio.create_task(self._watch(), name=f"watch {self.name}")
+
+    def _units(self) -> str:
+        """Which manager holds the releases, as the supervisor calls it."""
+        return ""
 
     def _hang_up(self) -> None:
         if self._writer is not None:
@@ -113,20 +132,43 @@ class EmbeddedService:
         while True:
             try:
                 await self._connect()
+                await self.escrow()
                 return
             except OSError as error:
+                self._hang_up()  # it may have been killed between the two
                 said = said or str(error)
             if time.monotonic() > deadline:
                 raise ServiceError(
                     f"cannot reach the supervisor of {self.name}: {said}; see {self.directory / 'supervisor.log'}",
                     kind="supervisor",
                 )
-            said = await in_thread(self._spawn)
+            said = await in_thread(self._bring_up)
             if said != "ok":
                 if said and "another supervisor" not in said:
                     raise ServiceError(said, kind="supervisor")
                 said = said or "it ended while it started"
                 await asyncio.sleep(_PAUSE_S)  # killed as it started; or the other one does not listen yet
+
+    def _bring_up(self) -> str:
+        """Start the supervisor: in its own unit where there is one, for ours would take it along (F1)."""
+        manager = units.installed_supervisor(self.name, self.directory)
+        if manager is not None and self._start_unit(manager) == "ok":
+            return "ok"
+        return self._spawn()  # without a manager that runs, as in a rescue shell
+
+    def _start_unit(self, manager: units.Manager) -> str:
+        """Start the supervisor's unit, or find it running; "ok", or why not."""
+        unit = units.supervisor_name(self.name)
+        words = [*units.manager_argv(manager), "--no-ask-password"]
+        try:
+            # A unit that failed too often would be refused until it is forgotten (F8); one that did not is no error.
+            subprocess.run([*words, "reset-failed", unit], capture_output=True, timeout=_START_S, check=False)
+            done = subprocess.run(
+                [*words, "start", unit], capture_output=True, text=True, timeout=_START_S, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"cannot start {unit}: {error}"
+        return "ok" if done.returncode == 0 else f"cannot start {unit}: {done.stderr.strip()}"
 
     def _spawn(self) -> str:
         """Start the supervisor as nobody's child; return "ok" or its own words."""
@@ -134,11 +176,11 @@ class EmbeddedService:
         self.socket_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         reading, writing = os.pipe2(os.O_CLOEXEC)
         kept = {name: listening.fileno() for name, listening in self._escrow.items()}
-        main = Path(regrow.supervisor.__file__).with_name("__main__.py")
         argv = [
-            *(sys.executable, "-I", "-S", str(main), "--dir", str(self.directory), "--socket", str(self.socket_path)),
+            *(*self.interpreter, str(self.program), "--dir", str(self.directory), "--socket", str(self.socket_path)),
             *("--name", self.name, "--ready-fd", str(writing), "--detach"),
             *(word for name, fd in kept.items() for word in ("--listen-fd", f"{name}={fd}")),
+            *(word for token, fd in self._traps.items() for word in ("--trap-fd", f"{token}={fd}")),
         ]
         try:
             with (self.directory / "supervisor.log").open("ab") as log:
@@ -147,7 +189,7 @@ class EmbeddedService:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    pass_fds=[writing, *kept.values()],
+                    pass_fds=[writing, *kept.values(), *self._traps.values()],
                     start_new_session=True,
                     cwd="/",
                     timeout=_START_S,
@@ -169,7 +211,15 @@ class EmbeddedService:
         self._writer = writer
         self._gone.clear()
         self._reader_task = asyncio.create_task(self._read(reader, writer), name=f"supervisor of {self.name}")
-        active = (await self._ask("status"))["active"]
+        status = await self._ask("status")
+        if (units_of := status["supervisor"].get("units", "")) != self._units():
+            what = "units of systemd" if units_of else "children of its supervisor"
+            raise ServiceError(
+                f"cannot change the driver of {self.name} while it runs as {what}: set the old one, `regrow down`, "
+                "set the new one, `regrow install` and `regrow up`",
+                kind="driver_changed",
+            )
+        active = status["active"]
         if active and active["pid"]:
             await in_thread(self._check_cgroup, str(active["pid"]))
 
@@ -211,14 +261,20 @@ class EmbeddedService:
                 await asyncio.sleep(1.0)
 
     async def escrow(self) -> dict[str, socket.socket]:
-        """Hold a copy of each listening socket, so that a killed supervisor loses none."""
-        fresh = await in_thread(self._fetch_sockets)
-        old, self._escrow = self._escrow, fresh
-        for listening in old.values():
-            listening.close()
+        """Hold a copy of each listening socket, and of each trap, so that a killed supervisor loses none."""
+        fresh, traps = await in_thread(self._fetch_sockets)
+        self._let_go()
+        self._escrow, self._traps = fresh, traps
         return dict(fresh)
 
-    def _fetch_sockets(self) -> dict[str, socket.socket]:
+    def _let_go(self) -> None:
+        for listening in self._escrow.values():
+            listening.close()
+        for fd in self._traps.values():
+            os.close(fd)
+        self._escrow, self._traps = {}, {}
+
+    def _fetch_sockets(self) -> tuple[dict[str, socket.socket], dict[str, int]]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, _reachable(self.socket_path) as path:
             connection.settimeout(_ANSWER_S)
             connection.connect(path)
@@ -229,7 +285,10 @@ class EmbeddedService:
                 if not more:
                     raise ConnectionResetError("the supervisor went away")
                 data += more
-        return {name: socket.socket(fileno=fd) for name, fd in zip(json.loads(data)["addresses"], fds, strict=True)}
+        answer = json.loads(data)
+        addresses, tokens = answer["addresses"], answer.get("traps", [])
+        found = {address: socket.socket(fileno=fd) for address, fd in zip(addresses, fds, strict=False)}
+        return found, dict(zip(tokens, fds[len(addresses) :], strict=True))
 
     # Requests
 
@@ -288,6 +347,9 @@ class EmbeddedService:
         event = await self._outcome(token, answer["seq"], deadline, again)
         if event.event == "candidate_failed":
             raise CandidateFailed(event.data["cause"], log_tail=event.data.get("log_tail", ""))
+        if spec.trap_bind:  # it may have been made after the first look, when the address was busy
+            with contextlib.suppress(OSError):
+                await self.escrow()
         status = await self.status()
         found = next((i for i in (status.active, status.candidate, status.standby) if i and i.token == token), None)
         if found is None:
@@ -300,21 +362,32 @@ class EmbeddedService:
         """How a start ends. A supervisor that came anew and does not know of the start is asked again, once it has
         told everything up to now: the token makes sure that there is never a second copy."""
         lost_at: int | None = None
-        try:
-            async with asyncio.timeout(seconds), contextlib.aclosing(self.events(after)) as events:
-                async for event in events:
-                    if event.event in ("proved", "candidate_failed") and event.data["token"] == token:
-                        return event
-                    if event.event == "supervisor_started":
-                        status = await self.status()
-                        known = {i.token for i in (status.active, status.standby, status.candidate) if i}
-                        lost_at = None if token in known else status.seq
-                    if lost_at is not None and event.seq >= lost_at:
-                        lost_at = None
-                        await again()
-        except TimeoutError:
-            pass
+        left = seconds
+        while left > 0:
+            try:
+                async with asyncio.timeout(left), contextlib.aclosing(self.events(after)) as events:
+                    async for event in events:
+                        after = event.seq
+                        if event.event in ("proved", "candidate_failed") and event.data["token"] == token:
+                            return event
+                        if event.event == "supervisor_started":
+                            status = await self.status()
+                            known = {i.token for i in (status.active, status.standby, status.candidate) if i}
+                            lost_at = None if token in known else status.seq
+                        if lost_at is not None and event.seq >= lost_at:
+                            lost_at = None
+                            await again()
+            except TimeoutError:
+                left = await self._extended(token)
+            else:
+                break
         raise self._unseen("the end of the start", seconds)
+
+    async def _extended(self, token: str) -> float:
+        """Seconds for which a start goes on to be waited for, because the service asked for more time (F24)."""
+        status = await self.status()
+        starting = (i for i in (status.active, status.candidate) if i and i.token == token and i.state == "starting")
+        return next((i.start_left_s + _MARGIN_S for i in starting if i.start_left_s is not None), 0.0)
 
     def _unseen(self, what: str, seconds: float) -> ServiceError:
         if self._closed:
@@ -327,7 +400,8 @@ class EmbeddedService:
         answer = await self._request("switch", token=token, bake_s=bake_s, confirm_within_s=confirm_within_s)
         if answer["state"] == "switched" and (not answer["again"] or not _switching(await self.status(), token)):
             return
-        # Exclusive: the old one stops, the new one starts, and either it serves or the old one is back.
+        # Exclusive: the old one stops, the new one starts. Overlap: the old one hangs up, the new one connects. Either
+        # the new one serves then, or the old one is back.
         event = await self._wait(before.seq, token, {"switched", "candidate_failed", "fell_back"}, 600.0)
         if event.event != "switched":
             cause = event.data["cause"]
@@ -403,9 +477,16 @@ class EmbeddedService:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
-        for listening in self._escrow.values():
-            listening.close()
-        self._escrow.clear()
+        self._let_go()
+
+
+async def trap_refusal() -> str:
+    """Why a bind cannot be trapped on this machine, tried out in a process like the supervisor's; "" if it can.
+
+    Raises RegrowError: the try itself could not be made.
+    """
+    done = await run([*EmbeddedService.interpreter, str(EmbeddedService.program), "--can-trap"], timeout_s=_START_S)
+    return "" if done.code == 0 else done.output.strip() or f"the try ended with {done.code}"
 
 
 def _switching(status: ServiceStatus, token: str) -> bool:

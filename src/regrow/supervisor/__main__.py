@@ -9,7 +9,6 @@ import gc
 import os
 import signal
 import sys
-import tempfile
 
 if not __package__:
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
@@ -20,27 +19,47 @@ from .loop import Loop
 from .record import RecordError
 from .sockets import LONGEST_PATH
 from .supervisor import Supervisor
+from .units import store, stored, tell
 
-_USAGE = "cannot start: use --dir DIR --socket PATH --name NAME [--listen-fd NAME=FD]... [--ready-fd FD] [--detach]"
-EXIT_USAGE, EXIT_LOCKED, EXIT_RECORD = 2, 3, 4
+_USAGE = (
+    "cannot start: use --dir DIR --socket PATH --name NAME [--listen-fd NAME=FD]... [--trap-fd TOKEN=FD]..."
+    " [--ready-fd FD] [--detach] [--in-unit] [--units user|system], or --can-trap alone"
+)
+EXIT_USAGE, EXIT_LOCKED, EXIT_RECORD, EXIT_NO_TRAP = 2, 3, 4, 5
 
 
-def _arguments(words: list[str]) -> tuple[dict[str, str], list[int], bool]:
+def _arguments(words: list[str]) -> tuple[dict[str, str], list[int], dict[str, int], set[str]]:
     options: dict[str, str] = {}
-    escrow, detach = [], False
+    escrow: list[int] = []
+    traps: dict[str, int] = {}
+    flags: set[str] = set()
     rest = iter(words)
     for word in rest:
-        if word == "--detach":
-            detach = True
+        if word in ("--detach", "--in-unit"):
+            flags.add(word[2:])
         elif word == "--listen-fd":
             escrow.append(int(next(rest, "").rpartition("=")[2]))
-        elif word in ("--dir", "--socket", "--name", "--ready-fd"):
+        elif word == "--trap-fd":
+            token, _, fd = next(rest, "").rpartition("=")
+            traps[token] = int(fd)
+        elif word in ("--dir", "--socket", "--name", "--ready-fd", "--units"):
             options[word[2:]] = next(rest, "")
         else:
             raise ValueError(word)
     if not all(options.get(key) for key in ("dir", "socket", "name")):
         raise ValueError("missing")
-    return options, escrow, detach
+    if options.get("units", "user") not in ("user", "system"):
+        raise ValueError("units")
+    return options, escrow, traps, flags
+
+
+def _can_trap() -> int:
+    """For `regrow doctor`: say why this machine cannot trap a bind, if it cannot."""
+    from .trap import supported
+
+    reason = supported()
+    sys.stdout.write(reason or "")
+    return 0 if reason is None else EXIT_NO_TRAP
 
 
 def _say(ready: int | None, text: str) -> None:
@@ -55,19 +74,26 @@ def _runtime(control_path: str) -> str:
     directory = os.path.dirname(os.path.abspath(control_path))  # noqa: PTH100, PTH120
     if len(os.fsencode(directory)) + 16 <= LONGEST_PATH:
         return directory
+    import tempfile  # rarely needed, and two megabytes of modules
+
     return tempfile.mkdtemp(prefix="regrow-")
 
 
 def main(words: list[str]) -> int:
+    if words == ["--can-trap"]:
+        return _can_trap()
     try:
-        options, escrow, detach = _arguments(words)
+        options, escrow, traps, flags = _arguments(words)
     except ValueError:
         sys.stderr.write(_USAGE + "\n")
         return EXIT_USAGE
     ready = int(options["ready-fd"]) if "ready-fd" in options else None
-    for fd in [*escrow, *([ready] if ready is not None else [])]:
+    for fd in [*escrow, *traps.values(), *([ready] if ready is not None else [])]:
         os.set_inheritable(fd, False)
-    if detach:
+    in_unit = "in-unit" in flags  # systemd runs us, and keeps our sockets when we are killed
+    if in_unit:
+        escrow += stored()
+    if "detach" in flags:
         # The parent ends at once: the supervisor is nobody's child and outlives whoever asked for it.
         if os.fork():
             os._exit(0)
@@ -85,15 +111,25 @@ def main(words: list[str]) -> int:
         return EXIT_LOCKED
     loop = Loop()
     try:
-        supervisor = Supervisor(loop, options["name"], directory, control_path, _runtime(control_path))
+        supervisor = Supervisor(
+            loop,
+            options["name"],
+            directory,
+            control_path,
+            _runtime(control_path),
+            options.get("units", ""),
+            store if in_unit else lambda _: None,
+        )
     except (RecordError, OSError) as error:
         text = str(error) if str(error).startswith("cannot") else f"cannot start: {error}"
         sys.stderr.write(text + "\n")
         _say(ready, text + "\n")
         return EXIT_RECORD
     loop.on_signals((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), supervisor.quit)
-    supervisor.adopt(escrow)
+    supervisor.adopt(escrow, traps)
     _say(ready, "ok\n")
+    if in_unit:
+        tell("READY=1")
     gc.freeze()  # the modules are never collected; forks share their pages
     loop.run()
     supervisor.control.close()

@@ -6,14 +6,18 @@ import hashlib
 import os
 import socket
 import time
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
-from . import probes, processes, spec
+from . import cause, logs, processes, spec
+from .health import Health
 from .loop import Loop, Timer
 from .notify import NotifySocket
 from .record import boottime
 from .sockets import Sockets
+
+if TYPE_CHECKING:
+    from .trap import Trap
 
 Json = dict[str, Any]
 
@@ -28,11 +32,15 @@ TRANSITIONS = {
     "gone": (),
 }
 _TEXT_BUSY_S = 2.0  # a passing "text file busy" is waited for this long (F13)
+_AGAIN = "again"  # the cause of an end after which the same start is tried once more
 _RETRY_S = 0.05
-_PROOF_RETRY_S = 0.2
-_LONGEST_CAUSE = 300
+_TRAP_S = 5.0
+_EVIDENCE = 64 * 1024  # of the log's end, in which the cause of a death is looked for
 _KEPT = ("token", "spec", "state", "pid", "start_time", "began", "started_at", "notify_path", "probe_address",
-         "ready", "version", "status", "log_offset", "paused", "asked")  # fmt: skip
+         "ready", "version", "status", "said", "log_offset", "paused", "asked", "prove_by")  # fmt: skip
+# What a service with an outbound connection says of itself as X_STATE, see handover.py.
+HUNG_UP = ("draining", "drained")
+WORDS = ("armed", "connected", *HUNG_UP)
 
 
 class Owner(Protocol):
@@ -40,13 +48,19 @@ class Owner(Protocol):
 
     loop: Loop
     sockets: Sockets
+    logs: logs.Logs
+    name: str
     runtime: str
+    units: str
 
+    @property
+    def instances(self) -> Mapping[str, "Instance"]: ...
     def save(self, must: bool) -> None: ...
     def proved(self, instance: "Instance") -> None: ...
     def ended(self, instance: "Instance", cause: str, tail: str, noticed: float) -> None: ...
-    def unhealthy(self, instance: "Instance", probe: str, cause: str) -> None: ...
+    def unhealthy(self, instance: "Instance", probe: str, cause: str) -> bool: ...
     def healthy(self, instance: "Instance", probe: str) -> None: ...
+    def heard(self, instance: "Instance") -> None: ...
 
 
 class Instance:
@@ -65,39 +79,47 @@ class Instance:
         self.paused = False
         self.version: str | None = None
         self.status = ""
+        self.said: str | None = None
         self.log_offset = 0
         self.adopted = False
+        self.blameless = False  # its start failed for a fault of the machine
         self.process: processes.Process | None = None
+        self.trap: Trap | None = None
         self.after_end: list[Callable[[], None]] = []
-        self.health: dict[str, Json] = {
-            probe["name"]: {"passed": None, "strikes": 0, "cause": ""} for probe in release["probes"]
-        }
+        self.health = Health(self)
+        self.prove_by = self.began + release["start_timeout_s"]  # boottime; later if the service asks for it
+        self._kill_by = 0.0
+        self._memory: cause.Memory | None = None
+        self._logs = False
         self._cause: str | None = None
         self._birth: processes.Birth | None = None
         self._notify: NotifySocket | None = None
         self._probe_socket: socket.socket | None = None
-        self._tries: dict[str, probes.Try] = {}
         self._timers: dict[str, Timer] = {}
 
     # The record and the answers
 
     def to_json(self) -> Json:
-        return {key: getattr(self, key) for key in _KEPT}
+        return {**{key: getattr(self, key) for key in _KEPT}, "probes": self.health.entries}
 
     @classmethod
     def from_json(cls, owner: Owner, data: Json) -> "Instance":
         instance = cls(owner, data["token"], spec.check(data["spec"]), data["asked"])
-        for key in _KEPT[2:]:
-            setattr(instance, key, data[key])
+        for key in _KEPT[2:]:  # what an older version did not write keeps its first value
+            setattr(instance, key, data.get(key, getattr(instance, key)))
+        instance.health.restore(data.get("probes", {}))
         return instance
 
     def describe(self) -> Json:
-        keys = ("token", "state", "pid", "start_time", "started_at", "ready", "version", "status", "paused", "adopted")
+        keys = ("token", "state", "pid", "start_time", "started_at", "ready", "version", "status", "said", "adopted",
+                "probe_address")  # fmt: skip
         return {
             **{key: getattr(self, key) for key in keys},
+            "paused": self.paused and self.pausable,
             "release": self.spec["id"],
             "digest": self.spec["digest"],
-            "probes": self.health,
+            "probes": self.health.describe(),
+            "start_left_s": self.prove_by - boottime() if self.state == "starting" else None,
         }
 
     def move(self, state: str) -> None:
@@ -109,14 +131,26 @@ class Instance:
     def alive(self) -> bool:
         return self.process is not None and self.process.alive()
 
+    @property
+    def speaks(self) -> bool:
+        """Whether it holds a connection and knows the words of handover.py: its first one has shown it."""
+        return self.said is not None
+
+    @property
+    def pausable(self) -> bool:
+        """Whether it knows the pause and resume signals: whoever does not would die of them."""
+        return self.speaks or spec.pauses(self.spec)
+
     # Start
 
     def launch(self, paused: bool = False) -> None:
         """Start the process; whatever goes wrong arrives later at `owner.ended`."""
         self.state, self.paused, self.began = "starting", paused, boottime()
+        self.prove_by = self.began + self.spec["start_timeout_s"]
         self._after("start", self.spec["start_timeout_s"], self._late)
         try:
-            self._rotate_log()
+            self._use_log(fresh=True)
+            self.log_offset = logs.size(self.spec["log"])
             self._open_notify()
         except OSError as error:
             self._fail(f"cannot prepare the start: {error}")
@@ -124,11 +158,16 @@ class Instance:
         self._spawn()
 
     def refuse(self, cause: str) -> None:
-        """Fail for this cause instead of being launched."""
-        self.state, self.began = "starting", boottime()
+        """Fail for this cause, which is not its own, instead of being launched."""
+        self.state, self.began, self.blameless = "starting", boottime(), True
         self._fail(cause)
 
+    def _alone(self) -> bool:
+        return all(other is self or other.process is None for other in self.owner.instances.values())
+
     def _spawn(self) -> None:
+        if self._alone():  # what an earlier release had us listen on, this one may bind itself
+            self.owner.sockets.let_go({entry["address"] for entry in self.spec["sockets"]})
         try:
             for entry in self.spec["sockets"]:
                 address = entry["address"]
@@ -141,9 +180,11 @@ class Instance:
                 hint = "; end the program that uses it" if error.errno == errno.EADDRINUSE else ""
                 self._fail(f"cannot listen on {address}: {os.strerror(error.errno or 0)}{hint}")
             return
+        self._begin()
+
+    def _begin(self) -> None:
         try:
-            values = spec.secrets(self.spec)
-            birth = self._fork(spec.environment(self.spec, values))
+            birth = self._fork()
         except (OSError, ValueError) as error:
             self._fail(str(error) if str(error).startswith("cannot") else f"cannot start: {error}")
             return
@@ -151,13 +192,17 @@ class Instance:
             self.owner.save(must=self.asked)  # a fallback starts on a full disk too
         except OSError as error:
             birth.abandon()
+            self.blameless = True
             self._cause = f"cannot write the record: {error}"
         else:
             birth.go()
 
-    def _fork(self, env: dict[str, str]) -> processes.Birth:
-        held = [self.owner.sockets.held[entry["address"]].fileno() for entry in self.spec["sockets"]]
-        names = [entry["name"] for entry in self.spec["sockets"]]
+    def hand_over(self) -> tuple[dict[str, str], list[int]]:
+        """The environment of the process, and the sockets that it gets as 3, 4, ... Raises OSError, ValueError."""
+        env = spec.environment(self.spec, spec.secrets(self.spec))
+        passed = [] if self.spec["trap_bind"] else self.spec["sockets"]
+        held = [self.owner.sockets.held[entry["address"]].fileno() for entry in passed]
+        names = [entry["name"] for entry in passed]
         if self.spec["probe_socket"]:
             if self._probe_socket is None:
                 # Loopback TCP and not a unix socket: any http server can serve it.
@@ -166,21 +211,60 @@ class Instance:
             held, names = [*held, self._probe_socket.fileno()], [*names, "probe"]
         if held:
             env |= {"LISTEN_FDS": str(len(held)), "LISTEN_FDNAMES": ":".join(names)}
-        env["NOTIFY_SOCKET"] = self.notify_path
         if self.paused:
             env["REGROW_START"] = "paused"
-        log = self._open_log()
+        return env, held
+
+    def _fork(self) -> processes.Birth:
+        env, held = self.hand_over()
+        env["NOTIFY_SOCKET"] = self.notify_path
+        if (beat := spec.watchdog_s(self.spec)) is not None:
+            env["WATCHDOG_USEC"] = str(int(beat * 1e6))
+        prepare = None
+        if self.spec["trap_bind"]:
+            from . import trap  # here, so that other services' supervisors are spared its memory
+
+            prepare = trap.install
+        log = logs.opened(self.spec["log"])
+        nice = int(self.spec["nice"])
         try:
-            birth = processes.fork(self.spec["argv"], self.spec["cwd"], env, held, log, int(self.spec["nice"]))
+            birth = processes.fork(self.spec["argv"], self.spec["cwd"], env, held, log, nice, prepare)
         finally:
             os.close(log)
         self._birth = birth
+        self.ready, self.said = False, None  # what the process before this one said is not this one's word
+        self.health.forget()
         self.owner.loop.watch(birth.errors, self._executed)
         self._attach(birth.process)
+        if prepare is not None:
+            self._take_trap(birth)
         return birth
+
+    def _take_trap(self, birth: processes.Birth) -> None:
+        calls = birth.descriptor(_TRAP_S)
+        if calls is None:
+            error = birth.error()
+            self.abort(f"cannot trap its bind: {os.strerror(error[0]) if error else 'its process does not answer'}")
+        else:
+            self.set_trap(calls)
+
+    def set_trap(self, calls: int) -> None:
+        """Answer the calls that this descriptor shows, a new one or one that came through escrow."""
+        from .trap import Trap
+
+        def listens() -> None:
+            if self.state == "starting" and self.spec["ready"] != "notify":
+                self.ready = True
+                self._prove()
+
+        held = {entry["address"]: self.owner.sockets.held[entry["address"]] for entry in self.spec["sockets"]}
+        self.trap = Trap(self.owner.loop, calls, held, self._alone, listens)
+        if self.state != "starting":
+            self.trap.silent.clear()
 
     def _attach(self, process: processes.Process) -> None:
         self.process, self.pid, self.start_time = process, process.pid, process.start
+        self._memory = cause.Memory(process.pid)
         self.owner.loop.watch(process.pidfd, self._exited)
 
     def _executed(self) -> None:
@@ -194,12 +278,14 @@ class Instance:
             if self._probe_socket is not None and self._cause is None:
                 self._probe_socket.close()  # the service has it; a connection after its death is refused at once
                 self._probe_socket = None
-            if self.spec["ready"] != "notify" and self._cause is None:
+            # With a trap the beginning is not the exec: it is told by `listen`, and a probe asked earlier would be
+            # answered by the release that serves.
+            if self.spec["ready"] != "notify" and self._cause is None and not self.spec["trap_bind"]:
                 self._prove()
         elif error[0] == errno.ETXTBSY and boottime() - self.began < _TEXT_BUSY_S:
-            self._cause = "busy"
+            self._cause = _AGAIN
         else:
-            self._cause = error[1]
+            self._cause = cause.of_start(*error, self.spec)
 
     def adopt(self) -> bool:
         """Go on with a process that an earlier supervisor started; False if it is gone."""
@@ -211,13 +297,31 @@ class Instance:
         self._attach(process)
         self.adopted = True
         with contextlib.suppress(OSError):
+            self._use_log(fresh=False)
+        with contextlib.suppress(OSError):
             self._open_notify()
-        if self.state == "starting":
-            self._after("start", self.spec["start_timeout_s"] - (boottime() - self.began), self._late)
-            # READY may have been said while nobody listened; the probes can still prove it.
-            if self.ready or self.spec["ready"] != "notify" or self.spec["probes"]:
+        if self.state == "starting" and self.spec["trap_bind"]:
+            self._after("anew", 0, self._start_again)
+        elif self.state == "starting":
+            self._after("start", self.prove_by - boottime(), self._late)
+            # READY may have been said while nobody listened; the probes can still prove it. They cannot tell whether
+            # it said `armed` as well, and whoever is not known to wait for `connect` is never told to.
+            others = any(probe["type"] != "ready" for probe in self.spec["probes"])
+            probed = others and self.spec["handover"] != "overlap"
+            if self.ready or probed:
+                self.health.said_ready()
+            if self.ready or probed or self.spec["ready"] != "notify":
                 self._prove()
         return True
+
+    def _use_log(self, fresh: bool) -> None:
+        self.owner.logs.use(self.spec["log"], self.spec["log_bytes"], self.spec["log_keep"], fresh)
+        self._logs = True
+
+    def log_moved(self, count: int) -> None:
+        """Everything in the log has moved by so many bytes towards its start."""
+        self.log_offset = max(self.log_offset - count, 0)
+        self.health.log_moved(count)
 
     # Proof and probes
 
@@ -228,117 +332,112 @@ class Instance:
     def _notified(self) -> None:
         assert self._notify is not None
         while self.pid is not None and (message := self._notify.receive(self.pid)) is not None:
-            self.status = message.get("STATUS", self.status)[:_LONGEST_CAUSE]
+            self.status = message.get("STATUS", self.status)[: cause.LONGEST]
             self.version = message.get("X_VERSION", self.version)
             extend = message.get("EXTEND_TIMEOUT_USEC", "")
             if extend.isdigit():
                 self._extend(int(extend) / 1e6)
             if message.get("STOPPING") == "1":
                 self.status = self.status or "stopping"
-            if message.get("READY") == "1" and not self.ready and self.state == "starting":
-                self.ready = True
-                self._prove()
+            if (said := message.get("X_STATE")) in WORDS and self.spec["handover"] == "overlap":
+                self._heard(str(said))
+            if "WATCHDOG" in message:
+                self.health.beat(message["WATCHDOG"])
+            if message.get("READY") == "1":
+                self.health.said_ready()
+                if self.state == "starting" and not self.ready:
+                    self.ready = True
+                    self._prove()
+
+    def _heard(self, said: str) -> None:
+        if said != self.said:
+            self.said = said
+            self.owner.save(must=False)
+        self.owner.heard(self)  # first: the new one's connection waits for this word
+        if said == "drained" and "drain" in self._timers:
+            self._leave()
 
     def _extend(self, seconds: float) -> None:
+        """The service is at something long, a migration: it gets the time it asks for from now on, and never less
+        than it had; to hang after its last word ends as any hanging does (F24)."""
+        until = boottime() + seconds
         if self.state == "starting":
-            self._after("start", seconds, self._late)
+            self.prove_by = max(self.prove_by, until)
+            self._after("start", self.prove_by - boottime(), self._late)
+        elif "drain" in self._timers:
+            self._after("drain", seconds, self._leave)
         elif self.state == "stopping":
-            self._after("kill", seconds, self._kill)
+            self._kill_by = max(self._kill_by, until)
+            self._after("kill", self._kill_by - boottime(), self._kill)
+        else:
+            self.health.calm_until = until
 
     def _prove(self) -> None:
         """Try every probe until each has passed once; then the instance is proved."""
-        for probe in self.spec["probes"]:
-            if not self.health[probe["name"]]["passed"] and probe["name"] not in self._tries:
-                self._try(probe, self._proof_tried)
-        self._perhaps_proved()
+        self.health.prove()
+        self.perhaps_proved()
 
-    def _try(self, probe: Json, then: Callable[[Json, bool, str, str | None], None]) -> None:
-        name = probe["name"]
+    def perhaps_proved(self) -> None:
+        """Something was proved: perhaps all is."""
+        if self.state == "starting" and self.health.proved():
+            self._proved()
 
-        def done(passed: bool, cause: str, version: str | None) -> None:
-            self._tries.pop(name, None)
-            self.health[name]["cause"] = "" if passed else cause
-            then(probe, passed, cause, version)
+    def anothers(self, version: str | None) -> bool:
+        """Whether an answer came from the other copy: with a trap a probe asks at the address that both share."""
+        return bool(self.spec["trap_bind"] and version and self.spec["version"] not in (None, version))
 
-        log = self._open_log()
-        try:
-            env = spec.environment(self.spec, {})
-            self._tries[name] = probes.begin(
-                self.owner.loop, probe, self.probe_address, self.spec["cwd"], env, log, done
-            )
-        except OSError as error:
-            reason = str(error)
-            self._after(f"probe {name}", _PROOF_RETRY_S, lambda: done(False, reason, None))
-        finally:
-            os.close(log)
-
-    def _proof_tried(self, probe: Json, passed: bool, cause: str, version: str | None) -> None:
-        if self.state != "starting":
-            return
-        self.health[probe["name"]]["passed"] = passed
-        self.version = version or self.version
-        if passed:
-            self._perhaps_proved()
-        else:
-            retry = min(float(probe["interval_s"]), _PROOF_RETRY_S)
-            self._after(f"probe {probe['name']}", retry, lambda: self._try(probe, self._proof_tried))
-
-    def _perhaps_proved(self) -> None:
-        if self.state != "starting" or not all(entry["passed"] for entry in self.health.values()):
-            return
+    def _proved(self) -> None:
         wanted = self.spec["version"]
         if wanted and self.version and wanted != self.version:
             self.abort(f"it reports version {self.version}, not {wanted}")  # F12
             return
         self.ready = True
         self._cancel("start")
+        if self.pid is not None:
+            self._memory = cause.Memory(self.pid)  # it may have been put into a group of its own meanwhile
         self.move("proved")
         self.owner.proved(self)
 
     def _late(self) -> None:
-        waits = [f"probe {name}: {entry['cause']}" for name, entry in self.health.items() if entry["cause"]]
-        missing = "READY" if self.spec["ready"] == "notify" and not self.ready else ""
-        why = "; ".join(filter(None, [missing and "no READY", *waits])) or "not started"
-        cause = f"not ready in {boottime() - self.began:.1f} s ({why})"
+        unready = self.spec["ready"] == "notify" and not self.ready
+        executed = self.process is not None and self._birth is None
+        doubts = any(entry["cause"] for entry in self.health.entries.values())
+        if self.adopted and self.process is not None and unready and not doubts:
+            self._start_again()
+            return
+        waits = ["no READY"] if unready else self.health.missing()
+        if self.trap is not None and self.trap.silent:
+            waits = [f"it does not listen on {', '.join(sorted(self.trap.silent))}", *waits]
+        if executed and not waits:
+            self._proved()  # it lives, and nothing else was required of it
+            return
+        late = f"not ready in {boottime() - self.began:.1f} s ({'; '.join(waits) or 'not started'})"
         if self.process is None:
-            self._fail(cause)
+            self._fail(late)
         else:
-            self.abort(cause)
+            self.abort(late)
+
+    def _start_again(self) -> None:
+        """An adopted one may have said READY while nobody listened, or bound while its trap was gone. That says nothing
+        against its release, and it may be serving: it is asked to end, and has one more start."""
+        self.adopted, self._cause = False, _AGAIN
+        assert self.process is not None
+        self.process.send(spec.signal_number(self.spec["stop_signal"]))
+        self._after("kill", self.spec["stop_timeout_s"], self._kill)
+        self.began = boottime()
+        self.prove_by = self.began + self.spec["stop_timeout_s"] + self.spec["start_timeout_s"]
+        self._after("start", self.prove_by - self.began, self._late)
 
     def watch_health(self) -> None:
-        """Try every probe at its interval from now on; told are the strikes in a row and the first pass after."""
-        for probe in self.spec["probes"]:
-            self.health[probe["name"]]["strikes"] = 0
-            self._later(probe)
+        self.health.watch()
 
     def stop_watching(self) -> None:
-        for probe in self.spec["probes"]:
-            self._cancel(f"probe {probe['name']}")
-        for attempt in list(self._tries.values()):
-            attempt.cancel()
-        self._tries.clear()
-
-    def _later(self, probe: Json) -> None:
-        interval = float(probe["interval_s"])
-        self._after(f"probe {probe['name']}", interval, lambda: self._try(probe, self._health_tried))
-
-    def _health_tried(self, probe: Json, passed: bool, cause: str, version: str | None) -> None:
-        if self.state != "active":
-            return
-        entry = self.health[probe["name"]]
-        entry["passed"] = passed
-        struck = entry["strikes"]
-        entry["strikes"] = 0 if passed else struck + 1
-        self._later(probe)
-        if not passed and entry["strikes"] == probe["strikes"]:
-            self.owner.unhealthy(self, probe["name"], cause)
-        elif passed and struck >= probe["strikes"]:
-            self.owner.healthy(self, probe["name"])
+        self.health.stop()
 
     # Signals and the end
 
     def pause(self) -> None:
-        if self.process is not None and spec.pauses(self.spec):
+        if self.process is not None and self.pausable:
             self.paused = True
             self.process.send(spec.signal_number(self.spec["pause_signal"]))
 
@@ -346,26 +445,45 @@ class Instance:
         """Let it take traffic again; False if it is dead."""
         if self.process is None or not self.process.alive():
             return False
-        if spec.pauses(self.spec) and not self.process.send(spec.signal_number(self.spec["resume_signal"])):
+        if self.pausable and not self.process.send(spec.signal_number(self.spec["resume_signal"])):
             return False
         self.paused = False
         return True
 
+    def retire(self) -> None:
+        """Have it finish all that it has taken, and end. One that speaks first hangs up and says when it is done; of
+        any other the stop signal asks both. Work that is not done in time is cut, and stays claimed on its disk."""
+        if not self.speaks or not self.alive:
+            self.end(self.spec["drain_timeout_s"] + self.spec["stop_timeout_s"])
+            return
+        self.stop_watching()
+        self._cancel("start")
+        self.move("stopping")
+        self._after("drain", self.spec["drain_timeout_s"], self._leave)
+        if self.said == "drained":
+            self._leave()
+        else:
+            self.pause()
+
+    def _leave(self) -> None:
+        self.end(self.spec["stop_timeout_s"])
+
     def end(self, timeout: float) -> None:
         """Ask it to stop; kill its session after `timeout` seconds."""
         self.stop_watching()
-        self._cancel("start")
-        self._cancel("spawn")
+        for name in ("start", "spawn", "drain"):
+            self._cancel(name)
         self.move("stopping")
         if self.process is None:
             self._fail("ended before it was started")
             return
         self.process.send(spec.signal_number(self.spec["stop_signal"]))
+        self._kill_by = boottime() + timeout
         self._after("kill", timeout, self._kill)
 
-    def abort(self, cause: str) -> None:
+    def abort(self, why: str) -> None:
         """Kill it at once, for this cause."""
-        self._cause = cause
+        self._cause = why
         self.stop_watching()
         self._kill()
 
@@ -381,24 +499,27 @@ class Instance:
         self.owner.loop.unwatch(self.process.pidfd)
         how = self.process.reap()
         self.process = None
-        if self._cause == "busy":
+        self._drop_trap()
+        if self._cause == _AGAIN:
             self._cause = None
+            self._cancel("kill")
             if self.state == "starting":
                 self._after("spawn", _RETRY_S, self._spawn)
                 return
         self._gone(self._cause or self._explain(how), noticed)
 
-    def _fail(self, cause: str) -> None:
-        self._after("fail", 0, lambda: self._gone(cause, boottime()))
+    def _fail(self, why: str) -> None:
+        self._after("fail", 0, lambda: self._gone(why, boottime()))
 
-    def lost(self, cause: str) -> None:
+    def lost(self, how: str) -> None:
         """An earlier supervisor's process that is no more."""
-        self._gone(self._explain(cause), boottime())
+        self._gone(self._explain(how), boottime())
 
-    def _gone(self, cause: str, noticed: float) -> None:
+    def _gone(self, why: str, noticed: float) -> None:
         self.stop_watching()
         for timer in self._timers.values():
             timer.cancel()
+        self._drop_trap()
         if self._notify is not None:
             self.owner.loop.unwatch(self._notify.fileno())
             self._notify.close()
@@ -406,7 +527,16 @@ class Instance:
         if self._probe_socket is not None:
             self._probe_socket.close()
             self._probe_socket = None
-        self.owner.ended(self, cause, self._tail(), noticed)
+        tail = self.tail()
+        if self._logs:
+            self.owner.logs.leave(self.spec["log"])
+            self._logs = False
+        self.owner.ended(self, why, tail, noticed)
+
+    def _drop_trap(self) -> None:
+        if self.trap is not None:
+            self.trap.close()
+            self.trap = None
 
     def _after(self, name: str, seconds: float, call: Callable[[], None]) -> None:
         self._cancel(name)
@@ -418,23 +548,7 @@ class Instance:
 
     # The log
 
-    def _open_log(self) -> int:
-        return os.open(self.spec["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-    def _rotate_log(self) -> None:
-        """By rename, at a start only: a running process writes to its file directly, so that nothing is lost with
-        the supervisor, and would follow the old file."""
-        log = self.spec["log"]
-        os.makedirs(os.path.dirname(log), exist_ok=True)  # noqa: PTH103, PTH120
-        self.log_offset = os.stat(log).st_size if os.path.exists(log) else 0  # noqa: PTH110, PTH116
-        if self.log_offset > self.spec["log_bytes"]:
-            for number in range(int(self.spec["log_keep"]), 0, -1):
-                older = f"{log}.{number - 1}" if number > 1 else log
-                with contextlib.suppress(FileNotFoundError):
-                    os.rename(older, f"{log}.{number}")  # noqa: PTH104
-            self.log_offset = 0
-
-    def _tail(self, size: int = 4096) -> str:
+    def tail(self, size: int = 4096) -> str:
         """The end of what this instance wrote, without the values of its secrets."""
         try:
             with open(self.spec["log"], "rb") as file:  # noqa: PTH123
@@ -449,8 +563,4 @@ class Instance:
         return text
 
     def _explain(self, how: str) -> str:
-        lines = [line.rstrip() for line in self._tail(8192).splitlines() if line.strip()]
-        traces = [number for number, line in enumerate(lines) if line.startswith("Traceback (most recent")]
-        after = lines[traces[-1] + 1 :] if traces else []
-        last = next((line for line in after if not line.startswith(" ")), lines[-1] if lines else "")
-        return (f"{how}: {last}" if last else how)[:_LONGEST_CAUSE]
+        return cause.of_death(how, self.tail(_EVIDENCE), self._memory.evidence() if self._memory else "")

@@ -1,12 +1,14 @@
-"""Probes: one try of an http, tcp or command check, inside the loop, with a deadline."""
+"""Probes: one try of an http, tcp, command or log check, inside the loop, with a deadline."""
 
 import contextlib
 import json
 import os
+import re
 import socket
 from collections.abc import Callable
 from typing import Any
 
+from .logs import Reading
 from .loop import Loop
 from .processes import fork
 from .sockets import parse
@@ -15,6 +17,7 @@ Json = dict[str, Any]
 # (passed, cause if not, version that the service reported)
 Done = Callable[[bool, str, str | None], None]
 _MOST_ANSWER = 256 * 1024
+_LONGEST_CAUSE = 300
 
 
 class Try:
@@ -151,6 +154,29 @@ class CommandTry(Try):
         process.kill_session()
         # Its death is a moment away; bury it then, without an answer.
         self.loop.watch(process.pidfd, self._bury)
+
+
+class LogTry(Try):
+    """The pattern has appeared since the start, and no new line is a failure. Two processes of one release write to
+    one log: a line of either counts."""
+
+    def __init__(self, loop: Loop, probe: Json, reading: Reading, done: Done) -> None:
+        self._reading = reading
+        super().__init__(loop, probe, done)
+        loop.after(0, self._read)
+
+    def _read(self) -> None:
+        if self._over:
+            return
+        wanted, failure, reading = self.probe["target"], self.probe["fail"], self._reading
+        bad = ""
+        for line in reading.lines():
+            reading.found = reading.found or bool(wanted and re.search(wanted, line))
+            bad = line.strip() if failure and re.search(failure, line) else bad
+        if bad:
+            self.finish(False, f"the log says: {bad}"[:_LONGEST_CAUSE])
+        else:
+            self.finish(reading.found or not wanted, f"no line of the log matches {wanted!r} yet")
 
 
 def _length(head: bytes) -> int:

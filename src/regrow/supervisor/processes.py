@@ -7,6 +7,8 @@ import fcntl
 import os
 import select
 import signal
+import socket
+from collections.abc import Callable
 
 _HANDLED = (
     signal.SIGTERM,
@@ -28,6 +30,13 @@ def start_time(pid: int) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def signal_words(number: int) -> str:
+    try:
+        return f"killed by {signal.Signals(number).name}"
+    except ValueError:
+        return f"killed by signal {number}"
 
 
 class Process:
@@ -71,10 +80,7 @@ class Process:
             return "ended"
         if result.si_code == os.CLD_EXITED:
             return f"exit code {result.si_status}"
-        try:
-            return f"killed by {signal.Signals(result.si_status).name}"
-        except ValueError:
-            return f"killed by signal {result.si_status}"
+        return signal_words(result.si_status)
 
     def close(self) -> None:
         os.close(self.pidfd)
@@ -100,6 +106,7 @@ class Birth:
 
     def __init__(self, process: Process, go: int, errors: int) -> None:
         self.process, self._go, self.errors = process, go, errors
+        self._said = b""
 
     def go(self) -> None:
         with contextlib.suppress(BrokenPipeError):
@@ -109,11 +116,27 @@ class Birth:
     def abandon(self) -> None:
         os.close(self._go)
 
+    def descriptor(self, seconds: float) -> int | None:
+        """What `prepare` sends from the child over `errors`, waited for; None when it failed, see `error`."""
+        if not select.select([self.errors], [], [], seconds)[0]:
+            return None
+        channel = socket.socket(fileno=self.errors)
+        try:
+            said, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
+        except OSError:
+            return None
+        finally:
+            channel.detach()
+        if descriptors:
+            return descriptors[0]
+        self._said = said
+        return None
+
     def error(self) -> tuple[int, str] | None:
         """What stopped the exec, as (errno, text), or None; to be called when `errors` can be read."""
-        text = b""
+        text, self._said = self._said, b""
         with contextlib.suppress(BlockingIOError):
-            text = os.read(self.errors, 4096)
+            text += os.read(self.errors, 4096)
         if not text:
             return None
         number, _, what = text.decode(errors="replace").partition(" ")
@@ -121,18 +144,25 @@ class Birth:
 
 
 def fork(  # noqa: PLR0917
-    argv: list[str], cwd: str, env: dict[str, str], fds: list[int], log: int, nice: int = 0
+    argv: list[str],
+    cwd: str,
+    env: dict[str, str],
+    fds: list[int],
+    log: int,
+    nice: int = 0,
+    prepare: Callable[[int], None] | None = None,
 ) -> Birth:
-    """Fork a child that will run argv in a session of its own with `fds` as 3, 4, ... and nothing else open."""
+    """Fork a child that will run argv in a session of its own with `fds` as 3, 4, ... and nothing else open. Before its
+    `go` it calls `prepare` with the socket whose other end is `errors`, over which that may send a descriptor."""
     go_read, go_write = os.pipe2(os.O_CLOEXEC)
-    error_read, error_write = os.pipe2(os.O_CLOEXEC)
+    error_read, error_write = (end.detach() for end in socket.socketpair())
     os.set_blocking(error_read, False)
     # Signals are blocked over the fork: until the child has reset its handlers it shares our wake-up pipe.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = os.fork()
         if pid == 0:
-            _child(argv, cwd, env, fds, log, nice, go_read, error_write)
+            _child(argv, cwd, env, fds, log, nice, go_read, error_write, prepare)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     os.close(go_read)
@@ -141,7 +171,15 @@ def fork(  # noqa: PLR0917
 
 
 def _child(  # noqa: PLR0917
-    argv: list[str], cwd: str, env: dict[str, str], fds: list[int], log: int, nice: int, go: int, errors: int
+    argv: list[str],
+    cwd: str,
+    env: dict[str, str],
+    fds: list[int],
+    log: int,
+    nice: int,
+    go: int,
+    errors: int,
+    prepare: Callable[[int], None] | None,
 ) -> None:
     what = "start"
     try:
@@ -163,6 +201,8 @@ def _child(  # noqa: PLR0917
         os.dup2(errors, last + 1, inheritable=False)
         os.closerange(last + 2, os.sysconf("SC_OPEN_MAX"))
         go, errors = last, last + 1
+        if prepare is not None:
+            prepare(errors)
         # The supervisor may hold a write end of its own in other forks; only this child's counts, see `abandon`.
         if os.read(go, 1) != b"g":
             os._exit(127)
@@ -174,6 +214,8 @@ def _child(  # noqa: PLR0917
         what = f"run {argv[0]}"
         if "LISTEN_FDS" in env:
             env["LISTEN_PID"] = str(os.getpid())
+        if "WATCHDOG_USEC" in env:
+            env["WATCHDOG_PID"] = str(os.getpid())
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.execvpe(argv[0], argv, env)  # noqa: S606
     except OSError as error:

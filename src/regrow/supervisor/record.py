@@ -115,22 +115,27 @@ class Journal:
 
     def __init__(self, directory: str, seq: int) -> None:
         self.path = os.path.join(directory, "events.jsonl")  # noqa: PTH118
+        self._unwritten: list[Json] = []
         events = self.after(0)
         self.seq = max([seq, *(event["seq"] for event in events)])
         self._rewrite(events)  # drops a torn last line too
 
     def append(self, event: str, fields: Json) -> Json:
-        """Number and keep an event; a full disk loses the line and not the fallback that it tells of."""
+        """Number and keep an event; what a full disk does not take is kept here, and written with a later one (F14)."""
         self.seq += 1
         entry = {"seq": self.seq, "at": round(time.time(), 3), "event": event, **fields}
+        self._unwritten = [*self._unwritten, entry][-KEPT_EVENTS:]
         with contextlib.suppress(OSError):
             if self._lines >= 2 * KEPT_EVENTS:
                 self._rewrite(self.after(0))
             with open(self.path, "a", encoding="utf-8") as file:  # noqa: PTH123
-                file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+                # After a failure the file may end in half a line.
+                file.write("\n" if len(self._unwritten) > 1 else "")
+                file.writelines(json.dumps(kept, ensure_ascii=False) + "\n" for kept in self._unwritten)
                 file.flush()
                 os.fsync(file.fileno())
-            self._lines += 1
+            self._lines += len(self._unwritten)
+            self._unwritten = []
         return entry
 
     def after(self, seq: int) -> list[Json]:
@@ -141,7 +146,8 @@ class Journal:
                     event = json.loads(line)
                     if event["seq"] > seq:
                         events.append(event)
-        return events
+                        seq = event["seq"]  # one that was written twice is told once
+        return events + [event for event in self._unwritten if event["seq"] > seq]
 
     def _rewrite(self, events: list[Json]) -> None:
         kept = events[-KEPT_EVENTS:]

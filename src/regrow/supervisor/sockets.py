@@ -4,6 +4,7 @@ import contextlib
 import os
 import socket
 import stat
+from collections.abc import Callable
 
 from .processes import Process, sockets_of
 
@@ -42,11 +43,12 @@ def bound_name(held: socket.socket) -> str:
 
 
 class Sockets:
-    """The sockets by the address that was asked for."""
+    """The sockets by the address that was asked for; `store` keeps a copy of each where a kill does not reach."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Callable[[int], None]) -> None:
         self.held: dict[str, socket.socket] = {}
         self.names: dict[str, str] = {}
+        self._store = store
 
     def bind(self, name: str, address: str) -> None:
         """Make sure that `address` is held. Raises OSError (EADDRINUSE, EACCES) and ValueError."""
@@ -71,6 +73,14 @@ class Sockets:
             if directory is not None:
                 os.close(directory)
         self.held[address] = listening
+        self._store(listening.fileno())
+
+    def let_go(self, kept: set[str]) -> None:
+        """Listen no more on any address but these, nor in the copy that lies in escrow: whoever comes next can bind."""
+        for address in self.held.keys() - kept:
+            with self.held.pop(address) as held, contextlib.suppress(OSError):
+                held.shutdown(socket.SHUT_RDWR)
+            del self.names[address]
 
     @staticmethod
     def _remove_stale(path: str) -> None:

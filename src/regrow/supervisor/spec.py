@@ -1,6 +1,7 @@
 """The release spec: what a client sends with `start`, checked and filled in; and the environment made from it."""
 
 import os
+import re
 import signal
 from typing import Any
 
@@ -21,8 +22,10 @@ _DEFAULTS: Json = {
     "pause_signal": "SIGUSR1",
     "resume_signal": "SIGUSR2",
     "probe_socket": False,
+    "trap_bind": False,
     "ready": "notify",
     "probes": [],
+    "required": None,  # names of the probes that must hold; None: decided at the start
     "start_timeout_s": 30.0,
     "drain_timeout_s": 10.0,
     "stop_timeout_s": 10.0,
@@ -35,7 +38,7 @@ _DEFAULTS: Json = {
     "exchange": None,
 }
 _RESTART = {"backoff_s": 0.5, "backoff_max_s": 30.0, "limit": 5, "window_s": 60.0}
-_PROBE = {"interval_s": 2.0, "timeout_s": 2.0, "strikes": 3, "version_json": None}
+_PROBE = {"interval_s": 2.0, "timeout_s": 2.0, "strikes": 3, "version_json": None, "fail": None, "grace_s": 0.0}
 _CHOICES = {
     "handover": ("socket", "overlap", "exclusive"),
     "standby": ("paused", "running", "none"),
@@ -78,21 +81,38 @@ def _check(spec: Json) -> None:
         parse(entry["address"])
         if not entry["name"] or ":" in entry["name"]:
             raise ValueError("a socket needs a name without a colon")
+    # A program removes a unix socket's path before it binds it, and would take ours away.
+    if spec["trap_bind"] and (
+        spec["handover"] != "socket"
+        or not spec["sockets"]
+        or any(entry["address"].startswith("unix:") for entry in spec["sockets"])
+    ):
+        raise ValueError("trap_bind needs handover socket, and sockets with TCP addresses")
     for probe in spec["probes"]:
-        target = probe["target"]
-        if float(probe["interval_s"]) <= 0 or float(probe["timeout_s"]) <= 0 or int(probe["strikes"]) < 1:
-            raise ValueError(f"probe {probe['name']}: interval_s, timeout_s and strikes must be above zero")
-        if probe["type"] == "command" and isinstance(target, list) and target:
-            continue
-        if probe["type"] == "tcp":
-            parse(target)
-        elif probe["type"] != "http":
-            raise ValueError(f"probe {probe['name']}: type must be http, tcp or command, with a target to match")
-        elif target.startswith("http://"):
-            host = target[7:].partition("/")[0]
-            parse(host if ":" in host.rpartition("]")[2] else f"{host}:80")
-        elif not spec["probe_socket"]:
-            raise ValueError(f"probe {probe['name']}: a path as target needs probe_socket")
+        _check_probe(probe, spec)
+
+
+def _check_probe(probe: Json, spec: Json) -> None:
+    name, kind, target = probe["name"], probe["type"], probe["target"]
+    if float(probe["interval_s"]) <= 0 or float(probe["timeout_s"]) <= 0 or int(probe["strikes"]) < 1:
+        raise ValueError(f"probe {name}: interval_s, timeout_s and strikes must be above zero")
+    if kind == "command" and isinstance(target, list) and target:
+        return
+    if kind == "tcp":
+        parse(target)
+    elif kind == "log":
+        for pattern in filter(None, (target, probe["fail"])):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"probe {name}: {pattern!r} is no regular expression: {error}") from error
+    elif kind not in {"http", "ready"}:
+        raise ValueError(f"probe {name}: type must be http, tcp, command, log or ready, with a target to match")
+    elif kind == "http" and target.startswith("http://"):
+        host = target[7:].partition("/")[0]
+        parse(host if ":" in host.rpartition("]")[2] else f"{host}:80")
+    elif kind == "http" and not spec["probe_socket"]:
+        raise ValueError(f"probe {name}: a path as target needs probe_socket")
 
 
 def signal_number(name: str) -> int:
@@ -124,8 +144,20 @@ def environment(spec: Json, values: dict[str, str]) -> dict[str, str]:
     return {**inherited, **spec["env"], **values, "REGROW_RELEASE": spec["id"]}
 
 
+def required(spec: Json) -> list[str]:
+    """Names of the probes that must have passed before the release serves, and that count while it is on trial."""
+    names = [probe["name"] for probe in spec["probes"]]
+    return names if spec["required"] is None else [name for name in names if name in spec["required"]]
+
+
+def watchdog_s(spec: Json) -> float | None:
+    """How often WATCHDOG=1 is to come from the service, in seconds; None if nobody looks."""
+    return next((float(probe["interval_s"]) for probe in spec["probes"] if probe["type"] == "ready"), None)
+
+
 def pauses(spec: Json) -> bool:
-    return bool(spec["standby"] == "paused" and spec["handover"] != "exclusive")
+    """Whether both releases take from one socket and either can be told to leave it to the other."""
+    return bool(spec["standby"] == "paused" and spec["handover"] == "socket")
 
 
 def brief(spec: Json | None) -> Json | None:

@@ -9,28 +9,50 @@ from typing import Any
 
 from . import spec as specs
 from .control import Client, Control, Refused
+from .handover import Overlap, parks
 from .instance import Instance
+from .logs import Logs
 from .loop import Loop, Timer
 from .moving import move
 from .processes import Process
 from .record import Journal, Record, boot_id, boottime
 from .sockets import Sockets
+from .units import UnitInstance
 
 Json = dict[str, Any]
 
 
 class Supervisor:
-    def __init__(self, loop: Loop, name: str, directory: str, control_path: str, runtime: str) -> None:
-        self.loop, self.name, self.runtime = loop, name, runtime
-        self.sockets = Sockets()
+    """Of one service.
+
+    `units` says which systemd holds the processes ("user" or "system"), or "" when they are children of this one.
+    `store` keeps a copy of each listening socket.
+    """
+
+    def __init__(  # noqa: PLR0917
+        self,
+        loop: Loop,
+        name: str,
+        directory: str,
+        control_path: str,
+        runtime: str,
+        units: str = "",
+        store: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self.loop, self.name, self.runtime, self.units = loop, name, runtime, units
+        self._kind = UnitInstance if units else Instance
+        self.sockets = Sockets(store)
+        self.logs = Logs(loop, self._log_moved, lambda path, what: self.tell("log_trouble", log=path, cause=what))
         self._file = Record(directory)
         self.record, displaced = self._file.load()
         self._journal = Journal(directory, self.record["seq"])
         self.instances: dict[str, Instance] = {}
+        self._overlap = Overlap(self)
         self._restart: Timer | None = None
         self._moving: list[Callable[[str], None]] | None = None
         self._trial_timers: list[Timer] = []
         self._quitting = False
+        self._trap_works = False
         self._began = time.time()
         self._displaced = displaced
         self._verbs: dict[str, Callable[[Json], Json]] = {
@@ -83,7 +105,7 @@ class Supervisor:
 
     # Start of the supervisor itself: adoption
 
-    def adopt(self, escrow: list[int]) -> None:
+    def adopt(self, escrow: list[int], traps: dict[str, int] | None = None) -> None:
         """Go on from the record: adopt what lives, judge what died, start what should run. Never a second copy."""
         record = self.record
         same_boot = record["boot"] in ("", boot_id())
@@ -93,16 +115,19 @@ class Supervisor:
             record["crashes"] = []
             record["down_since"] = boottime() if record["down_since"] else None
         for token, data in record["instances"].items():
-            instance = Instance.from_json(self, data)
+            instance = self._kind.from_json(self, data)
             self.instances[token] = instance
             if same_boot and instance.adopt() and instance.process is not None:
                 living.append(instance.process)
-            elif same_boot and instance.state == "starting" and instance.pid is None:
-                unborn.append(instance)  # it waited for its address and never had a process: it may start now
+            elif same_boot and instance.state == "starting":
+                # It waited for its address, or ended with our predecessor before its program ran, or by itself, or of a
+                # bind that nobody answered, which nobody saw: it may start now, and if it is bad, that will be seen.
+                unborn.append(instance)
             elif instance.state != "held" or not same_boot:
                 dead.append(instance)
         lost = self.sockets.take_back(record["sockets"], escrow, living)
-        self.tell("supervisor_started", pid=os.getpid(), adopted=len(living), same_boot=same_boot, sockets_lost=lost)
+        facts: Json = {"adopted": len(living), "sockets_lost": lost, "traps_lost": self._take_back_traps(traps or {})}
+        self.tell("supervisor_started", pid=os.getpid(), same_boot=same_boot, **facts)
         if self._displaced:
             self.tell("record_unreadable", kept_as=self._displaced)
         cause = "it died while no supervisor ran" if same_boot else "the machine was started anew"
@@ -113,7 +138,7 @@ class Supervisor:
             instance.launch(instance.paused)
         for instance in list(self.instances.values()):
             self._go_on(instance)
-        trial = self._trial_instance()
+        trial = self.trial_instance()
         if trial is not None and trial.state == "active":
             self._arm_trial()
         elif trial is not None and trial.state == "held" and self._instance("active") is None:
@@ -131,22 +156,42 @@ class Supervisor:
             self._exchange("bring_back", lambda cause: None)
         self.save(must=False)
 
+    def _take_back_traps(self, traps: dict[str, int]) -> list[str]:
+        """Answer again for the programs that were proved; returns the tokens of those whose binds fail from now on."""
+        lost = []
+        for token, instance in self.instances.items():
+            if instance.process is None or not instance.spec["trap_bind"] or instance.state == "starting":
+                continue
+            if token in traps and all(entry["address"] in self.sockets.held for entry in instance.spec["sockets"]):
+                instance.set_trap(traps.pop(token))
+            else:
+                lost.append(token)
+        for left in traps.values():
+            os.close(left)
+        return lost
+
     def _go_on(self, instance: Instance) -> None:
         """Signals between record and act may not have been sent: sending them twice does no harm."""
         settled = self.record["trial"] or self.record["falling"]
         if instance.state == "stopping":
             self._continue_switch_after(instance)
-            instance.end(instance.spec["stop_timeout_s"])
+            if instance.speaks:
+                instance.retire()
+            else:
+                instance.end(instance.spec["stop_timeout_s"])
+        elif instance.state == "active" and self._overlap.under_way():
+            self._overlap.begin()
         elif instance.state == "active":
             if settled and instance.alive:
                 instance.resume()
             instance.watch_health()
-            self._announce(instance)
+            if not self._overlap.back(instance):
+                self._announce(instance)
         elif instance.state == "held" and not self.record["trial"] and self.record["active"] == instance.token:
             self._exchange("bring_back", lambda cause: self._begin(instance, cause))
         elif instance.state == "standby":
-            trial = self._trial_instance()
-            if trial is not None and specs.pauses(trial.spec):
+            trial = self.trial_instance()
+            if trial is not None and parks(trial.spec):
                 instance.pause()
 
     # The verbs
@@ -161,8 +206,16 @@ class Supervisor:
         if verb == "sockets":
             held = list(self.sockets.held.items())
             names = [self.sockets.names[address] for address, _ in held]
+            traps = {token: i.trap.fd for token, i in self.instances.items() if i.trap is not None and i.trap.fd >= 0}
             answer = {"id": request.get("id"), "ok": True, "names": names, "addresses": [a for a, _ in held]}
-            client.send(answer, [listening.fileno() for _, listening in held])
+            fds = [*(listening.fileno() for _, listening in held), *traps.values()]
+            client.send(answer | {"traps": list(traps)}, fds)
+            return None
+        if verb == "launch":
+            starting = self.instances.get(str(request.get("token")))
+            if not isinstance(starting, UnitInstance):
+                raise Refused("unknown_token", f"cannot launch {request.get('token')}: nobody asked for its start")
+            starting.launch_asked(client, request.get("id"))
             return None
         if verb not in self._verbs:
             known = ", ".join([*self._verbs, "subscribe", "sockets"])
@@ -173,7 +226,7 @@ class Supervisor:
 
     def _status(self, request: Json) -> Json:
         record, active, trial = self.record, self._instance("active"), self.record["trial"]
-        if active is not None and active.state == "active":
+        if active is not None and active.state == "active" and not self._overlap.under_way():
             state = "running"
         elif active is not None or trial:
             state = "starting" if not trial else "switching"
@@ -192,7 +245,7 @@ class Supervisor:
             "stopping": [i.token for i in self.instances.values() if i.state == "stopping"],
             "seq": self._journal.seq,
             "exchanges": True,
-            "supervisor": {"pid": os.getpid(), "started_at": self._began},
+            "supervisor": {"pid": os.getpid(), "started_at": self._began, "units": self.units},
         }
 
     def _start(self, request: Json) -> Json:
@@ -215,26 +268,63 @@ class Supervisor:
             raise Refused("busy", text)
         if role not in ("active", "candidate") or (role == "active" and release["exchange"]):
             raise Refused("bad_request", f"cannot start {name}: role must be active, without exchange, or candidate")
-        instance = Instance(self, token, release, asked=True)
+        if release["trap_bind"]:
+            self._check_trap(name)
+        if release["required"] is None:
+            # At least as alive as what it replaces (F23); what fails already must not block its own repair.
+            active = self._instance("active")
+            failing = active.health.failing() if active is not None else []
+            release["required"] = [name for name in specs.required(release) if name not in failing]
+        instance = self._kind(self, token, release, asked=True)
+        before = dict(self.record)
         self.instances[token] = instance
         self.record[role] = token
         if role == "active":
-            self._cancel_restart()
             self.record["desired"] = "running"
             if self.record["exchange"]:  # a trial was stopped: its data ends with it
                 instance.state = "held"
-                self._exchange("bring_back", lambda cause: self._begin(instance, cause))
-        elif release["handover"] == "exclusive" or release["exchange"]:
+        elif release["exchange"] or "exclusive" in (release["handover"], self._handover_of_active()):
             instance.state = "held"
-        self.tell("starting" if instance.state != "held" else "held", instance, role=role)
         if instance.state == "held":
-            self.save(must=True)
-        else:
-            paused = role == "candidate" and release["handover"] == "socket" and release["standby"] == "paused"
-            instance.launch(paused)
+            self._hold(instance, role, before)
+        if role == "active":
+            self._cancel_restart()
+        if instance.state != "held":
+            self.tell("starting", instance, role=role)
+            # A unit of systemd is not heard when it says `armed`, and would wait for `connect` for ever.
+            words = release["handover"] == "overlap" and not self.units
+            instance.launch(role == "candidate" and (words or specs.pauses(release)))
             if instance.pid is None:  # it waits for its address: a promise of a start must outlive us as well
                 self.save(must=False)
+        elif role == "active":
+            self._exchange("bring_back", lambda cause: self._begin(instance, cause))
         return {"instance": instance.describe(), "seq": seq, "adopted": False}
+
+    def _handover_of_active(self) -> str:
+        """An exclusive one holds its address by itself, so nothing is started beside it whatever the new one is."""
+        active = self._instance("active")
+        return str(active.spec["handover"]) if active is not None else ""
+
+    def _check_trap(self, name: str) -> None:
+        from . import trap  # here, so that other services' supervisors are spared its memory
+
+        reason = None if self._trap_works else trap.supported()
+        if reason is not None:
+            text = f"cannot start {name} with trap_bind: this machine cannot do it: {reason}"
+            raise Refused("no_trap", f'{text}; use handover = "exclusive", without trap_bind and [service.listen]')
+        self._trap_works = True
+
+    def _hold(self, instance: Instance, role: str, before: Json) -> None:
+        self.promise("held", instance, role=role)
+        try:
+            self.save(must=True)
+        except OSError as error:
+            del self.instances[instance.token]
+            self.record = before
+            text = f"cannot start {instance.spec['id']}: the record cannot be written ({error}); free some space"
+            raise Refused("disk", text) from error
+        self.keep_promises()
+        self.save(must=False)
 
     def _whats_there(self) -> str:
         return ", ".join(f"{instance.spec['id']} is {instance.state}" for instance in self.instances.values())
@@ -257,6 +347,9 @@ class Supervisor:
         serving = old is not None and old.state == "active"
         # An old one that cannot be paused goes on serving beside the new one, unless no standby is wanted.
         keeps = serving and not held and candidate.spec["standby"] != "none"
+        overlaps = not held and candidate.spec["handover"] == "overlap"
+        if overlaps and parks(candidate.spec) and old is not None and not old.pausable:
+            keeps = False  # two are not to be connected, and this one cannot hang up and live
         self.record |= {
             "candidate": None,
             "desired": "running",
@@ -267,10 +360,11 @@ class Supervisor:
                 "token": token,
                 "release": candidate.spec["id"],
                 "from": specs.brief(old.spec if old is not None else self.record["good"]),
+                "old": old and old.token,
                 "bake_s": float(request["bake_s"]),
                 "confirm_within_s": float(request["confirm_within_s"]),
-                "switched": None if held else boottime(),
-                "switched_at": None if held else round(time.time(), 3),
+                "switched": None if held or overlaps else boottime(),
+                "switched_at": None if held or overlaps else round(time.time(), 3),
             },
         }
         states = {instance: instance.state for instance in (candidate, old) if instance is not None}
@@ -278,7 +372,7 @@ class Supervisor:
             candidate.move("active")
         if old is not None:
             old.move("standby" if keeps else "stopping")
-        entry = self._promise_switched(candidate, old) if not held else {}
+        entry = self._promise_switched(candidate, old) if not held and not overlaps else {}
         try:
             self.save(must=True)  # the rule is on disk before anything is done
         except OSError as error:
@@ -292,22 +386,36 @@ class Supervisor:
             else:
                 self.record["down_since"] = boottime()
                 self._continue_switch_after(old)
-                old.end(old.spec["drain_timeout_s"] + old.spec["stop_timeout_s"])
+                old.retire()
             return {"state": "switching", "seq": seq, "again": False}
-        candidate.resume()
+        if not overlaps:
+            candidate.resume()
         if old is not None and keeps:
             old.stop_watching()
             if specs.pauses(candidate.spec):
                 old.pause()
         elif old is not None:
-            old.end(old.spec["drain_timeout_s"] + old.spec["stop_timeout_s"])
+            old.retire()
+        if overlaps:
+            self._overlap.begin()
+            return {"state": "switching" if self._overlap.under_way() else "switched", "seq": seq, "again": False}
         entry["switch_ms"] = _ms(time.monotonic() - began)
         self._begin_trial(candidate)
         return {"state": "switched", "seq": seq, "again": False}
 
-    def _promise_switched(self, new: Instance, old: Instance | None, **fields: float) -> Json:
+    def _promise_switched(self, new: Instance, old: Instance | None, **fields: Any) -> Json:
         source = old.spec["id"] if old is not None else (self.record["trial"]["from"] or {}).get("id")
-        return self.promise("switched", new, **{"from": source, "to": new.spec["id"]}, version=new.version, **fields)
+        beside = self._instance("standby")
+        standby = "none" if beside is None else "paused" if parks(new.spec) and beside.pausable else "running"
+        fields = {"from": source, "to": new.spec["id"], "version": new.version, "standby": standby, **fields}
+        return self.promise("switched", new, **fields)
+
+    def switched(self, new: Instance, old: Instance | None, **fields: Any) -> None:
+        """The release on trial has taken over: its trial begins."""
+        self.record["trial"] |= {"switched": boottime(), "switched_at": round(time.time(), 3)}
+        self._promise_switched(new, old, **fields)
+        self.save(must=False)
+        self._begin_trial(new)
 
     def _begin_trial(self, new: Instance) -> None:
         self.keep_promises()
@@ -316,7 +424,7 @@ class Supervisor:
         self.save(must=False)
 
     def _continue_switch_after(self, old: Instance) -> None:
-        trial = self._trial_instance()
+        trial = self.trial_instance()
         if trial is not None and trial.state == "held":
             old.after_end.append(lambda: self._start_held(trial))
 
@@ -362,9 +470,11 @@ class Supervisor:
 
     def _promote(self, request: Json) -> Json:
         token, trial, active = request["token"], self.record["trial"], self._instance("active")
-        if active is None or active.token != token or active.state != "active":
+        if active is None or active.token != token or active.state != "active" or self._overlap.under_way():
             raise Refused("not_on_trial", f"cannot promote {token}: it is not the active release")
         if trial:
+            if doubt := active.health.doubt():  # fewer strikes than end the trial, and yet not well (F23)
+                raise Refused("not_well", f"cannot promote {active.spec['id']}: {doubt}; ask again")
             before = dict(self.record)
             good = self.record["good"]
             standby = self._instance("standby")
@@ -392,13 +502,13 @@ class Supervisor:
                 raise Refused("disk", f"cannot promote: the record cannot be written ({error})") from error
             self._disarm_trial()
             if standby is not None:
-                standby.end(standby.spec["drain_timeout_s"] + standby.spec["stop_timeout_s"])
+                standby.retire()
             self.keep_promises()
             self.save(must=False)
         return {"seq": self._journal.seq, "again": not trial}
 
     def _fall_back_asked(self, request: Json) -> Json:
-        active, trial = self._trial_instance() or self._instance("active"), self.record["trial"]
+        active, trial = self.trial_instance() or self._instance("active"), self.record["trial"]
         seq, reason = self._journal.seq, str(request.get("reason", "asked"))
         if request.get("token") not in (None, active and active.token):  # a repeated request: it is done already
             return {"seq": seq, "again": True}
@@ -411,10 +521,10 @@ class Supervisor:
     def _stop(self, request: Json) -> Json:
         seq = self._journal.seq
         self.record["desired"] = "stopped"
-        self._end_all(lambda release: float(release["drain_timeout_s"] + release["stop_timeout_s"]))
+        self._end_all(Instance.retire)
         return {"state": "stopping", "seq": seq}
 
-    def _end_all(self, timeout: Callable[[Json], float]) -> None:
+    def _end_all(self, end: Callable[[Instance], None]) -> None:
         self._cancel_restart()
         self._disarm_trial()
         self.record |= {"trial": None, "falling": None, "down_since": None, "crashes": []}
@@ -423,8 +533,8 @@ class Supervisor:
             instance.after_end.clear()
             if instance.state == "held":
                 del self.instances[instance.token]
-            elif instance.state != "stopping":
-                instance.end(timeout(instance.spec))
+            elif instance.state != "stopping" or self._quitting:  # whoever quits does not wait for a long drain
+                end(instance)
         self.save(must=False)
         if not self.instances:
             self._all_gone()
@@ -478,7 +588,7 @@ class Supervisor:
             return
         self._quitting = True
         self.tell("supervisor_stopping", signal=signal.Signals(number).name)
-        self._end_all(lambda release: float(release["stop_timeout_s"]))
+        self._end_all(lambda instance: instance.end(instance.spec["stop_timeout_s"]))
 
     # What instances tell
 
@@ -490,15 +600,12 @@ class Supervisor:
         if active:
             instance.move("active")
         if active and record["trial"]:  # exclusive: the switch ends here
-            record["trial"] |= {"switched": boottime(), "switched_at": round(time.time(), 3)}
             down, record["down_since"] = record["down_since"] or boottime(), None
-            self._promise_switched(instance, None, down_ms=_ms(boottime() - down))
-        elif active and (record["good"] is None or record["good"]["digest"] != instance.spec["digest"]):
+            self.switched(instance, None, down_ms=_ms(boottime() - down))
+            return
+        if active and (record["good"] is None or record["good"]["digest"] != instance.spec["digest"]):
             record["previous"], record["good"] = record["good"] or record["previous"], instance.spec
         self.save(must=False)
-        if active and record["trial"]:
-            self._begin_trial(instance)
-            return
         self.keep_promises()
         if active:
             instance.watch_health()
@@ -528,38 +635,57 @@ class Supervisor:
         if was == "stopping":
             for role in ("active", "standby", "candidate"):
                 record[role] = None if record[role] == token else record[role]
+            self.promise("ended", instance, cause=cause)  # what starts after it writes the record
             for call in instance.after_end:
                 call()
-            self.tell("ended", instance, cause=cause)
+            self.keep_promises()
             if not self.instances and (record["desired"] == "stopped" or self._quitting):
                 self._all_gone()
         elif token == record["candidate"]:
             record["candidate"] = None
             self.tell("candidate_failed", instance, cause=cause, log_tail=tail)
         elif trial and trial["token"] == token:
-            if was == "starting":
+            if trial["switched"] is None:
                 self.tell("candidate_failed", instance, cause=cause, log_tail=tail)
-            self._rule(instance, "start failed" if was == "starting" else "died", cause, noticed)
+            self.rule(instance, "start failed" if was == "starting" else "died", cause, noticed)
         elif token == record["standby"]:
             record["standby"] = None
             self.tell("standby_died", instance, cause=cause)
         elif token == record["active"]:
             self._active_lost(instance, was, cause, tail, noticed)
         self.save(must=False)
+        self._overlap.go_on()
 
-    def unhealthy(self, instance: Instance, probe: str, cause: str) -> None:
-        """Strikes in a row. On trial that is the end of it; a promoted release is not killed for a probe (F24)."""
-        self.tell("unhealthy", instance, probe=probe, cause=cause)
+    def heard(self, instance: Instance) -> None:
+        """It has said where it stands."""
+        self._overlap.heard(instance)
+        if instance.state == "active" and instance.said == "connected":
+            self._announce(instance)
+
+    def unhealthy(self, instance: Instance, probe: str, cause: str) -> bool:
+        """Strikes in a row; whether it was told. On trial a required probe is the end of it; a promoted release is not
+        killed for a probe, and while a job replaces it nothing is said of it (F24)."""
         trial = self.record["trial"]
-        if trial and trial["token"] == instance.token:
-            self._rule(instance, "probe failed", f"probe {probe}: {cause}", boottime())
+        on_trial = bool(trial) and trial["token"] == instance.token
+        if self.record["candidate"] or (trial and not on_trial):
+            return False
+        self.tell("unhealthy", instance, probe=probe, cause=cause)
+        if on_trial and probe in specs.required(instance.spec):
+            self.rule(instance, "probe failed", f"probe {probe}: {cause}", boottime())
+        return True
 
     def healthy(self, instance: Instance, probe: str) -> None:
         self.tell("healthy", instance, probe=probe)
 
+    def _log_moved(self, path: str, count: int) -> None:
+        for instance in self.instances.values():
+            if instance.spec["log"] == path:
+                instance.log_moved(count)
+        self.save(must=False)
+
     # The rule
 
-    def _trial_instance(self) -> Instance | None:
+    def trial_instance(self) -> Instance | None:
         trial = self.record["trial"]
         return self.instances.get(trial["token"]) if trial else None
 
@@ -585,17 +711,18 @@ class Supervisor:
         self._trial_timers.clear()
 
     def _baked(self) -> None:
-        instance = self._trial_instance()
+        instance = self.trial_instance()
         if instance is not None:
             self.tell("baked", instance)
 
     def _unconfirmed(self) -> None:
-        instance = self._trial_instance()
+        instance = self.trial_instance()
         if instance is not None:
             within = self.record["trial"]["confirm_within_s"]
-            self._rule(instance, "not promoted in time", f"not promoted within {within:g} s", boottime())
+            self.rule(instance, "not promoted in time", f"not promoted within {within:g} s", boottime())
 
-    def _rule(self, bad: Instance, reason: str, cause: str, noticed: float) -> None:
+    def rule(self, bad: Instance, reason: str, cause: str, noticed: float) -> None:
+        """An unproven release has failed: the last good one comes back."""
         if self.record["good"] is not None:
             self._fall_back(bad, self.record["good"], reason, cause, noticed)
         elif bad.state == "gone":  # nothing is known to be good: what was on trial is all there is
@@ -606,9 +733,10 @@ class Supervisor:
     def _fall_back(self, bad: Instance, target: Json, reason: str, cause: str, noticed: float) -> None:
         """Pin first, then the way back, then the end of the bad one."""
         record, standby = self.record, self._instance("standby")
+        unfinished = record["trial"] is not None and record["trial"]["switched"] is None
         warm = standby is not None and standby.alive
-        # A fresh process of the good release itself (a restart) must not pin that release.
-        if bad.spec["digest"] != target["digest"]:
+        # A fresh process of the good release itself (a restart) must not pin that release, nor may a full disk.
+        if bad.spec["digest"] != target["digest"] and not bad.blameless:
             record["pins"][bad.spec["digest"]] = {
                 **(specs.brief(bad.spec) or {}),
                 "reason": reason,
@@ -635,14 +763,18 @@ class Supervisor:
             },
         }
         bad_runs = bad.state != "gone"
+        if unfinished and bad_runs:
+            self.promise("candidate_failed", bad, cause=cause, log_tail=bad.tail())
         if bad_runs:
             bad.move("stopping")
         if standby is not None:
             standby.move("active" if warm else "stopping")
         self.save(must=False)
+        self.keep_promises()
         if standby is not None and standby.resume():
             standby.watch_health()
-            self._announce(standby)
+            if not self._overlap.back(standby):
+                self._announce(standby)
         else:
             record["active"] = None
             if standby is not None and standby.state == "active":
@@ -664,7 +796,7 @@ class Supervisor:
         if self.record["exchange"] or self._moving is not None:
             self._exchange("bring_back", self._run_good_again)
             return
-        instance = Instance(self, f"own-{self._journal.seq}-{os.urandom(4).hex()}", good, asked=False)
+        instance = self._kind(self, f"own-{self._journal.seq}-{os.urandom(4).hex()}", good, asked=False)
         self.instances[instance.token] = instance
         self.record["active"] = instance.token
         self.tell("starting", instance, role="active")

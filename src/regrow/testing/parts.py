@@ -25,6 +25,7 @@ from regrow.conversations import Conversations
 from regrow.events import Events
 from regrow.gate import Gate
 from regrow.git import Repository
+from regrow.idle import Idle
 from regrow.inbox import Inbox
 from regrow.intents import ROLES
 from regrow.jobs.estimates import Estimates
@@ -33,7 +34,7 @@ from regrow.jobs.runner import Runner
 from regrow.jobs.work import Progress
 from regrow.outbox import Outbox
 from regrow.people import People
-from regrow.permissions import Permissions, Person, Role
+from regrow.permissions import READS, Permissions, Person, Role
 from regrow.redact import Redactor
 from regrow.releases import Release, Releases
 from regrow.requests import Asked, Requests
@@ -130,6 +131,7 @@ class Parts:
             snapshots=Snapshots(store, directory / "snapshots", "tiny", clock),
             sandbox=UnconfinedSandbox(),
             agents=lambda name: make_agent(name or "revert", settings),
+            idle=Idle(store, "tiny", ""),
             gate=Gate(config.repair.allowed, config.repair.denied),
             redactor=Redactor([], home=Path.home(), roots={"<state>": directory}),
         )
@@ -143,7 +145,7 @@ class Parts:
             return self.found
 
         self.findings = findings
-        self.permissions = Permissions(PEOPLE, ROLES)
+        self.permissions = Permissions(PEOPLE, {**ROLES, **READS})
         self.views = Views(
             cares=cares,
             ledger=self.ledger,

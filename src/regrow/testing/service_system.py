@@ -28,10 +28,16 @@ class Traffic:
 
 
 class ServiceSystem:
-    """Directories, a free port and a driver; `release` makes specs of the tiny service."""
+    """Directories, a free port and a driver; `release` makes specs of the tiny service.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: an empty directory.
+        program: the supervisor's main file, if it is another one.
+    """
+
+    def __init__(self, root: Path, program: Path | None = None) -> None:
         self.root = root
+        self.program = program
         self.directory = root / "state"
         self.runtime = root / "run"
         with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -40,7 +46,9 @@ class ServiceSystem:
 
     def driver(self) -> EmbeddedService:
         """One more driver of the same service."""
-        return EmbeddedService("tiny", self.directory, self.runtime)
+        driver = EmbeddedService("tiny", self.directory, self.runtime)
+        driver.program = self.program or driver.program
+        return driver
 
     def release(self, version: str, env: dict[str, str] | None = None, **changes: Any) -> ReleaseSpec:
         """A spec of the tiny service that reports `version`."""
@@ -76,8 +84,9 @@ class ServiceSystem:
         return str(json.loads(answer.partition(b"\r\n\r\n")[2])["version"])
 
     @contextlib.asynccontextmanager
-    async def traffic(self, clients: int = 3) -> AsyncIterator[Traffic]:
-        """Clients that ask again and again, each on a new connection, until the block ends."""
+    async def traffic(self, clients: int = 3, pace_s: float = 0.0) -> AsyncIterator[Traffic]:
+        """Clients that ask again and again, each on a new connection, until the block ends; `pace_s` seconds between
+        two requests of one leave the machine to what is tested."""
         seen = Traffic()
         over = asyncio.Event()
 
@@ -89,9 +98,9 @@ class ServiceSystem:
                     seen.answers[version] = seen.answers.get(version, 0) + 1
                 except ConnectionRefusedError:
                     seen.refused += 1
-                    await asyncio.sleep(0)
                 except (OSError, ValueError):
                     seen.cut += 1
+                await asyncio.sleep(pace_s)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(clients):

@@ -1,7 +1,8 @@
 """A real HTTP service of one file, run as a script, that misbehaves on request. Standard library only.
 
 It speaks the whole contract: LISTEN_FDS (sockets "http" and "probe"), READY=1 on NOTIFY_SOCKET, REGROW_START=paused,
-SIGUSR1 to pause, SIGUSR2 to resume, SIGTERM to finish what it has and end. Its environment says what goes wrong:
+SIGUSR1 to pause, SIGUSR2 to resume, SIGTERM to finish what it has and end, and X_STATE armed, connected, draining and
+drained after each of these, as a service with an outbound connection does. Its environment says what goes wrong:
 
     TINY_VERSION        what it reports, by notify and as JSON
     TINY_INIT           seconds that it needs before READY
@@ -9,7 +10,14 @@ SIGUSR1 to pause, SIGUSR2 to resume, SIGTERM to finish what it has and end. Its 
     TINY_HANG           never say READY
     TINY_DIE_AFTER      seconds of taking traffic after which it raises
     TINY_FAIL_FILE      /health answers 500 while this file exists
+    TINY_DEAF_FILE      /chat is taken and never answered while this file exists
+    TINY_ANSWER         what it answers to every message
     TINY_IGNORE_TERM    go on through SIGTERM
+    TINY_SILENT         never say WATCHDOG=1, which it says where WATCHDOG_USEC asks for it
+    TINY_WATCHDOG       say it until the file named here exists
+    TINY_MUTE           words of X_STATE that it does not say: "draining drained"
+    TINY_WORK           seconds that each answer takes, nothing else meanwhile
+    TINY_WORDS          file that gets a line "VERSION WORD" for each word of X_STATE, said or not
     TINY_PORT           bind this port itself (an exclusive service)
     TINY_CHAT           file that gets a line "KEY<tab>TEXT" for each message posted to /chat; the answer is "re TEXT"
     TINY_DB             a database below REGROW_STATE, opened at its start; each GET /note/TEXT writes a row
@@ -44,9 +52,11 @@ class TinyService:
         for entry in self.listening.values():
             entry.setblocking(False)
         self.paused = True
-        self.ending = False
+        self.ending = self.draining = False
         self.open: dict[socket.socket, bytes] = {}
         self.dies_at: float | None = None
+        asked = "TINY_SILENT" not in os.environ and os.environ.get("WATCHDOG_USEC")
+        self.watchdog_s = int(asked) / 4e6 if asked else None
 
     def run(self) -> None:
         """Serve until SIGTERM and the last open connection."""
@@ -57,11 +67,17 @@ class TinyService:
         self.selector.register(wake, selectors.EVENT_READ)
         if "probe" in self.listening:
             self.selector.register(self.listening["probe"], selectors.EVENT_READ)
-        if os.environ.get("REGROW_START") != "paused":
+        if os.environ.get("REGROW_START") == "paused":
+            self.say("armed")
+        else:
             self.resume()
         notify(f"X_VERSION={self.version}\nSTATUS=serving {self.version}\nREADY=1")
         while not (self.ending and not self.open):
             timeout = None if self.dies_at is None else max(0.0, self.dies_at - time.monotonic())
+            if self.watchdog_s is not None:
+                if not Path(os.environ.get("TINY_WATCHDOG", "/-")).exists():
+                    notify("WATCHDOG=1")
+                timeout = self.watchdog_s if timeout is None else min(timeout, self.watchdog_s)
             for key, _ in self.selector.select(timeout):
                 if key.fd == wake:
                     for byte in os.read(wake, 64):
@@ -72,6 +88,14 @@ class TinyService:
                     self.accept(key.fileobj)
             if self.dies_at is not None and time.monotonic() >= self.dies_at:
                 raise RuntimeError(f"version {self.version} was told to die")
+
+    def say(self, word: str) -> None:
+        """Tell where it stands."""
+        self.draining = word == "draining"
+        if path := os.environ.get("TINY_WORDS"):
+            append(path, f"{self.version} {word}\n")
+        if word not in os.environ.get("TINY_MUTE", "").split():
+            notify(f"X_STATE={word}")
 
     def signalled(self, number: int) -> None:
         """Pause, resume or end."""
@@ -89,14 +113,18 @@ class TinyService:
         if self.paused and "http" in self.listening:
             self.selector.register(self.listening["http"], selectors.EVENT_READ)
         self.paused = False
-        if after := os.environ.get("TINY_DIE_AFTER"):
+        if (after := os.environ.get("TINY_DIE_AFTER")) and self.dies_at is None:
             self.dies_at = time.monotonic() + float(after)
+        self.say("connected")
 
     def pause(self) -> None:
         """Leave new connections to the other release; go on with those already taken."""
         if not self.paused and "http" in self.listening:
             self.selector.unregister(self.listening["http"])
         self.paused = True
+        self.say("draining")
+        if not self.open:
+            self.say("drained")
 
     def accept(self, listening: object) -> None:
         """Take one connection, unless the other release was faster."""
@@ -119,10 +147,13 @@ class TinyService:
                 self.open[connection] = request
                 return
             if received:
+                time.sleep(float(os.environ.get("TINY_WORK", "0")))
                 bad = request.startswith(b"GET /health") and Path(os.environ.get("TINY_FAIL_FILE", "/-")).exists()
                 if self.notes is not None and request.startswith(b"GET /note/"):
                     self.notes.write(request.split(b" ", 2)[1].removeprefix(b"/note/").decode())
                 said = request.startswith(b"POST /chat")
+                if said and Path(os.environ.get("TINY_DEAF_FILE", "/-")).exists():
+                    return
                 value = chat(request) if said else {"version": self.version, "pid": os.getpid()}
                 body = json.dumps(value).encode()
                 head = f"HTTP/1.1 {500 if bad else 200} -\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
@@ -132,6 +163,8 @@ class TinyService:
         self.selector.unregister(connection)
         del self.open[connection]
         connection.close()
+        if self.draining and not self.open:
+            self.say("drained")
 
 
 class Notes:
@@ -182,10 +215,15 @@ def chat(request: bytes) -> dict[str, str]:
     """Write a message down and answer it; the same message gets the same answer."""
     text = str(json.loads(request.partition(b"\r\n\r\n")[2])["text"])
     line = f"{header(request, b'idempotency-key').decode()}\t{text}\n"
-    descriptor = os.open(os.environ["TINY_CHAT"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    append(os.environ["TINY_CHAT"], line)
+    return {"answer": os.environ.get("TINY_ANSWER", f"re {text}")}
+
+
+def append(path: str, line: str) -> None:
+    """One write to the end of a file."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.write(descriptor, line.encode())
     os.close(descriptor)
-    return {"answer": f"re {text}"}
 
 
 def passed_sockets() -> dict[str, socket.socket]:

@@ -24,6 +24,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psycopg
+
 import regrow
 from regrow import files
 from regrow.api.client import Client
@@ -77,10 +79,14 @@ class World:
         root: an empty directory.
         settings: sections of regrow.toml by name, merged over the world's own; "probe.health" names a table, and None
             leaves a section out.
+        database: the URL of a PostgreSQL database for the store; "": a file of the world's own.
+        host: the daemon's name among those that share a database.
     """
 
-    def __init__(self, root: Path, settings: Settings | None = None) -> None:
+    def __init__(self, root: Path, settings: Settings | None = None, database: str = "", host: str = "local") -> None:
         self.root = root
+        self.database = database
+        self.host = host
         self.state = root / "state"
         # A unix socket's path has at most 107 bytes; a test's own directory is longer.
         self.runtime = Path(tempfile.mkdtemp(prefix="regrow-"))
@@ -132,7 +138,11 @@ class World:
             "repair": {"allowed": ["src/**"]},
             "sandbox": {"readable": ["{python}", "gates"]},
             "switch": {"bake": "400ms", "restart_bake": "50ms"},
-            "daemon": {"console": f"127.0.0.1:{self.console_port}"},
+            "daemon": {
+                "console": f"127.0.0.1:{self.console_port}",
+                "host": self.host,
+                "store": self.database,
+            },
         }
 
     # What a person does with files and git
@@ -348,6 +358,10 @@ class World:
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Look into the daemon's store, which may be running."""
+        if self.database:
+            schema = f"-c search_path=regrow_{self.host}"
+            with psycopg.connect(self.database, options=schema, autocommit=True) as server:
+                return server.execute(query.encode()).fetchall()
         with contextlib.closing(sqlite3.connect(f"file:{self.places.database}?mode=ro", uri=True)) as store:
             return store.execute(query).fetchall()
 

@@ -14,12 +14,14 @@ seconds = st.floats(0.1, 1000)
 probes = st.builds(
     Probe,
     name=words,
-    type=st.sampled_from(["http", "tcp", "command"]),
+    type=st.sampled_from(["http", "tcp", "command", "log", "ready"]),
     target=words | st.lists(words, min_size=1).map(tuple),
     interval_s=seconds,
     timeout_s=seconds,
     strikes=st.integers(1, 9),
     version_json=st.none() | words,
+    fail=st.none() | words,
+    grace_s=seconds,
 )
 specs = st.builds(
     ReleaseSpec,
@@ -35,6 +37,7 @@ specs = st.builds(
     handover=st.sampled_from(["socket", "overlap", "exclusive"]),
     standby=st.sampled_from(["paused", "running", "none"]),
     probes=st.lists(probes).map(tuple),
+    required=st.none() | st.lists(words).map(tuple),
     restart=st.builds(Restart, seconds, seconds, st.integers(1, 9), seconds),
 )
 

@@ -19,6 +19,8 @@ SERVICE = "0::/system.slice/claw.service\n"
         ("0::/\n", "0::/\n", False),
         ("0::/user.slice/session-1.scope\n", "0::/user.slice/session-1.scope\n", False),
         ("0::/docker/abc\n", "0::/docker/abc\n", False),
+        ("0::/a/regrow-claw.supervisor.service\n", "0::/a/regrow-claw.supervisor.service\n", True),
+        ("0::/a/regrow-claw@x.service\n", "0::/a/regrow-claw@x.service\n", True),
         ("9:name=systemd:/system.slice/claw.service\n0::/\n", "1:name=systemd:/system.slice/claw.service\n", True),
         ("", "", False),
     ],

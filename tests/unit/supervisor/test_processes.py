@@ -1,8 +1,10 @@
 """A forked child: what it inherits, what it says when it cannot run, and that it never runs without `go`."""
 
+import errno
 import os
 import select
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +51,41 @@ def test_says_why_it_cannot_run(tmp_path, argv, text):
 def test_without_go_the_program_never_runs(tmp_path):
     how, error, text = run(["/bin/sh", "-c", "echo ran"], tmp_path, go=False)
     assert (how, error, text) == ("exit code 127", None, "")
+
+
+def birth_of(tmp_path, prepare):
+    log = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    birth = processes.fork(["/bin/sh", "-c", "echo ran"], str(tmp_path), {}, [], log, prepare=prepare)
+    os.close(log)
+    return birth
+
+
+def buried(birth):
+    birth.go()
+    assert select.select([birth.process.pidfd], [], [], 20)[0]
+    error = birth.error()
+    os.close(birth.errors)
+    return birth.process.reap(), error
+
+
+def test_what_the_child_prepares_arrives_before_its_program_runs(tmp_path):
+    birth = birth_of(tmp_path, lambda channel: socket.send_fds(socket.socket(fileno=os.dup(channel)), [b"x"], [0]))
+    fd = birth.descriptor(20)
+    assert os.fstat(fd).st_rdev == Path("/dev/null").stat().st_rdev
+    os.close(fd)
+    assert (tmp_path / "log").read_text() == ""
+    assert buried(birth) == ("exit code 0", None)
+    assert (tmp_path / "log").read_text() == "ran\n"
+
+
+def test_a_child_that_cannot_be_prepared_says_why_and_never_runs(tmp_path):
+    def fail(channel):
+        raise OSError(errno.ENOSYS, "")
+
+    birth = birth_of(tmp_path, fail)
+    assert birth.descriptor(20) is None
+    assert buried(birth) == ("exit code 127", (errno.ENOSYS, "cannot start: Function not implemented"))
+    assert (tmp_path / "log").read_text() == ""
 
 
 def test_tells_the_signal_that_killed_it(tmp_path):

@@ -1,5 +1,6 @@
 """The record survives a crash between any two of its writes, and a torn file."""
 
+import errno
 import json
 import os
 import tempfile
@@ -112,3 +113,28 @@ def test_journal_keeps_the_last_events(tmp_path):
     kept = Journal(str(tmp_path), 0).after(0)
     assert len(kept) == KEPT_EVENTS
     assert kept[-1]["seq"] == 3 * KEPT_EVENTS - 1
+
+
+def test_f14_events_that_a_full_disk_did_not_take_are_told_and_written_later(tmp_path, monkeypatch):
+    journal = Journal(str(tmp_path), 0)
+    journal.append("first", {})
+    sync = os.fsync
+
+    def full(fd):
+        os.truncate(fd, os.fstat(fd).st_size - 5)
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "fsync", full)
+    journal.append("second", {})
+    journal.append("third", {})
+    assert [event["event"] for event in journal.after(0)] == ["first", "second", "third"]
+    assert [event["event"] for event in journal.after(2)] == ["third"]
+    monkeypatch.setattr(os, "fsync", sync)
+    journal.append("fourth", {})
+    again = Journal(str(tmp_path), 0).after(0)
+    assert [(event["seq"], event["event"]) for event in again] == [
+        (1, "first"),
+        (2, "second"),
+        (3, "third"),
+        (4, "fourth"),
+    ]

@@ -23,6 +23,9 @@ def test_the_defaults_of_both_sides_agree():
         ({"sockets": (Socket("http", "example.org:80"),)}, "the host must be numeric or localhost"),
         ({"sockets": (Socket("a:b", "127.0.0.1:80"),)}, "without a colon"),
         ({"probes": (Probe("p", "http", "/health"),)}, "needs probe_socket"),
+        ({"trap_bind": True}, "trap_bind needs handover socket, and sockets"),
+        ({"trap_bind": True, "sockets": (Socket("http", "unix:/run/x"),)}, "with TCP addresses"),
+        ({"trap_bind": True, "sockets": (Socket("http", "[::]:80"),), "handover": "exclusive"}, "handover socket"),
         ({"probes": (Probe("p", "tcp", "127.0.0.1:80", strikes=0),)}, "must be above zero"),
     ],
 )

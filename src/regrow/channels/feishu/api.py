@@ -7,6 +7,8 @@ or a log line.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import email.utils
 import json
 import random
 from collections.abc import Mapping
@@ -29,8 +31,12 @@ DOMAINS = {"feishu": "https://open.feishu.cn", "lark": "https://open.larksuite.c
 _TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 _PATIENCE_S = 8.0  # of one call with rate limits and lost connections; what lasts longer is tried again by the outbox
 _PAUSES_S = (0.3, 0.8, 1.6, 3.0)
+_CONNECTIONS = 16
+_SPEAKING = frozenset({"send", "reply", "patch", "edit"})
+"""Calls that take half of the connections at most: a history that is read to keep the order waits behind no answers."""
 _LARGEST = 30 * 1024**2
 _RECEIVERS = {"ou_": "open_id", "on_": "union_id"}
+_CLOCKS_AGREE_S = 10.0  # an answer may be slow
 
 
 @dataclass(frozen=True)
@@ -62,15 +68,22 @@ class Api:
             trust_env=False,
             proxy=app.proxy or None,
             headers={"User-Agent": f"regrow/{__version__}"},
-            limits=httpx.Limits(max_connections=16),
+            limits=httpx.Limits(max_connections=_CONNECTIONS),
         )
+        self._speaking = asyncio.Semaphore(_CONNECTIONS // 2)
         self._tokens = Tokens(self._fetch_token, self._clock)
         self._until: dict[str, float] = {}  # by call: the platform asked for silence
         self.quota_out = False
+        self.ahead_s = 0.0
+        """How far the platform's clock is ahead of this machine's; 0 while they agree as far as can be told."""
 
     async def close(self) -> None:
         """End the connections."""
         await self._http.aclose()
+
+    def now(self) -> float:
+        """The platform's time in seconds since 1970, as its answers tell it."""
+        return self._clock.now() + self.ahead_s
 
     # What is said
 
@@ -161,7 +174,7 @@ class Api:
         return data.get("chat_mode") == "p2p" or data.get("chat_type") == "p2p"
 
     async def history(self, container: str, chat: str, since: float, page: str) -> tuple[list[dict[str, Any]], str]:
-        """One page of what was said, oldest first.
+        """One page of what was said, newest first.
 
         Args:
             container: "chat" or "thread"; a thread ignores the time.
@@ -173,7 +186,7 @@ class Api:
             The messages and the next page's token, "" after the last.
         """
         params = {"container_id_type": container, "container_id": chat, "page_size": "50"}
-        params["sort_type"] = "ByCreateTimeAsc"
+        params["sort_type"] = "ByCreateTimeDesc"
         if container == "chat":
             params["start_time"] = str(int(since))
         if page:
@@ -268,7 +281,8 @@ class Api:
             await self._wait_turn(call, deadline)
             token = await self._tokens.get()
             try:
-                return await self._once(call, method, path, token, body=json_body, params=params, whole=whole)
+                async with self._speaking if call in _SPEAKING else contextlib.nullcontext():
+                    return await self._once(call, method, path, token, body=json_body, params=params, whole=whole)
             except FeishuError as error:
                 pause = error.after_s or _PAUSES_S[min(tries, len(_PAUSES_S) - 1)] * random.uniform(0.8, 1.2)  # noqa: S311
                 tries += 1
@@ -323,6 +337,7 @@ class Api:
             )
         except httpx.HTTPError as error:
             raise self._lost(call, error) from None
+        self._compare_clocks(response.headers.get("date", ""))
         answer = _json(response)
         code = answer.get("code")
         if code == 0 and response.status_code < 300:
@@ -330,6 +345,14 @@ class Api:
             data = answer if whole else answer.get("data")
             return data if isinstance(data, dict) else {}
         raise self._refusal(call, response, code if isinstance(code, int) else 0, str(answer.get("msg", "")))
+
+    def _compare_clocks(self, date: str) -> None:
+        """Take the platform's time from an answer; it comes in whole seconds and some time after it was written."""
+        try:
+            ahead = email.utils.parsedate_to_datetime(date).timestamp() + 0.5 - self._clock.now()
+        except ValueError:
+            return
+        self.ahead_s = ahead if abs(ahead) > _CLOCKS_AGREE_S else 0.0
 
     def _refusal(self, call: str, response: httpx.Response, code: int, text: str) -> FeishuError:
         text = self.scrub(text)[:300]

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from regrow.api.types import Finding
-from regrow.channels.base import Health, Outgoing, Press, Pressed, Receive
+from regrow.channels.base import Health, Incoming, Outgoing, Press, Pressed, Receive
 from regrow.channels.feishu import cards, messages
 from regrow.channels.feishu.api import Api, App
 from regrow.channels.feishu.catch_up import CatchUp
@@ -37,6 +37,8 @@ _REMEMBERED = 5000
 _BOT_AGAIN_S = (0.5, 2.0, 10.0, 30.0)
 
 _LEFT = "contact.user.deleted_v3"
+
+Read = Incoming | BaseException | None
 
 
 class FeishuChannel:
@@ -80,6 +82,7 @@ class FeishuChannel:
         self._receive: Receive | None = None
         self._bot: asyncio.Future[str] | None = None
         self._last: dict[str, asyncio.Future[None]] = {}  # by chat: the message that is being taken
+        self._taken: dict[str, None] = {}  # messages that are on disk, newest last
         self._changed_at: dict[str, float] = {}
         self._turns: dict[str, float] = {}
         self._gone: dict[str, str] = {}
@@ -138,6 +141,10 @@ class FeishuChannel:
             return Health(False, f"connected, but silent for {silence:.0f} s")
         if self.api.quota_out:
             return Health(False, f"{detail}; this month's API calls are used up, progress is not shown")
+        if self.api.ahead_s:
+            way = "behind" if self.api.ahead_s > 0 else "ahead of"
+            clock = f"this machine's clock is {abs(self.api.ahead_s):.0f} s {way} the platform's; set it"
+            return Health(False, f"{detail}; {clock}: commands seem older or newer than they are")
         return Health(True, detail)
 
     async def findings(self) -> list[Finding]:
@@ -185,30 +192,63 @@ class FeishuChannel:
         if kind == MESSAGE:
             said = messages.of_event(event)
             if said is not None:
-                self.catch_up.heard(said)
-                await self._take(said)
+                try:
+                    await self._take(said, look=self.catch_up.heard(said))
+                except BaseException:
+                    self.catch_up.missed(said)
+                    raise
         elif kind == _LEFT and self._left is not None:
             await self._left(messages.ids_of_leaver(event))
         else:
             log.debug("an event nobody needs", action="feishu_other_event", kind=str(kind)[:80])
         return Answer()
 
-    async def _take(self, said: Said) -> None:
-        assert self._receive is not None and self._bot is not None
-        before, mine = self._last.get(said.place), asyncio.get_running_loop().create_future()
-        self._last[said.place] = mine
+    async def _take(self, *spoken: Said, look: asyncio.Future[None] | None = None) -> None:
+        """Put messages of one chat on disk, in their order, and behind those of the chat that are on their way there.
+
+        Args:
+            spoken: the messages.
+            look: what their handling waits for: what was said before them may still be in the history only.
+        """
+        receive = self._receive
+        assert receive is not None
+        spoken = tuple(said for said in spoken if said.message not in self._taken)
+        if not spoken:
+            return
+        place = spoken[0].place
+        before, mine = self._last.get(place), asyncio.get_running_loop().create_future()
+        self._last[place] = mine
         try:
-            bot = "" if said.private else await asyncio.shield(self._bot)
-            incoming = await self._reader.read(said, bot)
+            if len(spoken) == 1:
+                read: list[Read] = [await self._read_one(spoken[0])]
+            else:
+                read = await asyncio.gather(*map(self._read_one, spoken), return_exceptions=True)
             if before is not None:
                 # What was said first is on disk first, whatever took how long to read.
                 await asyncio.wait({before})
-            if incoming is not None:
-                await self._receive(incoming)
+            receiving = [self._receive_one(receive, said, one, look) for said, one in zip(spoken, read, strict=True)]
+            taking = receiving[0] if len(receiving) == 1 else asyncio.gather(*receiving)
+            # By then they have begun, before the next ones of the chat, and so are on disk before them.
+            asyncio.get_running_loop().call_soon(_done, mine)
+            await taking
         finally:
-            mine.set_result(None)
-            if self._last.get(said.place) is mine:
-                del self._last[said.place]
+            _done(mine)
+            if self._last.get(place) is mine:
+                del self._last[place]
+
+    async def _receive_one(self, receive: Receive, said: Said, read: Read, look: asyncio.Future[None] | None) -> None:
+        if isinstance(read, BaseException):
+            raise read
+        if read is not None:
+            await receive(read, look)
+        self._taken[said.message] = None
+        if len(self._taken) > _REMEMBERED:
+            del self._taken[next(iter(self._taken))]
+
+    async def _read_one(self, said: Said) -> Incoming | None:
+        assert self._bot is not None
+        bot = "" if said.private else await asyncio.shield(self._bot)
+        return await self._reader.read(said, bot)
 
     # Speaking
 
@@ -330,3 +370,8 @@ class FeishuChannel:
         self._remember(message)
         drawn: dict[str, Any] = json.loads(cards.card(pressed.shown))
         return drawn
+
+
+def _done(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_result(None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import email.utils
 import fnmatch
 import json
 import re
@@ -130,6 +131,7 @@ class Api:
         kit: CardKit,
         clicks: Clicks,
     ) -> None:
+        self._clock = clock
         self._settings = settings
         self._journal = journal
         self._tokens = tokens
@@ -152,6 +154,7 @@ class Api:
         request = Request(scope, receive)
         with contextlib.suppress(ClientDisconnect):
             answer = await self._answer(request)
+            answer.headers["Date"] = email.utils.formatdate(self._clock.now(), usegmt=True)
             await answer(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:

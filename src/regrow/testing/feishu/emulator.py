@@ -96,6 +96,7 @@ class FeishuEmulator:
             self._api,
             log_config=None,
             access_log=False,
+            date_header=False,  # the platform's clock is not the machine's
             lifespan="off",
             ws="none",
             timeout_graceful_shutdown=1,

@@ -353,7 +353,9 @@ class Messages:
             raise ApiError(99992402, "field validation failed: container_id_type is chat or thread")
         self._may_read(app, chat)
         found = [message for message in dict.fromkeys(found) if not message.deleted]
-        found.sort(key=lambda message: message.created, reverse=order.endswith("Desc"))
+        found.sort(key=lambda message: message.created)
+        if order.endswith("Desc"):
+            found.reverse()
         page = found[offset : offset + size]
         more = offset + size < len(found)
         return {

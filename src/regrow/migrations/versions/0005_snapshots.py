@@ -5,8 +5,8 @@ from alembic import op
 
 from regrow.store import snapshots
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
@@ -19,7 +19,9 @@ def upgrade() -> None:
         if column.name not in known:
             op.add_column("releases", column)
     old = {column["name"] for column in sa.inspect(connection).get_columns("snapshots")}
-    if "reason" not in old:
+    if "reason" in old:
+        return
+    if connection.dialect.name == "sqlite":
         # Two constraints change, which SQLite does only by a new table.
         op.rename_table("snapshots", "snapshots_before")
         snapshots.create(connection)
@@ -28,3 +30,10 @@ def upgrade() -> None:
             "select id, service, job, directory, files, bytes, at from snapshots_before"
         )
         op.drop_table("snapshots_before")
+        return
+    op.add_column("snapshots", sa.Column("reason", sa.Text, nullable=False, server_default="change"))
+    op.add_column("snapshots", sa.Column("schema", sa.JSON(none_as_null=True)))
+    op.alter_column("snapshots", "job", nullable=True)
+    for constraint in sa.inspect(connection).get_unique_constraints("snapshots"):
+        op.drop_constraint(str(constraint["name"]), "snapshots", type_="unique")
+    op.create_unique_constraint(None, "snapshots", ["service", "job", "reason"])

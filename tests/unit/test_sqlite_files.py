@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from regrow import databases
+from regrow import sqlite_files
 
 
 def make(path: Path, *statements: str) -> Path:
@@ -27,7 +27,7 @@ def test_rows_and_white_space_do_not_move_a_schema(tmp_path: Path) -> None:
         "create index by_at\non notes (at)",
         "VACUUM",
     )
-    assert databases.schema(one) == databases.schema(two)
+    assert sqlite_files.schema(one) == sqlite_files.schema(two)
 
 
 @pytest.mark.parametrize(
@@ -43,17 +43,17 @@ def test_rows_and_white_space_do_not_move_a_schema(tmp_path: Path) -> None:
 )
 def test_what_newer_code_does_moves_it(tmp_path: Path, statement: str) -> None:
     path = make(tmp_path / "1.db", "create table notes (text, at)", "create index by_at on notes (at)")
-    before = databases.schema(path)
+    before = sqlite_files.schema(path)
     make(path, statement)
-    assert databases.schema(path) != before
+    assert sqlite_files.schema(path) != before
 
 
 def test_statistics_and_sequences_do_not(tmp_path: Path) -> None:
     path = make(tmp_path / "1.db", "create table notes (id integer primary key autoincrement, text)")
-    before = databases.schema(path)
+    before = sqlite_files.schema(path)
     make(path, "insert into notes (text) values ('a')", "create index by_text on notes (text)", "ANALYZE")
     make(path, "drop index by_text")
-    assert databases.schema(path) == before
+    assert sqlite_files.schema(path) == before
 
 
 def test_rows_written_since_by_table(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_rows_written_since_by_table(tmp_path: Path) -> None:
     old = make(tmp_path / "1.db", *tables, "insert into notes values ('a')", "insert into gone values (1)")
     new = make(tmp_path / "2.db", *tables, "insert into notes values ('a'), ('b'), ('c')", "create table new (a)")
     make(new, "insert into new values (1)", 'insert into "odd ""name" values (1)')
-    assert databases.gained(new, old) == {"notes": 2, "new": 1, 'odd "name': 1}
+    assert sqlite_files.gained(new, old) == {"notes": 2, "new": 1, 'odd "name': 1}
 
 
 def test_what_cannot_be_counted_in_time_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,8 +70,8 @@ def test_what_cannot_be_counted_in_time_is_not_known(tmp_path: Path, monkeypatch
         path,
         "insert into notes with recursive n(i) as (select 1 union all select i + 1 from n limit 99999) select i from n",
     )
-    monkeypatch.setattr(databases, "_COUNTING_S", -1.0)
-    monkeypatch.setattr(databases, "_LOOK_EVERY", 10)
-    assert databases.rows(path) is None
-    assert databases.gained(path, path) is None
-    assert databases.rows(tmp_path / "absent.db") is None
+    monkeypatch.setattr(sqlite_files, "_COUNTING_S", -1.0)
+    monkeypatch.setattr(sqlite_files, "_LOOK_EVERY", 10)
+    assert sqlite_files.rows(path) is None
+    assert sqlite_files.gained(path, path) is None
+    assert sqlite_files.rows(tmp_path / "absent.db") is None

@@ -1,0 +1,1 @@
+"""Cases of the switch bench that need a service of another kind."""

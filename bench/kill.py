@@ -1,0 +1,370 @@
+"""Kill -9 and full disks, in the middle of every kind of job: what is lost, what is done twice, who was down.
+
+Cases:
+    sqlite/sweep      the daemon, before and after the commits of its store, one after the other
+    sqlite/random     the daemon, at random instants
+    machine/random    daemon, supervisor and service together, at random instants
+    enospc/sweep      the disk fills as each step begins, and has room again later (root only: it needs a tmpfs)
+
+kills             daemons that were killed, or that ended because the disk was full
+jobs              jobs that this happened to
+lost_jobs         of these, the ones that did not end, or did not end well
+doubled_effects   more than one candidate, release, commit or confirmation of a job
+down_instants     requests that nobody answered while a good release was there (not counted for machine/random)
+recovery_p50_ms   from the start of the next daemon to the first thing it did for the job
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import lines
+from regrow.api.types import ENDED, Job
+from regrow.errors import RegrowError
+from regrow.testing import mortal
+from regrow.testing.world import World, eventually
+
+REPRODUCE = "```sh\ngrep -q good src/answer.txt\n```"
+KINDS = ("restart", "deploy", "repair", "rollback")
+COMMITS = {"restart": 34, "rollback": 34, "deploy": 56, "repair": 74}
+"""About as many as a job of the kind makes; a number beyond the end kills nobody and counts for nothing."""
+SECONDS = {"restart": 1.0, "rollback": 1.0, "deploy": 1.6, "repair": 3.0}
+TMPFS_BYTES = 192 * 1024**2
+DEADLINE_S = 120.0
+LOOK_S = 0.005
+Harm = Callable[[asyncio.Task[int]], Awaitable[bool]]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much: every `every`-th commit, so many random kills, machine-wide kills, and every `steps`-th step."""
+
+    every: int
+    random: int
+    machine: int
+    steps: int
+
+
+SIZES = {"smoke": Size(100, 1, 1, 20), "default": Size(9, 24, 12, 3), "nightly": Size(1, 200, 60, 1)}
+
+
+@dataclass
+class Tally:
+    """What happened in a case."""
+
+    kills: int = 0
+    jobs: int = 0
+    lost: int = 0
+    doubled: int = 0
+    down: int = 0
+    recovery_ms: list[float] = field(default_factory=list)
+
+    def put(self, out: lines.Lines, case: str) -> None:
+        """The lines of the case."""
+        for metric, value, unit in (
+            *(("kills", self.kills, "times"), ("jobs", self.jobs, "jobs"), ("lost_jobs", self.lost, "jobs")),
+            *(("doubled_effects", self.doubled, "effects"), ("down_instants", self.down, "requests")),
+        ):
+            out.put(case, metric, value, unit)
+        if self.recovery_ms:
+            worst = round(max(self.recovery_ms), 2)
+            out.put(case, "recovery_p50_ms", statistics.median(self.recovery_ms), "ms", worst=worst)
+
+
+class Story:
+    """Jobs of all kinds in one world, each hurt in its own way.
+
+    Args:
+        world: up, with a good release.
+        tally: of the case.
+    """
+
+    def __init__(self, world: World, tally: Tally) -> None:
+        self.world = world
+        self.tally = tally
+        self._number = 0
+
+    async def prepare(self, kind: str) -> str:
+        """Make the world ready for a job of a kind, and return the words that ask for it."""
+        self._number += 1
+        world, count = self.world, f"{self._number}\n"
+        if kind == "restart":
+            return "重启一下"
+        if kind == "rollback":
+            world.commit({"src/answer.txt": "good\n", "src/count.txt": count})
+            await world.say("编译重启")
+            return "回滚"
+        if kind == "deploy":
+            world.commit({"src/answer.txt": "good\n", "src/count.txt": count})
+            return "编译重启"
+        world.commit({"src/answer.txt": "good\n", "src/count.txt": count})
+        await world.say("编译重启")
+        world.commit({"src/answer.txt": "bad\n"})
+        await world.say("编译重启")
+        return f"修一下这个 bug: 答案不对\n{REPRODUCE}"
+
+    async def hurt(self, kind: str, harm: Harm, env: dict[str, str]) -> None:
+        """Ask for a job, do it harm, bring the daemon back, and count what came of it.
+
+        Args:
+            kind: of the job.
+            harm: is given the request under way, and returns whether anything was killed.
+            env: of the first daemon.
+        """
+        world = self.world
+        await world.start_daemon()
+        words = await self.prepare(kind)
+        await world.start_daemon(env, "regrow.testing.mortal")
+        Path(env[mortal.DIED], "armed").touch()
+        async with world.traffic() as seen, asyncio.TaskGroup() as group:
+            asking = group.create_task(world.asked_of_the_dying(words))
+            approving = group.create_task(self._approve(asking))
+            if killed := await harm(asking):
+                await self._recover(asking)
+            job = await self._ended(await asking)
+            approving.cancel()
+            if world.process is not None and world.process.poll() is not None:
+                killed = True
+                await world.daemon_ended()  # the kill came after the job's own end
+                await world.start_daemon()
+        if not killed:
+            return
+        self.tally.kills += 1
+        self.tally.jobs += 1
+        self.tally.down += seen.refused + seen.cut
+        if job is None or not await self._well(job):
+            self.tally.lost += 1
+            print(f"lost: {kind} {job and (job.id, job.status, job.error)}", file=sys.stderr)
+        if job is not None:
+            self.tally.doubled += await self._doubled(job)
+
+    async def _approve(self, asking: asyncio.Task[int]) -> None:
+        """A person who says yes as soon as there is a question."""
+        number = await asyncio.shield(asking)
+        while True:
+            with contextlib.suppress(RegrowError, OSError):
+                approval = (await self.world.job(number)).approval
+                if approval is not None and approval.state == "open":
+                    await asyncio.to_thread(self.world.client().approve, number, approval.digest)
+                    return
+            await asyncio.sleep(0.05)
+
+    async def _recover(self, asking: asyncio.Task[int]) -> None:
+        """Start the daemon again, and take the time until it has done something for the job."""
+        number = asking.result() if asking.done() else 0
+        query = f"select steps, status from jobs where id = {number}"
+        before = self.world.rows(query)
+        began = time.monotonic()
+        starting = asyncio.create_task(self.world.start_daemon())
+        while before and before[0][1] not in ENDED and time.monotonic() < began + DEADLINE_S:
+            if self.world.rows(query) != before:
+                self.tally.recovery_ms.append((time.monotonic() - began) * 1000)
+                break
+            await asyncio.sleep(LOOK_S)
+        await starting
+
+    async def _ended(self, number: int) -> Job | None:
+        async def there() -> Job | None:
+            job = await self.world.job(number)
+            return job if job.status in ENDED else None
+
+        try:
+            return await eventually(there, f"job {number} ends", DEADLINE_S)
+        except AssertionError:
+            return None
+
+    async def _well(self, job: Job) -> bool:
+        """Whether it did what it was asked for, and what it says is what serves."""
+        service = (await self.world.status()).services[0]
+        return job.status == "done" and service.state == "up" and (await self.world.version()) == job.result["version"]
+
+    async def _doubled(self, job: Job) -> int:
+        world = self.world
+        told = len(await world.said(job.id)) - 2
+        releases = len(world.rows(f"select 1 from releases where job = {job.id}")) - (job.kind in {"deploy", "repair"})
+        grep = f"--grep=Regrow-Job: {job.id}$"
+        commits = len(world.checkout.git("--git-dir", str(world.bare), "log", "--all", "--format=%H", grep).split())
+        journal = (world.directory / "events.jsonl").read_text().splitlines()
+        events = [json.loads(line) for line in journal if line.strip()]
+        token = f"job-{job.id}"
+        starts = [one for one in events if one["event"] == "starting" and one.get("token") == token]
+        return told + releases + commits - (job.kind == "repair") + max(0, len(starts) - 1)
+
+
+@contextlib.asynccontextmanager
+async def story(root: Path, tally: Tally) -> AsyncIterator[Story]:
+    """A world of its own for a case."""
+    world = World(root, {"switch": {"bake": "100ms", "restart_bake": "100ms"}})
+    try:
+        await world.bring_up()
+        yield Story(world, tally)
+    finally:
+        await world.close()
+
+
+def once(root: Path, **more: str) -> dict[str, str]:
+    """Variables of one mortal daemon."""
+    return {mortal.DIED: tempfile.mkdtemp(dir=root), **more}
+
+
+async def sweep(root: Path, size: Size) -> Tally:
+    """Before and after the commits of each kind of job."""
+    tally = Tally()
+    async with story(root, tally) as told:
+        for kind in KINDS:
+            for number in range(1, COMMITS[kind] + 1, size.every):
+                for when in ("before", "after"):
+                    env = once(root, **{mortal.COMMIT: f"{number}:{when}"})
+                    await told.hurt(kind, lambda asking, env=env: died(told.world, env, asking), env)  # type: ignore[misc]
+    return tally
+
+
+async def died(world: World, env: dict[str, str], asking: asyncio.Task[int]) -> bool:
+    """Wait for the daemon's own end, or for the end of the job."""
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        assert world.process is not None
+        if world.process.poll() is not None:
+            assert await world.daemon_ended() == -signal.SIGKILL
+            return True
+        if asking.done() and world.rows(f"select status from jobs where id = {asking.result()}")[0][0] in ENDED:
+            return False
+        await asyncio.sleep(0.02)
+    raise AssertionError("the daemon neither died nor came to an end")
+
+
+async def at_random(root: Path, count: int, *, machine: bool) -> Tally:
+    """At random instants of jobs of random kinds."""
+    tally = Tally()
+    dice = random.Random(20260101)
+    async with story(root, tally) as told:
+        for _ in range(count):
+            kind = dice.choice(KINDS)
+            moment = dice.uniform(0.0, SECONDS[kind])
+            await told.hurt(kind, lambda asking, moment=moment: killed(told.world, moment, machine), once(root))  # type: ignore[misc]
+    if machine:
+        tally.down = 0  # everything was killed: nobody could answer
+    return tally
+
+
+async def killed(world: World, moment: float, machine: bool) -> bool:
+    """Kill the daemon after a while; and with it, at once, everything else."""
+    await asyncio.sleep(moment)
+    pids = []
+    if machine:
+        record = json.loads((world.directory / "supervisor.json").read_text())
+        pids = [one["pid"] for one in record["instances"].values() if one["pid"]]
+        pids += supervisors(world)
+    assert world.process is not None
+    for pid in [world.process.pid, *pids]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    await world.daemon_ended()
+    return True
+
+
+def supervisors(world: World) -> list[int]:
+    """Pids of the supervisors of a world, by their command lines."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if str(world.directory).encode() in words and any(
+                word.endswith(b"supervisor/__main__.py") for word in words
+            ):
+                found.append(int(path.parent.name))
+    return found
+
+
+async def full(root: Path, size: Size) -> Tally:
+    """The disk fills as each step of a deploy begins; when it has room again the job goes on or has ended with undo."""
+    from regrow.jobs.plans import plan
+
+    tally = Tally()
+    with tmpfs(root):
+        async with story(root, tally) as told:
+            for step in plan("deploy", data=False)[:: size.steps]:
+                await one_full(told, root, step)
+    return tally
+
+
+async def one_full(told: Story, root: Path, step: str) -> None:
+    world, tally = told.world, told.tally
+    before = await world.version()
+    words = await told.prepare("deploy")
+    ballast = root / "ballast"
+    with tempfile.TemporaryDirectory() as elsewhere:
+        env = {mortal.DIED: elsewhere, mortal.FILL: f"deploy:{step} {ballast}"}
+        await world.start_daemon(env, "regrow.testing.mortal")
+        async with world.traffic() as seen:
+            number = await world.asked_of_the_dying(words)
+            deadline = time.monotonic() + 10.0
+            while time.monotonic() < deadline and world.process is not None:
+                if world.process.poll() is not None:
+                    tally.kills += 1
+                    await world.daemon_ended()
+                    break
+                rows = world.rows(f"select status from jobs where id = {number}")
+                if rows and rows[0][0] in ENDED:
+                    break
+                await asyncio.sleep(0.05)
+            ballast.unlink(missing_ok=True)
+            if world.process is None:
+                await world.start_daemon()
+            job = await told._ended(number)
+    tally.jobs += 1
+    tally.down += seen.refused + seen.cut
+    serves = await world.version()
+    # Either it did what it was asked for, or it said that it did not and nothing has changed.
+    right = job is not None and serves == (job.result["version"] if job.status == "done" else before)
+    if not right:
+        tally.lost += 1
+        print(f"wrong after a full disk in {step}: {job and (job.status, job.error)} serves {serves}", file=sys.stderr)
+    if job is not None and job.status == "done":
+        tally.doubled += await told._doubled(job)
+
+
+@contextlib.contextmanager
+def tmpfs(path: Path) -> Iterator[None]:
+    """A small file system for the length of the block."""
+    path.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={TMPFS_BYTES}", "tmpfs", str(path)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def main() -> None:
+    """Print the lines."""
+    size = SIZES[lines.size(__doc__ or "")]
+    out = lines.Lines("kill")
+    cases: dict[str, Callable[[Path], Awaitable[Tally]]] = {
+        "sqlite/sweep": lambda root: sweep(root, size),
+        "sqlite/random": lambda root: at_random(root, size.random, machine=False),
+        "machine/random": lambda root: at_random(root, size.machine, machine=True),
+    }
+    if os.geteuid() == 0:
+        cases["enospc/sweep"] = lambda root: full(root, size)
+    else:
+        print("enospc/sweep is left out: only root can make a small file system", file=sys.stderr)
+    for case, measure in cases.items():
+        with tempfile.TemporaryDirectory(prefix="rk-") as root:
+            asyncio.run(measure(Path(root))).put(out, case)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main()

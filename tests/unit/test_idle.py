@@ -1,0 +1,54 @@
+"""Whether anything would be interrupted: unanswered messages, and the service's own word."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from regrow.idle import Busy, Idle
+from regrow.store import Store, forwards
+from regrow.testing.world import free_ports
+
+
+async def wait(store: Store, service: str, message: str, state: str = "waiting") -> None:
+    row = {"channel": "web", "chat": "main", "sender": "a", "sender_name": "A", "text": "hi", "language": "en"}
+    times = {"created_at": 0.0, "received_at": 0.0, "failure": ""}
+    values = {**row, **times, "service": service, "message": message, "state": state}
+    await store.transact(lambda c: c.execute(forwards.insert().values(**values)))
+
+
+async def test_unanswered_messages_of_this_service_count(store: Store) -> None:
+    idle = Idle(store, "claw", "")
+    assert await idle.busy() is None
+    await wait(store, "claw", "1")
+    await wait(store, "claw", "2", "answered")
+    await wait(store, "other", "3")
+    assert await idle.busy() == Busy(1, "")
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "busy"),
+    [
+        (200, "fine", None),
+        (503, "\n2 conversations under way\nmore", Busy(0, "2 conversations under way")),
+        (409, "", Busy(0, "HTTP 409")),
+        (500, "x" * 1000, Busy(0, "x" * 120)),
+    ],
+)
+async def test_the_services_own_word(store: Store, status: int, text: str, busy: Busy | None) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n"
+        writer.write(f"{head}{text}".encode())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        assert await Idle(store, "claw", f"http://127.0.0.1:{port}/idle").busy() == busy
+
+
+async def test_one_that_cannot_be_asked_is_not_waited_for(store: Store) -> None:
+    assert await Idle(store, "claw", f"http://127.0.0.1:{free_ports(1)[0]}/idle").busy() is None
