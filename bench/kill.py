@@ -3,6 +3,8 @@
 Cases:
     sqlite/sweep      the daemon, before and after the commits of its store, one after the other
     sqlite/random     the daemon, at random instants
+    postgres/sweep    as the first two, with the store on a PostgreSQL server of the bench's own; left out where its
+    postgres/random   programs are not installed
     machine/random    daemon, supervisor and service together, at random instants
     enospc/sweep      the disk fills as each step begins, and has room again later (root only: it needs a tmpfs)
 
@@ -34,7 +36,7 @@ from pathlib import Path
 from bench import lines
 from regrow.api.types import ENDED, Job
 from regrow.errors import RegrowError
-from regrow.testing import mortal
+from regrow.testing import mortal, postgres
 from regrow.testing.world import World, eventually
 
 REPRODUCE = "```sh\ngrep -q good src/answer.txt\n```"
@@ -205,9 +207,9 @@ class Story:
 
 
 @contextlib.asynccontextmanager
-async def story(root: Path, tally: Tally) -> AsyncIterator[Story]:
-    """A world of its own for a case."""
-    world = World(root, {"switch": {"bake": "100ms", "restart_bake": "100ms"}})
+async def story(root: Path, tally: Tally, database: str = "") -> AsyncIterator[Story]:
+    """A world of its own for a case, with its store in a file or in a database."""
+    world = World(root, {"switch": {"bake": "100ms", "restart_bake": "100ms"}}, database)
     try:
         await world.bring_up()
         yield Story(world, tally)
@@ -220,16 +222,26 @@ def once(root: Path, **more: str) -> dict[str, str]:
     return {mortal.DIED: tempfile.mkdtemp(dir=root), **more}
 
 
-async def sweep(root: Path, size: Size) -> Tally:
+async def sweep(root: Path, size: Size, database: str = "") -> Tally:
     """Before and after the commits of each kind of job."""
     tally = Tally()
-    async with story(root, tally) as told:
+    async with story(root, tally, database) as told:
         for kind in KINDS:
             for number in range(1, COMMITS[kind] + 1, size.every):
                 for when in ("before", "after"):
                     env = once(root, **{mortal.COMMIT: f"{number}:{when}"})
                     await told.hurt(kind, lambda asking, env=env: died(told.world, env, asking), env)  # type: ignore[misc]
     return tally
+
+
+async def served(measure: Callable[[str], Awaitable[Tally]]) -> Tally:
+    """A case with a PostgreSQL server of its own; it is given the address of an empty database."""
+    server = await asyncio.to_thread(postgres.Server)
+    try:
+        await asyncio.to_thread(server.start)
+        return await measure(await asyncio.to_thread(server.database))
+    finally:
+        await asyncio.to_thread(server.close)
 
 
 async def died(world: World, env: dict[str, str], asking: asyncio.Task[int]) -> bool:
@@ -246,11 +258,11 @@ async def died(world: World, env: dict[str, str], asking: asyncio.Task[int]) -> 
     raise AssertionError("the daemon neither died nor came to an end")
 
 
-async def at_random(root: Path, count: int, *, machine: bool) -> Tally:
+async def at_random(root: Path, count: int, *, machine: bool, database: str = "") -> Tally:
     """At random instants of jobs of random kinds."""
     tally = Tally()
     dice = random.Random(20260101)
-    async with story(root, tally) as told:
+    async with story(root, tally, database) as told:
         for _ in range(count):
             kind = dice.choice(KINDS)
             moment = dice.uniform(0.0, SECONDS[kind])
@@ -355,12 +367,19 @@ def main() -> None:
     cases: dict[str, Callable[[Path], Awaitable[Tally]]] = {
         "sqlite/sweep": lambda root: sweep(root, size),
         "sqlite/random": lambda root: at_random(root, size.random, machine=False),
+        "postgres/sweep": lambda root: served(lambda database: sweep(root, size, database)),
+        "postgres/random": lambda root: served(
+            lambda database: at_random(root, size.random, machine=False, database=database)
+        ),
         "machine/random": lambda root: at_random(root, size.machine, machine=True),
     }
     if os.geteuid() == 0:
         cases["enospc/sweep"] = lambda root: full(root, size)
     else:
         print("enospc/sweep is left out: only root can make a small file system", file=sys.stderr)
+    if postgres.programs() is None:
+        del cases["postgres/sweep"], cases["postgres/random"]
+        print("postgres/* is left out: PostgreSQL's programs are not installed", file=sys.stderr)
     for case, measure in cases.items():
         with tempfile.TemporaryDirectory(prefix="rk-") as root:
             asyncio.run(measure(Path(root))).put(out, case)  # type: ignore[arg-type]

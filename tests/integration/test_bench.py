@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from regrow.testing import postgres
+
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 300.0
 UNITS = {
@@ -31,6 +33,8 @@ UNITS = {
     "effects",
 }
 _SUPERVISOR = ("supervisor_wakeups", "supervisor_rss_mib")
+_STORES = ("sqlite", "postgres") if postgres.programs() is not None else ("sqlite",)
+_BY_STORE = [f"{store}/{case}" for store in _STORES for case in ("sweep", "random")]
 NEVER = ("lost_jobs", "doubled_effects")
 NAMES = {
     "switch": {
@@ -58,7 +62,7 @@ NAMES = {
     "chat": {("two_builds", "first_answer_p99_ms")},
     "kill": {
         (case, metric)
-        for case in ("sqlite/sweep", "sqlite/random", "machine/random", "enospc/sweep")
+        for case in (*_BY_STORE, "machine/random", "enospc/sweep")
         for metric in ("kills", "jobs", *NEVER, "down_instants")
         if case != "enospc/sweep" or os.geteuid() == 0
     },
