@@ -549,9 +549,19 @@ async def switch(work: Work) -> Outcome:
             await work.care.service.switch(work.token, bake_s, limit_s)
         except CandidateFailed as error:
             raise StepFailed(str(error), kind="candidate_failed", log=error.log_tail, cause=error.cause) from error
+        except ServiceError as error:
+            # An earlier try, cut by our own death, may have switched; what came of it is for `bake` to find.
+            if error.kind != "not_proved" or not await _has_served(work):
+                raise
     switched_at = work.clock.now()
     facts = {"switched_at": switched_at, "bake_s": bake_s, "switch_down_ms": seen.down_ms}
     return Done(facts | ({"keep_until": switched_at + confirm_s} if confirm_s else {}))
+
+
+async def _has_served(work: Work) -> bool:
+    """Whether the job's release was switched to and taken back: no other is pinned."""
+    chosen = await work.care.releases.get(work.facts["release"])
+    return any(pin["digest"] == chosen.digest for pin in (await work.care.service.status()).pins)
 
 
 async def switch_back(work: Work) -> None:
