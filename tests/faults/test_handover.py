@@ -1,13 +1,11 @@
 """An overlap switch whose parts do not do their part, and one whose supervisor is killed at every point of it."""
 
 import asyncio
-import contextlib
 import os
 import signal
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 from regrow.services.base import CandidateFailed, Probe, Restart, ServiceError
@@ -15,6 +13,7 @@ from regrow.services.embedded import EmbeddedService
 from regrow.testing import mortal_supervisor, tiny_service
 from regrow.testing.chat_platform import ChatPlatform
 from regrow.testing.courier_system import CourierSystem
+from regrow.testing.fault_runs import copies
 from regrow.testing.service_driver import wait_event
 from regrow.testing.service_system import ServiceSystem
 
@@ -33,17 +32,6 @@ def release(system, version, env=None, **changes):
     words = {"TINY_WORDS": str(system.root / "words")}
     wanted = {"handover": "overlap", "sockets": (), "probe_socket": False, "probes": (), "start_timeout_s": 10.0}
     return system.release(version, words | (env or {}), **{**wanted, **changes})
-
-
-def copies(root):
-    """Pids of the service's processes that belong to this test, by the log they write to."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            out = str(Path(f"/proc/{process.pid}/fd/1").readlink())
-            if out.startswith(f"{root}/logs/") and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
-    return found
 
 
 def words(system):
@@ -224,7 +212,7 @@ async def test_whoever_quits_does_not_wait_for_a_long_drain(system):
     await system.service.switch("b", 0, 60)
     await system.service.promote("b")
     await asyncio.wait_for(system.service.close(keep_service=False), 60)
-    assert copies(system.root) == []
+    assert copies(system.root / "logs") == []
 
 
 async def test_promote_while_nobody_has_connected_yet_is_refused(system):
@@ -357,7 +345,7 @@ async def exclusive_story(root, dies, points):
             None,
         )
         assert [pin["id"] for pin in status.pins] == (["r2"] if dies else [])
-        assert copies(root) == [status.active.pid]
+        assert copies(root / "logs") == [status.active.pid]
         return system.points_used(points)
     finally:
         system.live()

@@ -12,13 +12,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 import regrow.supervisor
 from regrow.services.base import CandidateFailed, Restart, ServiceError
 from regrow.supervisor.processes import start_time
 from regrow.testing import tiny_service
+from regrow.testing.fault_runs import copies
 from regrow.testing.service_driver import wait_event
 from regrow.testing.service_system import ServiceSystem
 
@@ -30,18 +30,7 @@ async def system(tmp_path):
     system = ServiceSystem(tmp_path)
     yield system
     await system.service.close(keep_service=False)
-    assert copies(tmp_path) == [], "a process of the service outlived its supervisor"
-
-
-def copies(root):
-    """Pids of the service's processes that belong to this test, by the log they write to."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            out = str(Path(f"/proc/{process.pid}/fd/1").readlink())
-            if out.startswith(f"{root}/logs/") and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
-    return found
+    assert copies(tmp_path / "logs") == [], "a process of the service outlived its supervisor"
 
 
 async def kill_supervisor(system):
@@ -81,7 +70,7 @@ async def test_killed_after_promote(system):
         await system.service.promote("b")
         await gone(first.pid)
     assert (seen.refused, seen.cut) == (0, 0)
-    assert copies(system.root) == [(await system.service.status()).active.pid]
+    assert copies(system.root / "logs") == [(await system.service.status()).active.pid]
 
 
 async def test_killed_with_no_escrow_takes_the_socket_from_the_service(system):
@@ -115,7 +104,7 @@ async def test_killed_while_candidate_starts(system):
         candidate = await asyncio.wait_for(starting, 30)
     assert (candidate.pid, candidate.state) == (before.pid, "proved")
     assert (seen.refused, seen.cut) == (0, 0)
-    assert len(copies(system.root)) == 2
+    assert len(copies(system.root / "logs")) == 2
 
 
 @pytest.mark.parametrize("then", ["promote", "die", "wait"])
@@ -128,7 +117,7 @@ async def test_killed_in_bake(system, then):
         status = await system.service.status()
         assert (status.active.pid, status.standby.pid) == (second.pid, first.pid)
         assert status.trial["remaining_s"] < status.trial["confirm_within_s"]
-        assert sorted(copies(system.root)) == sorted([first.pid, second.pid])
+        assert sorted(copies(system.root / "logs")) == sorted([first.pid, second.pid])
         if then == "promote":
             await system.service.promote("b")
             await gone(first.pid)
@@ -164,7 +153,7 @@ async def test_another_boot_in_bake_runs_the_last_good_one_and_pins(system):
     await system.service.start(system.release("2"), "candidate", "b")
     await system.service.switch("b", 0, 60)
     status = await system.service.status()
-    pids = copies(system.root)
+    pids = copies(system.root / "logs")
     await system.service.close(keep_service=True)
     for pid in [status.supervisor_pid, *pids]:
         os.kill(pid, signal.SIGKILL)
@@ -228,7 +217,7 @@ async def test_killed_between_the_record_of_a_fallback_and_its_signals(system):
     assert event.data["cause"] == "by hand"
     await gone(second.pid)
     assert await asyncio.wait_for(system.ask(), 10) == "1"
-    assert copies(system.root) == [first.pid]
+    assert copies(system.root / "logs") == [first.pid]
 
 
 async def test_killed_while_an_exclusive_switch_waits_for_the_old_one(system):
@@ -244,7 +233,7 @@ async def test_killed_while_an_exclusive_switch_waits_for_the_old_one(system):
     await asyncio.wait_for(switching, 30)
     await gone(first.pid)
     assert await asyncio.wait_for(system.ask(), 10) == "2"
-    assert len(copies(system.root)) == 1
+    assert len(copies(system.root / "logs")) == 1
 
 
 # The candidate and the release on trial
@@ -274,7 +263,7 @@ async def test_candidate_hangs_in_init(system):
             await system.service.start(hangs, "candidate", "b")
     assert set(seen.answers) == {"1"}
     assert (seen.refused, seen.cut) == (0, 0)
-    assert len(copies(system.root)) == 1
+    assert len(copies(system.root / "logs")) == 1
 
 
 async def test_dies_in_bake(system):
@@ -308,7 +297,7 @@ async def test_f09_pinned_before_the_way_back_begins(system):
     await kill_supervisor(system)
     event = await wait_event(system.service, status.seq, "fell_back")
     assert event.data["to"] == "r1"
-    assert len(copies(system.root)) == 1
+    assert len(copies(system.root / "logs")) == 1
     with pytest.raises(ServiceError) as refused:
         await system.service.start(system.release("2"), "candidate", "c")
     assert refused.value.kind == "pinned"
@@ -356,7 +345,7 @@ async def test_f04_not_promoted_in_time_with_the_daemon_gone(system):
     event = await wait_event(system.service, seq, "fell_back")
     assert event.data["reason"] == "not promoted in time"
     await wait_event(system.service, event.seq, "ended")
-    assert copies(system.root) == [first.pid]
+    assert copies(system.root / "logs") == [first.pid]
     assert await system.ask() == "1"
 
 
@@ -375,7 +364,7 @@ async def test_standby_dies_then_the_trial_dies(system):
         assert await asyncio.wait_for(system.ask(), 10) == "1"
     assert seen.refused == 0
     assert [pin["id"] for pin in (await system.service.status()).pins] == ["r2"]
-    assert len(copies(system.root)) == 1
+    assert len(copies(system.root / "logs")) == 1
 
 
 # A proven release that dies
@@ -491,7 +480,7 @@ async def test_f43_killed_while_it_waits_for_the_port(system):
         assert "a" in system.record()["instances"]
         await kill_supervisor(system)
     assert (await asyncio.wait_for(starting, 30)).state == "active"
-    assert len(copies(system.root)) == 1
+    assert len(copies(system.root / "logs")) == 1
 
 
 async def test_a_start_that_the_next_supervisor_knows_nothing_of_is_asked_again(system):
@@ -504,7 +493,7 @@ async def test_a_start_that_the_next_supervisor_knows_nothing_of_is_asked_again(
         await kill_supervisor(system)
         await wait_event(system.service, 2, "starting")
     assert (await asyncio.wait_for(starting, 30)).state == "active"
-    assert len(copies(system.root)) == 1
+    assert len(copies(system.root / "logs")) == 1
 
 
 async def test_sigterm_stops_the_service_and_the_next_supervisor_starts_it(system):
@@ -513,7 +502,7 @@ async def test_sigterm_stops_the_service_and_the_next_supervisor_starts_it(syste
     await system.service.close(keep_service=True)
     os.kill(status.supervisor_pid, signal.SIGTERM)
     await gone(status.supervisor_pid)
-    assert copies(system.root) == []
+    assert copies(system.root / "logs") == []
     system.service = system.driver()
     await wait_event(system.service, status.seq, "proved")
     assert await system.ask() == "1"
@@ -526,11 +515,11 @@ async def test_workers_do_not_outlive_their_leader(system):
     )
     forks = (sys.executable, "-c", code)
     first = await system.service.start(system.release("1", argv=forks, restart=Restart(backoff_s=0.01)), "active", "a")
-    assert len(copies(system.root)) == 2
+    assert len(copies(system.root / "logs")) == 2
     seq = (await system.service.status()).seq
     os.kill(first.pid, signal.SIGKILL)
     await wait_event(system.service, seq, "up")
-    assert len(copies(system.root)) == 2
+    assert len(copies(system.root / "logs")) == 2
 
 
 # The record
@@ -556,7 +545,7 @@ async def test_torn_record_runs_on_from_the_backup(system):
     event = await wait_event(system.service, status.seq, "record_unreadable")
     assert Path(event.data["kept_as"]).stat().st_size == 100
     assert (await system.service.status()).active.pid == first.pid
-    assert copies(system.root) == [first.pid]
+    assert copies(system.root / "logs") == [first.pid]
 
 
 async def test_control_socket_is_private(system):

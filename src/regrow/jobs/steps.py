@@ -25,7 +25,7 @@ from regrow.process import Completed, exit_words
 from regrow.rehearsals import INTERPRETER
 from regrow.releases import Release
 from regrow.sandboxes.base import Box
-from regrow.services.base import Instance
+from regrow.services.base import Instance, ServiceStatus
 from regrow.space import Need
 from regrow.tail import end_of
 from regrow.verification import Conditions, verify
@@ -560,8 +560,13 @@ async def switch(work: Work) -> Outcome:
 
 async def _has_served(work: Work) -> bool:
     """Whether the job's release was switched to and taken back: no other is pinned."""
+    return await _pin(work, await work.care.service.status()) is not None
+
+
+async def _pin(work: Work, status: ServiceStatus) -> Mapping[str, Any] | None:
+    """The supervisor's word against the job's release, if there is one."""
     chosen = await work.care.releases.get(work.facts["release"])
-    return any(pin["digest"] == chosen.digest for pin in (await work.care.service.status()).pins)
+    return next((pin for pin in status.pins if pin["digest"] == chosen.digest), None)
 
 
 async def switch_back(work: Work) -> None:
@@ -635,13 +640,12 @@ async def _still_ours(work: Work) -> None:
     status = await work.care.service.status()
     if status.active is not None and status.active.token == work.token:
         return
-    chosen = await work.care.releases.get(work.facts["release"])
-    pin = next((pin for pin in status.pins if pin["digest"] == chosen.digest), None)
+    pin = await _pin(work, status)
     cause = work.care.redactor.redact(str(pin["cause"] or pin["reason"])) if pin else "it does not run any more"
     raise StepFailed(
         f"cannot keep the new version: {cause}",
         kind="fell_back",
-        log=await in_thread(end_of, work.care.release_log(chosen.id), _LOG_BYTES),
+        log=await in_thread(end_of, work.care.release_log(work.facts["release"]), _LOG_BYTES),
         cause=cause,
         fell_back=True,
     )
