@@ -90,8 +90,8 @@ asyncio.run(main())
 """
 """It makes its socket one that does not block only after the bind, when it has Regrow's already.
 
-At its end it accepts no more, and closes a turn of the loop later: what asyncio accepts in the turn before `Server.close`
-it drops, up to Python 3.11 at least (`Server._attach` asserts that the server is open)."""
+At its end it accepts no more, and closes a turn of the loop later: what asyncio accepts in the turn before
+`Server.close` it drops, up to Python 3.11 at least (`Server._attach` asserts that the server is open)."""
 
 NODE = """
 const server = require("http").createServer((request, answer) => answer.end(`{"version": "${process.argv[2]}"}`));

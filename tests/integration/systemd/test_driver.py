@@ -12,6 +12,7 @@ from regrow.services.embedded import EmbeddedService
 from regrow.testing.service_driver import drive_service, wait_event
 from regrow.testing.unit_system import UnitSystem
 
+pytestmark = pytest.mark.both_managers
 DIES = {"TINY_DIE_AFTER": "0.3"}
 
 
@@ -87,7 +88,7 @@ async def test_a_candidate_that_fails_says_why_and_leaves_nothing_behind(system,
 
 
 async def test_a_release_that_is_never_ready_is_ended_by_systemd(tmp_path, inside):
-    system = UnitSystem(tmp_path, start_timeout=0.5)
+    system = UnitSystem(tmp_path, scope=inside, start_timeout=0.5)
     system.install()
     try:
         with pytest.raises(CandidateFailed, match="not ready in time"):
@@ -130,9 +131,9 @@ async def test_a_token_that_cannot_name_a_unit_is_refused(system):
 
 
 async def test_units_of_other_settings_are_refused(system):
-    path = units.directory("user") / units.releases_name("tiny")
+    path = units.directory(system.manager) / units.releases_name("tiny")
     path.write_text(path.read_text().replace("KillMode=mixed", "KillMode=none"))
-    with pytest.raises(ServiceError, match=r"is of other settings; run `regrow install --user`") as refused:
+    with pytest.raises(ServiceError, match=r"is of other settings; run `regrow install --") as refused:
         await system.service.ensure()
     assert refused.value.kind == "units"
     path.unlink()
