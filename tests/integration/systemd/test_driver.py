@@ -9,7 +9,7 @@ import pytest
 from regrow.services import units
 from regrow.services.base import CandidateFailed, Probe, ServiceError
 from regrow.services.embedded import EmbeddedService
-from regrow.testing.service_driver import drive_service, wait_event
+from regrow.testing.service_driver import drive_service, drive_switch, wait_event
 from regrow.testing.unit_system import UnitSystem
 
 pytestmark = pytest.mark.both_managers
@@ -54,16 +54,7 @@ async def test_a_release_is_in_a_control_group_of_its_own(system):
 
 
 async def test_switch_and_promote_fail_no_request(system):
-    await system.service.start(system.release("1"), "active", "a")
-    async with system.traffic() as seen:
-        await system.service.start(system.release("2"), "candidate", "b")
-        assert set(seen.answers) == {"1"}, "a candidate took traffic before the switch"
-        await system.service.switch("b", 0, 60)
-        await system.service.promote("b")
-        seq = (await system.service.status()).seq
-        await wait_event(system.service, seq - 3, "ended")
-    assert (seen.refused, seen.cut) == (0, 0)
-    assert seen.answers["2"] > 0
+    await drive_switch(system)
 
 
 @pytest.mark.parametrize(
