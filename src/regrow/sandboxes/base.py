@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from regrow.process import Completed, LineSink
+from regrow.process import Completed, LineSink, Talk
 
 
 @dataclass(frozen=True)
@@ -63,3 +65,20 @@ class Sandbox(Protocol):
         keep_bytes: int = 1_000_000,
     ) -> Completed:
         """Run a command in the box to its end; errors as `regrow.process.run`."""
+
+    def talk(
+        self,
+        argv: Sequence[str],
+        box: Box,
+        *,
+        stdin: int = asyncio.subprocess.PIPE,
+        stdout: int = asyncio.subprocess.PIPE,
+    ) -> AbstractAsyncContextManager[Talk]:
+        """A command in the box that is talked to; leaving the block ends it with all it started.
+
+        Args:
+            stdin, stdout: descriptors to give it; pipes, whose other ends are in the result, when not given.
+
+        Raises:
+            Refused, ProcessError: as `run`; that the box could not be made is raised when the block is left.
+        """

@@ -17,12 +17,12 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from regrow import process
 from regrow.errors import ProcessError, ProcessTimeout, Refused, RegrowError
-from regrow.process import Completed, LineSink
+from regrow.process import Completed, LineSink, Talk
 from regrow.sandboxes import limits, seccomp
 from regrow.sandboxes.base import Box
 
@@ -154,6 +154,52 @@ class BubblewrapSandbox:
             ProcessError: kind "box_failed", when the box could not be made; the command has not run.
             ProcessTimeout: as `regrow.process.run`.
         """
+        async with self._made(argv, box) as (words, descriptors, status):
+            completed = await process.run(
+                words,
+                timeout_s=timeout_s,
+                env=_OUTSIDE_ENV,
+                stdin=stdin,
+                on_line=on_line,
+                keep_bytes=keep_bytes,
+                pass_fds=descriptors,
+            )
+            started = _started(status)
+        if not started:
+            raise _not_made(completed.output)
+        return Completed(tuple(argv), completed.code, completed.output, completed.seconds)
+
+    @contextlib.asynccontextmanager
+    async def talk(
+        self,
+        argv: Sequence[str],
+        box: Box,
+        *,
+        stdin: int = asyncio.subprocess.PIPE,
+        stdout: int = asyncio.subprocess.PIPE,
+    ) -> AsyncIterator[Talk]:
+        """Talk to a command in the box; arguments and errors as in `regrow.sandboxes.base`.
+
+        Leaving the block kills bwrap, and the kernel then ends every process of the box, whatever sessions it made.
+        """
+        async with self._made(argv, box) as (words, descriptors, status):
+            talk = process.talk(words, env=_OUTSIDE_ENV, stdin=stdin, stdout=stdout, pass_fds=descriptors)
+            try:
+                async with talk as running:
+                    try:
+                        yield running
+                    finally:
+                        ended = running.code is not None
+            except Exception as error:
+                if ended and not _started(status):  # whatever else went wrong, it is because there was no box
+                    raise _not_made(running.complaints) from error
+                raise
+            if ended and not _started(status):
+                raise _not_made(running.complaints)
+
+    @contextlib.asynccontextmanager
+    async def _made(self, argv: Sequence[str], box: Box) -> AsyncIterator[tuple[tuple[str, ...], list[int], int]]:
+        """The whole command, the descriptors it inherits, and the one on which bwrap reports."""
         program, version = await self._find()
         filters = seccomp.program()
         with contextlib.ExitStack() as stack:
@@ -172,21 +218,7 @@ class BubblewrapSandbox:
             options += ["--seccomp", str(hold(filters, "filter")), "--json-status-fd", str(status)]
             options += ["--remount-ro", "/", "--chdir", str(box.workspace), "--"]
             async with limits.counted(box.processes) as prefix:
-                completed = await process.run(
-                    (*prefix, program, *options, *limits.limited(tuple(argv), box)),
-                    timeout_s=timeout_s,
-                    env=_OUTSIDE_ENV,
-                    stdin=stdin,
-                    on_line=on_line,
-                    keep_bytes=keep_bytes,
-                    pass_fds=descriptors,
-                )
-            # bwrap reports a code only when the command was really started: its own failures end with 1 as well,
-            # and must not be taken for a reproduction that failed.
-            started = any("exit-code" in report for report in _reports(status))
-        if not started:
-            raise _not_made(completed)
-        return Completed(tuple(argv), completed.code, completed.output, completed.seconds)
+                yield (*prefix, program, *options, *limits.limited(tuple(argv), box)), descriptors, status
 
     async def _find(self) -> tuple[str, tuple[int, int]]:
         if self._found is not None:
@@ -357,17 +389,23 @@ def _reports(descriptor: int) -> list[dict[str, object]]:
     return reports
 
 
-def _not_made(completed: Completed) -> RegrowError:
+def _started(status: int) -> bool:
+    """Whether the command was started, and has ended. bwrap reports a code only then: its own failures end with 1 as
+    well, and must not be taken for a reproduction that failed."""
+    return any("exit-code" in report for report in _reports(status))
+
+
+def _not_made(output: str) -> RegrowError:
     """Why a box could not be made, from what bwrap said."""
-    said = next((line for line in reversed(completed.output.splitlines()) if line.strip()), "no reason given")
-    if re.search(r"namespace|uid map|gid map|RTM_NEW|unprivileged", completed.output):
+    said = next((line for line in reversed(output.splitlines()) if line.strip()), "no reason given")
+    if re.search(r"namespace|uid map|gid map|RTM_NEW|unprivileged", output):
         return Refused(
             f"cannot make a box: the kernel refuses user namespaces ({said.strip()}); allow them with "
             "`sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=15000`, on Ubuntu 24 and later also "
             "`sysctl kernel.apparmor_restrict_unprivileged_userns=0` or an AppArmor profile for bwrap",
             kind="no_sandbox",
-            log=completed.output,
+            log=output,
         )
     return ProcessError(
-        f"cannot make the box: {said.strip()}; look at the paths it names", kind="box_failed", log=completed.output
+        f"cannot make the box: {said.strip()}; look at the paths it names", kind="box_failed", log=output
     )
