@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from regrow import probes, process, sqlite_files
+from regrow import files, probes, process, sqlite_files
 from regrow.agents.base import Agent
 from regrow.config import Config
 from regrow.errors import ProcessError, Refused
@@ -65,6 +65,10 @@ class Care:
     def cache(self) -> Path:
         """The build cache kept between jobs."""
         return self.directory / "cache"
+
+    def test_cache(self) -> tuple[Path, ...]:
+        """What of the build cache tests may read: `[test] cache`. Only builds ever write it."""
+        return (files.private_directory(self.cache),) if self.config.test.cache else ()
 
     @property
     def databases(self) -> list[Path]:

@@ -25,6 +25,7 @@ from regrow.process import Completed, exit_words
 from regrow.rehearsals import INTERPRETER
 from regrow.releases import Release
 from regrow.sandboxes.base import Box
+from regrow.sandboxes.masks import secret_files
 from regrow.services.base import Instance, ServiceStatus
 from regrow.space import Need
 from regrow.tail import end_of
@@ -119,11 +120,12 @@ async def test(work: Work) -> Outcome:
     done = await _boxed(
         work,
         what="test",
-        argv=config.expand(config.test.command),
+        argv=config.expand(config.test.command, cache=str(work.care.cache)),
         tree=Path(work.facts["workspace"]),
         env=config.test.env,
         timeout_s=config.test.timeout,
         nice=config.test.nice,
+        readable=await in_thread(work.care.test_cache),
     )
     if done.code != 0:
         raise StepFailed(
@@ -158,6 +160,7 @@ async def build(work: Work) -> Outcome:
         timeout_s=config.build.timeout,
         nice=config.build.nice,
         writable=(staging, cache) if config.build.cache else (staging,),
+        egress=config.build.egress,
     )
     if done.code != 0:
         cause = care.redactor.shorten_paths(care.redactor.redact(_last_line(done)))
@@ -186,8 +189,13 @@ async def _boxed(
     timeout_s: float,
     nice: int,
     writable: tuple[Path, ...] = (),
+    readable: tuple[Path, ...] = (),
+    egress: tuple[str, ...] = (),
 ) -> Completed:
-    """Run a test or build command in the box, with an estimate from the past and a bar."""
+    """Run a test or build command in the box, with an estimate from the past and a bar.
+
+    With a way out, the secret files of the tree read as empty: what can be reached can be told them.
+    """
     sandbox = work.care.config.sandbox
     past = await work.estimates.past(work.care.name, what)
     expected = statistics.median(seconds for seconds, _ in past) if past else None
@@ -210,12 +218,14 @@ async def _boxed(
     box = Box(
         workspace=tree,
         writable=writable,
-        readable=work.care.config.readable(),
+        readable=(*work.care.config.readable(), *readable),
+        masked=await in_thread(secret_files, tree) if egress else (),
         env={"PYTHONDONTWRITEBYTECODE": "1", **env},
         memory_bytes=sandbox.memory,
         file_bytes=sandbox.file_size,
         processes=sandbox.processes,
         nice=nice,
+        egress=egress,
     )
     work.log(f"$ {' '.join(argv)}")
     try:
@@ -343,10 +353,10 @@ async def check_fix(work: Work) -> Outcome:
         work.job.id,
         work.facts["base"],
         work.facts["tree"],
-        test_command=config.expand(config.test.command) if config.test.command else (),
+        test_command=config.expand(config.test.command, cache=str(care.cache)) if config.test.command else (),
         reproduction=work.job.args.get("reproduction", ""),
         conditions=Conditions(
-            readable=(*config.readable(), *INTERPRETER),
+            readable=(*config.readable(), *INTERPRETER, *await in_thread(care.test_cache)),
             env=config.test.env,
             timeout_s=config.test.timeout,
             memory_bytes=config.sandbox.memory,
