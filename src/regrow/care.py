@@ -66,9 +66,11 @@ class Care:
         """The build cache kept between jobs."""
         return self.directory / "cache"
 
-    def test_cache(self) -> tuple[Path, ...]:
-        """What of the build cache tests may read: `[test] cache`. Only builds ever write it."""
-        return (files.private_directory(self.cache),) if self.config.test.cache else ()
+    def made_cache(self) -> Path:
+        """`cache`, there. Nobody else gets into the directories above it; a test's own user must be able to read it."""
+        made = files.private_directory(self.cache)
+        made.chmod(0o755)
+        return made
 
     @property
     def databases(self) -> list[Path]:

@@ -60,8 +60,7 @@ from regrow.process import process_age_s
 from regrow.redact import Redactor
 from regrow.releases import Releases
 from regrow.requests import Asked, Requests
-from regrow.sandboxes import sandbox as make_sandbox
-from regrow.sandboxes.base import Most, Sandbox
+from regrow.sandboxes import sandbox_of
 from regrow.secret import Secret, resolve
 from regrow.services import service as make_service
 from regrow.snapshots import Snapshots
@@ -343,7 +342,7 @@ class Daemon:
             releases=Releases(self.store, directory / "releases", config.service.name),
             workspaces=workspaces,
             snapshots=Snapshots(self.store, directory / "snapshots", config.service.name),
-            sandbox=_sandbox(config, self.places),
+            sandbox=sandbox_of(config.sandbox, (self.places.state, self.places.runtime)),
             agents=lambda name: make_agent(name or repair.agent, settings.get(name or repair.agent)),
             idle=Idle(self.store, config.service.name, config.service.idle),
             gate=Gate(repair.allowed, (*DENIED, *repair.denied), limits, [_holds_no_secret(redactor)]),
@@ -470,13 +469,6 @@ class _Pages:
 
     async def messages(self, channel: str, chat: str, /) -> list[types.Message]:
         return await self._hosted[channel].after(chat, 0)
-
-
-def _sandbox(config: Config, places: Places) -> Sandbox:
-    """The box of one service; none holds what is Regrow's own."""
-    limits = config.sandbox
-    most = Most(limits.memory, limits.processes, limits.cpus, limits.temporary)
-    return make_sandbox(limits.driver, (places.state, places.runtime), own_user=limits.own_user, most=most)
 
 
 def _holds_no_secret(redactor: Redactor) -> Callable[[str, str], tuple[str, str] | None]:

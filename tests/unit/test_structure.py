@@ -24,7 +24,7 @@ LAYERS = {
     "config_file availability events catalogue catalogues versions phrases tail",
     "nouns": "migrations probes probe_trial releases workspaces snapshots gate verification permissions intents "
     "approvals inbox outbox forwarding canaries incidents audit people notices idle space care rehearsals restores "
-    "agents sandboxes services channels installation",
+    "agents boxes sandboxes services channels installation",
     "jobs": "jobs",
     "talk": "timetable story views admissions lookout requests presses conversations doctor",
     "surfaces": "api web succession",

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
+from regrow.config import SandboxSection
 from regrow.errors import ConfigError
 from regrow.sandboxes.base import NO_MOST, Most, Sandbox
 
@@ -14,6 +15,17 @@ SANDBOXES = {
     "bubblewrap": "regrow.sandboxes.bubblewrap:BubblewrapSandbox",
     "unconfined": "regrow.sandboxes.unconfined:UnconfinedSandbox",
 }
+
+
+def sandbox_of(section: SandboxSection, protected: Sequence[Path]) -> Sandbox:
+    """The sandbox of one service.
+
+    Args:
+        section: `[sandbox]` of its settings.
+        protected: as in `sandbox`.
+    """
+    most = Most(section.memory, section.processes, section.cpus, section.temporary)
+    return sandbox(section.driver, protected, own_user=section.own_user, most=most)
 
 
 def sandbox(name: str, protected: Sequence[Path] = (), *, own_user: bool = True, most: Most = NO_MOST) -> Sandbox:

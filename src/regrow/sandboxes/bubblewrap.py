@@ -81,7 +81,6 @@ class BubblewrapSandbox:
     """
 
     name = "bubblewrap"
-    filters = staticmethod(seccomp.program)
 
     def __init__(
         self, protected: Sequence[Path] = (), program: str = "bwrap", *, own: bool = True, most: Most = NO_MOST
@@ -92,6 +91,10 @@ class BubblewrapSandbox:
         self._most = most
         self._loans = own_user.Loans()
         self._found: tuple[str, tuple[int, int]] | None = None
+
+    def filters(self) -> bytes:
+        """The system-call filter of a box."""
+        return seccomp.program()
 
     async def check(self) -> None:
         """Prove by attempts that a box can be made here and that it holds.

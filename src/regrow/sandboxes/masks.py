@@ -10,6 +10,10 @@ from pathlib import Path
 from pathspec import GitIgnoreSpec
 
 from regrow.gate import SECRET_FILES
+from regrow.git import Repository
+
+# What is masked for its name and may lie in a history all the same: patterns to copy from, and what is public.
+_WITHOUT_SECRETS = (".env.example", ".env.sample", ".env.template", ".env.dist", "regrow.toml")
 
 
 def secret_files(tree: Path) -> tuple[Path, ...]:
@@ -28,6 +32,14 @@ def secret_files(tree: Path) -> tuple[Path, ...]:
         if tree in real.parents and real.is_file():
             found[real] = None
     return tuple(found)
+
+
+async def shown_git(repository: Repository) -> Path:
+    """The git directory that an agent may see: the repository's, or one that is not there when a secret file was ever
+    committed, since what is masked in the tree could be read out of the objects."""
+    if await repository.ever_held(SECRET_FILES, _WITHOUT_SECRETS):
+        return repository.git_dir / "not-shown"
+    return repository.git_dir
 
 
 def _below(root: Path) -> Iterator[os.DirEntry[str]]:
