@@ -25,6 +25,7 @@ from regrow.testing.fault_runs import Outcome
 
 SEED = 1
 EVERY = 1000  # more points than the table of jobs has: each is in every pass
+FEW = 10
 AT_ONCE = 50  # deaths at random of the daemon in one pass: 10 a job
 
 
@@ -70,9 +71,12 @@ async def passes(
     done: list[Outcome] = []
     died = number = 0
     while died < kills:
-        outcomes = await daemon_runs.run_all(choose(min(kills - died, most), SEED + number), root / str(number))
+        outcomes = await daemon_runs.run_all(
+            choose(max(FEW, min(kills - died, most)), SEED + number), root / str(number)
+        )
         met = sum(outcome.kills for outcome in outcomes.values())
-        assert met, f"nobody died in pass {number}"
+        # The last few wanted deaths may come when the job is over already; a pass of none of many may not.
+        assert met or kills - died < FEW, f"nobody died in pass {number}"
         done += outcomes.values()
         died, number = died + met, number + 1
     return done
