@@ -8,11 +8,8 @@ import base64
 import contextlib
 import json
 import os
-import re
 import secrets
-import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,7 +22,6 @@ from structlog.testing import capture_logs
 
 from regrow.config import ModelSection
 from regrow.errors import ConfigError, Refused, RegrowError
-from regrow.models import relay
 from regrow.models.door import Door
 from regrow.models.gateway import ModelGateway
 from regrow.models.usage import Usage
@@ -717,42 +713,3 @@ async def test_the_upstream_is_tried_for_nothing(tmp_path: Path) -> None:
             await r.gateway.check()
     with pytest.raises(RegrowError, match="cannot reach"):
         await r.gateway.check()
-
-
-# The relay
-
-
-CLIENT = """
-import json, os, sys, urllib.request
-url = os.environ["ANTHROPIC_BASE_URL"] + "/v1/messages"
-request = urllib.request.Request(url, sys.argv[1].encode(), {"content-type": "application/json"})
-print(urllib.request.urlopen(request).read().decode(), sys.argv[2])
-sys.exit(7)
-"""
-
-
-async def test_the_relay_takes_an_agent_to_the_socket(tmp_path: Path) -> None:
-    async with rig(tmp_path, [Turn("x" * 300_000), Turn("again")]) as r:
-        argv = [sys.executable, "-c", CLIENT, json.dumps(STREAM), "port={port}"]
-        words = relay.command(str(r.door.socket), argv, {"ANTHROPIC_BASE_URL": "http://127.0.0.1:{port}"})
-        program = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
-        said, _ = await program.communicate()
-        assert program.returncode == 7
-        assert said.count(b"x") > 300_000
-        assert re.search(rb" port=\d+\n", said)
-        missing = await asyncio.create_subprocess_exec(
-            *relay.command(str(r.door.socket), ["/no/such/agent"], {}), stderr=asyncio.subprocess.PIPE
-        )
-        assert b"cannot run the agent" in (await missing.communicate())[1]
-        assert missing.returncode == 127
-
-
-async def test_the_relay_hands_signals_on(tmp_path: Path) -> None:
-    script = "import signal, sys; print('here', flush=True); signal.pause()"
-    program = await asyncio.create_subprocess_exec(
-        *relay.command("/nowhere", [sys.executable, "-c", script], {}), stdout=asyncio.subprocess.PIPE
-    )
-    assert program.stdout is not None
-    assert await program.stdout.readline() == b"here\n"
-    program.send_signal(signal.SIGTERM)
-    assert await program.wait() == 128 + signal.SIGTERM

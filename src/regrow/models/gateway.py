@@ -4,7 +4,7 @@
         ...  # door.socket is bound into the box; the agent is told door.model, and a key that is none
     door.usage, door.trouble
 
-An agent that cannot speak to a unix socket gets a relay inside its box: `regrow.models.relay`.
+An agent that cannot speak to a unix socket gets a relay in its box, which the driver of the agent sees to.
 
 What goes up are the few paths of the dialect, for the models of the settings, as JSON that was read, looked through for
 known secrets and written anew, with the key and the few headers of the protocol. What is refused is answered with 400
