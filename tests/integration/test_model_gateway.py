@@ -427,7 +427,8 @@ async def test_an_answer_is_cut_in_the_middle_when_the_money_is_gone(tmp_path: P
         assert r.door.usage.estimated
         await r.api.until(lambda: not r.api.busy)
     last = events(answer.content)[-1]
-    assert last["error"]["message"].startswith("cannot go on with the model: 0.20 of 0.20 USD are spent")
+    assert last["error"]["message"].startswith("cannot go on with the model: 0.2")
+    assert "of 0.2000 USD are spent" in last["error"]["message"]
 
 
 async def test_an_answer_in_one_piece_is_kept_as_small_as_the_rest_of_the_money(tmp_path: Path) -> None:

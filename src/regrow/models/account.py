@@ -77,7 +77,7 @@ class Account:
         """What is used up, in words, or ""."""
         settings, used = self._settings, self.usage
         if settings.budget and used.cost >= settings.budget:
-            return f"{used.cost:.2f} of {settings.budget:.2f} {settings.currency} are spent"
+            return self._spending()
         if settings.budget_tokens and used.tokens >= settings.budget_tokens:
             return f"{used.tokens} of {settings.budget_tokens} tokens are used"
         return ""
@@ -98,8 +98,7 @@ class Account:
             why = f"{used.requests} of {settings.budget_requests} requests are made"
         least = size // _BYTES_A_TOKEN
         if not why and settings.budget and used.cost + least_cost(settings, model, least) > settings.budget:
-            spent = f"{used.cost:.2f} of {settings.budget:.2f} {settings.currency} are spent"
-            why = f"{spent}, and it costs more than the rest"
+            why = f"{self._spending()}, and it costs more than the rest"
         if not why and settings.budget_tokens and used.tokens + least > settings.budget_tokens:
             why = f"{used.tokens} of {settings.budget_tokens} tokens are used, and it needs more than the rest"
         if why:
@@ -178,6 +177,11 @@ class Account:
     async def save(self) -> None:
         """Write what has not been written."""
         await self._write()
+
+    def _spending(self) -> str:
+        settings = self._settings
+        digits = 2 if settings.budget >= 1 else 4
+        return f"{self.usage.cost:.{digits}f} of {settings.budget:.{digits}f} {settings.currency} are spent"
 
     async def _write(self) -> None:
         async with self._writing:

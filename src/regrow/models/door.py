@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -246,17 +246,32 @@ class Door:
         await exchange.answer.begin(back)
         try:
             async for part in response.aiter_bytes():
-                for one in events.feed(part):
-                    await self._pass_event(one, exchange)
+                await self._pass(events.feed(part), exchange)
         except TooLarge:
             raise RegrowError("cannot pass on the answer: one event of it does not end", kind="model_cut") from None
         if rest := events.close():
-            await self._pass_event(rest, exchange)
+            await self._pass(iter((rest,)), exchange)
         if exchange.meter is not None and not exchange.meter.finished and exchange.answer.failure is None:
             raise self._upstream.cut()
         await exchange.answer.end()
 
-    async def _pass_event(self, one: bytes, exchange: Exchange) -> None:
+    async def _pass(self, events: Iterator[bytes], exchange: Exchange) -> None:
+        """Count events that came together, and pass them on together: all of them, or those before the budget's end."""
+        passed = bytearray()
+        try:
+            for one in events:
+                if self._count(one, exchange):
+                    passed += one
+        finally:
+            if passed:
+                await exchange.answer.part(bytes(passed))
+
+    def _count(self, one: bytes, exchange: Exchange) -> bool:
+        """Count an event; whether the agent is to hear it.
+
+        Raises:
+            Refused: kind "model_budget", when it is the one with which the budget is gone.
+        """
         text = data(one)
         said = object_of(text) if text.startswith("{") else {}
         if exchange.entry is not None and exchange.meter is not None:
@@ -266,8 +281,7 @@ class Door:
                 raise over_budget(why)
         if said.get("type") == "error" or said.get("error"):
             exchange.answer.failure = self._upstream.broke_off()
-        if not (exchange.ask.hide_usage and said.get("choices") == [] and "usage" in said):
-            await exchange.answer.part(one)
+        return not (exchange.ask.hide_usage and said.get("choices") == [] and "usage" in said)
 
     # What goes wrong
 
