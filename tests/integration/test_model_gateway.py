@@ -714,3 +714,39 @@ async def test_the_upstream_is_tried_for_nothing(tmp_path: Path) -> None:
             await r.gateway.check()
     with pytest.raises(RegrowError, match="cannot reach"):
         await r.gateway.check()
+
+
+async def test_the_socket_may_be_another_users(tmp_path: Path) -> None:
+    given = settings("http://127.0.0.1:9")
+    gateway = ModelGateway(given, {}, tmp_path / "models")
+    other = (os.geteuid() + 1001, os.getegid() + 1001)
+    if os.geteuid() == 0:
+        async with gateway.serve("job-1", owner=other) as door:
+            assert (door.socket.stat().st_uid, door.socket.stat().st_gid) == other
+    else:
+        with pytest.raises(RegrowError, match="cannot open the door to the model"):
+            async with gateway.serve("job-1", owner=other):
+                pass
+
+
+async def test_a_disk_on_which_nothing_can_be_written_down(tmp_path: Path) -> None:
+    async with rig(tmp_path, [TURN]) as r:
+        assert (await r.ask()).status_code == 200
+        ledger = tmp_path / "models" / "job-1.usage.json"
+        ledger.unlink()
+        ledger.mkdir()  # a rename over it fails, as it does without space
+        answer = await r.ask()
+        assert r.door.usage.cost == pytest.approx(COST)
+        ledger.rmdir()
+        assert (await r.ask()).status_code == 200
+    assert (answer.status_code, answer.json()["error"]["kind"]) == (400, "model_account")
+    assert len(r.api.received) == 2
+
+
+async def test_what_would_fill_the_memory(tmp_path: Path) -> None:
+    async with rig(tmp_path, budget=0) as r:
+        answer = await r.http.post("http://box/v1/messages", content=b'{"model":"m-1","x":[' + b"{}," * 2_000_000)
+        large = {**ASK, "system": "x" * 2_000_000}
+        answers = await asyncio.gather(*(r.ask(large) for _ in range(6)))
+    assert "too many parts" in answer.json()["error"]["message"]
+    assert [one.status_code for one in answers] == [200] * 6

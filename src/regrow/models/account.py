@@ -9,11 +9,15 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import structlog
+
 from regrow.clock import Clock
 from regrow.config import ModelSection
-from regrow.errors import Refused
+from regrow.errors import Refused, RegrowError
 from regrow.models.usage import Tokens, Usage, cost, least_cost
 from regrow.pool import in_thread
+
+log = structlog.get_logger("model")
 
 _BYTES_A_TOKEN = 8
 """More than texts have: a request costs hardly less than one token for so many of its bytes."""
@@ -147,11 +151,22 @@ class Account:
             await self._clock.sleep(at - now)
 
     async def begin(self, model: str, size: int) -> Entry:
-        """An answer is going to be written; it is on disk before the upstream is asked."""
+        """An answer is going to be written; it is on disk before the upstream is asked.
+
+        Raises:
+            RegrowError: kind "model_account", when it cannot be written down: then nothing may be asked.
+        """
         entry = Entry(model, Tokens(input=size // _BYTES_A_TOKEN, estimated=True))
         self._settled = Usage(**{**asdict(self._settled), "requests": self._settled.requests + 1})
         self._open.append(entry)
-        await self._write()
+        try:
+            await self._write()
+        except OSError as error:
+            self._open.remove(entry)
+            raise RegrowError(
+                f"cannot write down what the model costs: {error.strerror}; make room on the disk of Regrow's state",
+                kind="model_account",
+            ) from error
         return entry
 
     def count(self, entry: Entry, tokens: Tokens) -> None:
@@ -168,15 +183,19 @@ class Account:
         self._settled = self._settled.plus(entry.tokens, cost(self._settings, entry.model, entry.tokens))
         self._told = self._clock.monotonic()
         self._tell(self.usage)
-        await self._write()
+        await self.save()
 
     def refuse(self) -> None:
         """A request was refused."""
         self._settled = Usage(**{**asdict(self._settled), "refused": self._settled.refused + 1})
 
     async def save(self) -> None:
-        """Write what has not been written."""
-        await self._write()
+        """Write what has not been written. Where that fails the account goes on in memory, and the next request is
+        refused."""
+        try:
+            await self._write()
+        except OSError as error:
+            log.warning("the account of a job could not be written", action="model", error=error.strerror)
 
     def _spending(self) -> str:
         settings = self._settings

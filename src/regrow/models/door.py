@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,11 @@ from regrow.pool import in_thread
 log = structlog.get_logger("model")
 
 _LARGEST_REQUEST = 32 * 1024 * 1024  # what Anthropic takes
+_LARGE_REQUEST = 1024 * 1024
+_LARGE_AT_ONCE = 4
+_MOST_PARTS = (
+    1_000_000  # objects, lists and what is in them; a text that holds as many of their signs has 20 MB of code
+)
 _BODY_S = 60.0
 _HEADER = re.compile(r"[\w.,; -]{1,2000}")
 _TAKEN_OVER = ("anthropic-version", "anthropic-beta")
@@ -84,6 +90,8 @@ class Door:
         self._account = account
         self._leaks = leaks
         self._closing = asyncio.Event()
+        # An agent must not be able to fill the daemon's memory: its own is limited by the box.
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     @property
     def model(self) -> str:
@@ -110,13 +118,27 @@ class Door:
             return
         with contextlib.suppress(ClientDisconnect):
             try:
-                ask, content = await self._read(request)
-                given = self._taken_over(request.headers)
-                await self._until_gone(receive, self._answer(Exchange(ask, content, answer), given))
+                async with self._room(request):
+                    await self._serve(request, receive, answer)
             except RegrowError as error:
                 await self._refuse(error, answer)
 
+    async def _serve(self, request: Request, receive: Receive, answer: Answer) -> None:
+        ask, content = await self._read(request)
+        given = self._taken_over(request.headers)
+        await self._until_gone(receive, self._answer(Exchange(ask, content, answer), given))
+
     # What the agent asks
+
+    @asynccontextmanager
+    async def _room(self, request: Request) -> AsyncIterator[None]:
+        """Room for a request: of large ones, and those that do not say, a few are taken at once and the others wait."""
+        size = request.headers.get("content-length", "")
+        if size.isascii() and size.isdecimal() and int(size) <= _LARGE_REQUEST:
+            yield
+            return
+        async with self._large:
+            yield
 
     async def _read(self, request: Request) -> tuple[Ask, bytes]:
         """The request as it may be sent, and its bytes.
@@ -145,6 +167,8 @@ class Door:
         return await in_thread(self._prepare, path, bytes(body), request.url.query)
 
     def _prepare(self, path: str, body: bytes, query: str) -> tuple[Ask, bytes]:
+        if sum(body.count(one) for one in b"{[,:") > _MOST_PARTS:
+            raise _unreadable("it has too many parts")
         try:
             said = json.loads(body)
         except (ValueError, RecursionError):
