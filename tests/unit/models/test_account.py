@@ -127,3 +127,20 @@ async def test_pace(tmp_path: Path) -> None:
     unlimited = Account(settings(per_minute=0), tmp_path / "u", clock, lambda _: None)
     for _ in range(500):
         await unlimited.pace()
+
+
+async def test_an_answer_is_not_cut_for_what_its_request_may_not_have_cost(tmp_path: Path) -> None:
+    books = account(tmp_path, budget=0.05)
+    entry = await books.begin("small", 80)
+    books.count(entry, Tokens(input=100_000, output=100, estimated=True, guessed_input=True))
+    assert books.usage.cost > 0.1
+    assert not books.spent()  # all of it may have come from the cache, for a tenth
+    books.count(entry, Tokens(input=100_000, output=100, estimated=True))
+    assert books.spent()
+    await books.end(entry)
+    # Whoever never says is taken at its dearest.
+    other = account(tmp_path, budget=0.05)
+    entry = await other.begin("small", 80)
+    other.count(entry, Tokens(input=100_000, estimated=True, guessed_input=True))
+    await other.end(entry)
+    assert other.spent() == "0.1000 of 0.0500 USD are spent"
