@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import pytest
 
 from regrow import doctor
 from regrow.api.types import Finding
 from regrow.places import Places
+from regrow.sandboxes.base import Attempt, Sandbox
+from regrow.sandboxes.bubblewrap import BubblewrapSandbox
+from regrow.sandboxes.unconfined import UnconfinedSandbox
 from regrow.services.embedded import EmbeddedService
 from regrow.testing.parts import Parts
 
@@ -30,3 +34,48 @@ async def test_the_trap_is_tried_for_a_service_that_asks_for_it(parts: Parts, mo
     [finding] = await found(parts, trap_bind=True)
     assert (finding.ok, finding.detail) == (False, "this machine cannot do it: its kernel is old")
     assert finding.mend == 'use handover = "exclusive", without trap_bind and [service.listen]'
+
+
+async def boxes(parts: Parts, sandbox: Sandbox) -> list[Finding]:
+    """What is said of the box."""
+    care = dataclasses.replace(parts.care, sandbox=sandbox)
+    root = care.config.path.parent
+    places = Places(state=root, runtime=root, socket=root / "regrow.sock")
+    return [one for one in await doctor.findings(places, {"tiny": care}, {}) if one.name.startswith("tiny: sandbox")]
+
+
+class Leaking(BubblewrapSandbox):
+    """A box that says of itself that it has a hole."""
+
+    async def prove(self) -> Sequence[Attempt]:
+        return [Attempt("the network", False, "it was reached"), Attempt("a mount", True)]
+
+    async def held_limits(self) -> frozenset[str]:
+        return frozenset({"pids"})
+
+
+async def test_the_box_tries_to_get_out_and_every_attempt_is_a_line(parts: Parts) -> None:
+    summary, *lines = await boxes(parts, BubblewrapSandbox())
+    assert summary.ok
+    count = len(lines) - 1  # the last is of the limits
+    assert count > 12
+    assert summary.detail == f"bubblewrap: {count} of {count} ways out are closed"
+    assert all(line.ok and line.detail == "held" for line in lines[:-1])
+    assert {"tiny: sandbox: the network of this machine", "tiny: sandbox: capabilities"} <= {one.name for one in lines}
+    assert lines[-1].name == "tiny: sandbox: limits"
+
+
+async def test_a_hole_is_named_and_weaker_limits_are_said(parts: Parts) -> None:
+    summary, hole, held, limits = await boxes(parts, Leaking())
+    assert (summary.ok, summary.detail) == (False, "bubblewrap: 1 of 2 ways out are closed")
+    assert (hole.name, hole.ok, hole.detail) == ("tiny: sandbox: the network", False, "it was reached")
+    assert held.ok
+    assert (limits.ok, limits.detail) == (True, "memory is limited for each process and not for all together")
+
+
+async def test_no_box_is_a_finding(parts: Parts) -> None:
+    [finding] = await boxes(parts, UnconfinedSandbox())
+    assert (finding.ok, finding.mend) == (False, 'set [sandbox] driver = "bubblewrap"')
+    [finding] = await boxes(parts, BubblewrapSandbox(program="bwrap-absent"))
+    assert not finding.ok
+    assert "not installed" in finding.detail
