@@ -45,6 +45,7 @@ file_size = {FILE_BYTES}
 temporary = {TEMPORARY_BYTES}
 processes = {PROCESSES}
 """
+_APP, _KEPT = "print('hello')\n", "kept\n"
 _IPC_CREATE, _IPC_REMOVE, _PAGE = 0o1000, 0, 4096
 # Holds a canary in its memory and its environment, and a descriptor that leads to one.
 _DECOY = """
@@ -92,7 +93,7 @@ class Scene:
         self.other_cache = self._file("state/other/cache/wheel").parent
         self.out = files.private_directory(self.root / "state/tiny/releases/.staging-1")
         self.live = Checkout(self.root / "live")
-        self.base = self.live.commit("one", {"src/app.py": "print('hello')\n", "config/x": "kept\n"})
+        self.base = self.live.commit("one", {"src/app.py": _APP, "config/x": _KEPT, ".gitignore": "__pycache__/\n"})
         secret = f"VALUE={self.canary}\n"
         self.careless_checkout = Checkout(self.root / "careless")
         self.careless_checkout.write(
@@ -119,6 +120,17 @@ class Scene:
         self.shared_file = Path("/dev/shm", f"regrow-{secrets.token_hex(8)}")  # noqa: S108
         self.gate = Gate(("src/**",), DENIED)
         self.careless = False
+
+    def tidy(self) -> None:
+        """Take away what the last attack left where it may write."""
+        for place in (self.workspace / "src", self.out):
+            for path in place.iterdir():
+                if path.is_dir() and not path.is_symlink():
+                    files.remove_tree(path)
+                else:
+                    path.unlink()
+        (self.workspace / "src/app.py").write_text(_APP)
+        (self.workspace / "config/x").write_text(_KEPT)
 
     def hear(self, data: bytes) -> None:
         """Write down what reached a listener."""

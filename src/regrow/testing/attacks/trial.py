@@ -92,6 +92,7 @@ async def _run(
 ) -> Result:
     sandbox, box = where
     token = secrets.token_hex(8)
+    await asyncio.to_thread(scene.tidy)
     await asyncio.to_thread(attack.before, scene, token)
     arguments = [str(argument) for argument in attack.arguments(scene)]
     words = (*prefix, PYTHON, "-c", attack.program(), token, case, *arguments)
