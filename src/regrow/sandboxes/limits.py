@@ -22,8 +22,12 @@ _OWN_CGROUPS = Path("/proc/self/cgroup")
 _EMPTY_WAIT_S = 2.0
 _CPU_PERIOD_US = 100_000
 
-# The shell puts itself into each group, then becomes the command: nothing is ever started outside of them.
-_ENTER = 'n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ >"$1" || exit 125; shift; n=$((n - 1)); done; exec "$@"'
+# The shell puts itself into each group, then becomes the command: nothing is ever started outside of them. What shells
+# add to the environment, the daemon's directory among it, is nobody's business in the box.
+_ENTER = (
+    'n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ >"$1" || exit 125; shift; n=$((n - 1)); done; '
+    'unset PWD OLDPWD SHLVL _; exec "$@"'
+)
 
 
 def limited(argv: tuple[str, ...], box: Box, *, grouped: frozenset[str] = frozenset()) -> tuple[str, ...]:
