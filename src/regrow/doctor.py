@@ -17,6 +17,7 @@ from regrow.errors import RegrowError
 from regrow.models.gateway import ModelGateway
 from regrow.places import Places
 from regrow.process import run
+from regrow.sandboxes.base import Proving
 from regrow.services.embedded import trap_refusal
 
 _LOW_BYTES = 1024**3
@@ -28,7 +29,7 @@ async def findings(places: Places, cares: Mapping[str, Care], channels: Mapping[
     """Every check, in the order in which a person would mend them."""
     found = [_python(), await _git(), _disk(places.state)]
     for care in cares.values():
-        found += [await _box(care), await _repository(care), await _service(care), _commands(care)]
+        found += [*await _box(care), await _repository(care), await _service(care), _commands(care)]
         if care.config.service.trap_bind:
             found.append(await _trap(care))
         if care.models is not None:
@@ -67,21 +68,48 @@ def _disk(state: Path) -> Finding:
     return Finding(name="disk", ok=free >= _LOW_BYTES, detail=f"{free / 1024**3:.1f} GiB free on {state}", mend=mend)
 
 
-async def _box(care: Care) -> Finding:
+async def _box(care: Care) -> list[Finding]:
+    """The box tries to get out of itself, and every attempt is a line (F39); then what it holds only in part."""
     name = f"{care.name}: sandbox"
+    if not isinstance(care.sandbox, Proving):
+        text = f"{care.sandbox.name}: agents, tests and builds run without a box"
+        return [Finding(name=name, ok=False, detail=text, mend='set [sandbox] driver = "bubblewrap"')]
+    refused = "repairs and builds are refused until then"
     try:
-        await care.sandbox.check()
+        attempts = await care.sandbox.prove()
+        held = await care.sandbox.held_limits()
     except RegrowError as error:
-        return Finding(
-            name=name, ok=False, detail=str(error), mend="see the text; repairs and builds are refused until then"
+        return [Finding(name=name, ok=False, detail=str(error), mend=f"see the text; {refused}")]
+    got_out = [attempt for attempt in attempts if not attempt.held]
+    count = f"{len(attempts) - len(got_out)} of {len(attempts)} ways out are closed"
+    found = [
+        Finding(name=name, ok=not got_out, detail=f"{care.sandbox.name}: {count}", mend=refused if got_out else "")
+    ]
+    found += [
+        Finding(
+            name=f"{name}: {attempt.name}",
+            ok=attempt.held,
+            detail="held" if attempt.held else attempt.detail or "got out",
+            mend="" if attempt.held else "update bubblewrap and the kernel",
         )
-    confined = care.sandbox.name != "unconfined"
-    return Finding(
-        name=name,
-        ok=confined,
-        detail=f"{care.sandbox.name} holds" if confined else "unconfined: agents, tests and builds run without a box",
-        mend="" if confined else 'set [sandbox] driver = "bubblewrap"',
-    )
+        for attempt in attempts
+    ]
+    limits = care.config.sandbox
+    return [*found, _limits(name, held, bool(limits.memory), bool(limits.cpus))]
+
+
+def _limits(name: str, held: frozenset[str], memory: bool, cpus: bool) -> Finding:
+    """Which limits hold for a box as a whole. Where memory and cpus hold less, nothing is broken, and it is said."""
+    weaker = []
+    if "pids" not in held:
+        weaker.append("the number of processes is not limited")
+    if memory and "memory" not in held:
+        weaker.append("memory is limited for each process and not for all together")
+    if cpus and "cpu" not in held:
+        weaker.append("cpus is not held")
+    detail = "; ".join(weaker) if weaker else "processes, memory and cpus are held for a box as a whole"
+    mend = "let Regrow make control groups: root, or a unit with Delegate=yes and DelegateSubgroup=" if weaker else ""
+    return Finding(name=f"{name}: limits", ok="pids" in held, detail=detail, mend=mend)
 
 
 async def _repository(care: Care) -> Finding:

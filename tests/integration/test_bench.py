@@ -32,11 +32,13 @@ UNITS = {
     "times",
     "jobs",
     "effects",
+    "attacks",
 }
 _SUPERVISOR = ("supervisor_wakeups", "supervisor_rss_mib")
 _STORES = ("sqlite", "postgres") if postgres.programs() is not None else ("sqlite",)
 _BY_STORE = [f"{store}/{case}" for store in _STORES for case in ("sweep", "random")]
-NEVER = ("lost_jobs", "doubled_effects")
+_LOST = ("lost_jobs", "doubled_effects")
+NEVER = (*_LOST, "escaped", "not_shown")
 NAMES = {
     "switch": {
         *(("regrow/good", metric) for metric in ("failed_requests", "longest_gap_ms", "baseline_gap_ms")),
@@ -79,13 +81,17 @@ NAMES = {
     "kill": {
         (case, metric)
         for case in (*_BY_STORE, "machine/random", "enospc/sweep")
-        for metric in ("kills", "jobs", *NEVER, "down_instants")
+        for metric in ("kills", "jobs", *_LOST, "down_instants")
         if case != "enospc/sweep" or os.geteuid() == 0
     },
     "faults": {
         (case, metric)
         for case in ("supervisor/states", "supervisor/random", "daemon/states", "daemon/random")
         for metric in ("kills", "wrong_release", "second_copy", "refused_requests", "untold_events")
+    },
+    "escape": {
+        *((case, metric) for case in ("agent", "test", "build") for metric in ("attacks", "escaped", "start_ms")),
+        *(("egress", metric) for metric in ("start_ms",)),
     },
     "daemon": {
         *((case, metric) for case in ("no_probes", "one_probe") for metric in _SUPERVISOR),

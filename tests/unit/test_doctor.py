@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from regrow.api.types import Finding
 from regrow.config import ModelSection
 from regrow.models.gateway import ModelGateway
 from regrow.places import Places
+from regrow.sandboxes.base import Attempt, Sandbox
+from regrow.sandboxes.bubblewrap import BubblewrapSandbox
+from regrow.sandboxes.unconfined import UnconfinedSandbox
 from regrow.services.embedded import EmbeddedService
 from regrow.testing.model_api import ModelApi
 from regrow.testing.parts import Parts
@@ -63,3 +67,48 @@ async def test_the_model_is_asked_for_what_costs_nothing(parts: Parts, tmp_path:
         assert api.asked == []
     key.write_text(token)
     assert (await said()).detail.startswith(f"cannot reach {host}")
+
+
+async def boxes(parts: Parts, sandbox: Sandbox) -> list[Finding]:
+    """What is said of the box."""
+    care = dataclasses.replace(parts.care, sandbox=sandbox)
+    root = care.config.path.parent
+    places = Places(state=root, runtime=root, socket=root / "regrow.sock")
+    return [one for one in await doctor.findings(places, {"tiny": care}, {}) if one.name.startswith("tiny: sandbox")]
+
+
+class Leaking(BubblewrapSandbox):
+    """A box that says of itself that it has a hole."""
+
+    async def prove(self) -> Sequence[Attempt]:
+        return [Attempt("the network", False, "it was reached"), Attempt("a mount", True)]
+
+    async def held_limits(self) -> frozenset[str]:
+        return frozenset({"pids"})
+
+
+async def test_the_box_tries_to_get_out_and_every_attempt_is_a_line(parts: Parts) -> None:
+    summary, *lines = await boxes(parts, BubblewrapSandbox())
+    assert summary.ok
+    count = len(lines) - 1  # the last is of the limits
+    assert count > 12
+    assert summary.detail == f"bubblewrap: {count} of {count} ways out are closed"
+    assert all(line.ok and line.detail == "held" for line in lines[:-1])
+    assert {"tiny: sandbox: the network of this machine", "tiny: sandbox: capabilities"} <= {one.name for one in lines}
+    assert lines[-1].name == "tiny: sandbox: limits"
+
+
+async def test_a_hole_is_named_and_weaker_limits_are_said(parts: Parts) -> None:
+    summary, hole, held, limits = await boxes(parts, Leaking())
+    assert (summary.ok, summary.detail) == (False, "bubblewrap: 1 of 2 ways out are closed")
+    assert (hole.name, hole.ok, hole.detail) == ("tiny: sandbox: the network", False, "it was reached")
+    assert held.ok
+    assert (limits.ok, limits.detail) == (True, "memory is limited for each process and not for all together")
+
+
+async def test_no_box_is_a_finding(parts: Parts) -> None:
+    [finding] = await boxes(parts, UnconfinedSandbox())
+    assert (finding.ok, finding.mend) == (False, 'set [sandbox] driver = "bubblewrap"')
+    [finding] = await boxes(parts, BubblewrapSandbox(program="bwrap-absent"))
+    assert not finding.ok
+    assert "not installed" in finding.detail

@@ -19,6 +19,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from regrow import process
@@ -142,20 +143,19 @@ class BubblewrapSandbox:
                 for key, (name, leak) in _ATTEMPTS.items()
             ]
             spaces = [space for space in _SPACES if found.get(f"ns {space}") in (None, _own_space(space))]
-            network = [*(["the network of this machine was reached"] if connected.is_set() else [])]
             written = await asyncio.to_thread(_written, outside)
-            users = self._own_user and str(own_user.OUTSIDE) not in found.get("user", "").split()
-            attempts += [
-                Attempt(
-                    "namespaces of its own",
-                    not spaces,
-                    f"it shares {' '.join(spaces)} with this machine" * bool(spaces),
-                ),
-                Attempt("the network, heard outside", not network, *network),
-                Attempt("files outside, looked at", not written, "a file outside was written" * written),
-                Attempt("a secret in what it printed", canary not in completed.output, ""),
-                Attempt("a user of its own", not users, "its processes are root's outside" * users),
+            shared = f"it shares {' '.join(spaces)} with this machine"
+            printed = canary in completed.output
+            seen = [
+                ("namespaces of its own", bool(spaces), shared),
+                ("the network, heard outside", connected.is_set(), "the network of this machine was reached"),
+                ("files outside, looked at", written, "a file outside was written"),
+                ("a secret in what it printed", printed, "a secret came out"),
             ]
+            if self._own_user:
+                roots = str(own_user.OUTSIDE) not in found.get("user", "").split()
+                seen.append(("a user of its own", roots, "its processes are root's outside"))
+            attempts += [Attempt(name, not leaks, leak if leaks else "") for name, leaks, leak in seen]
             if completed.code != 0:
                 why = f"a trial command ended with {process.exit_words(completed.code)}"
                 attempts.append(Attempt("a trial command", False, why))
@@ -265,7 +265,9 @@ class BubblewrapSandbox:
                 descriptors += mapping.descriptors
             options += ["--seccomp", str(hold(filters, "filter")), "--json-status-fd", str(status)]
             options += ["--remount-ro", "/", "--chdir", str(box.workspace), "--"]
-            group = await stack.enter_async_context(limits.grouped(box))
+            # An own user's processes are counted by the kernel itself, and each group costs a command milliseconds.
+            counted = replace(box, processes=0) if self._own_user else box
+            group = await stack.enter_async_context(limits.grouped(counted))
             become = own_user.BECOME if self._own_user else ()
             words = (*limits.rlimits(box, group.held), *become, *limits.niced(box), *argv)
             yield (*group.prefix, program, *options, *words), descriptors, status
@@ -438,7 +440,7 @@ _SPACES = ("net", "pid", "mnt", "user", "ipc", "uts")
 # Prints "KEY\theld" or "KEY\tleak" for each attempt. All are harmless on the day the box fails.
 _CHECK_SCRIPT = r"""
 try() { key=$1; shift; if "$@" >/dev/null 2>&1; then echo "$key	leak"; else echo "$key	held"; fi; }
-environment() { tr '\0' '\n' </proc/1/environ | grep -v '^PATH=' | grep -q .; }
+environment() { tr '\0' '\n' </proc/1/environ | grep -v -e '^PATH=' -e '^SHLVL=' | grep -q .; }
 kernel() {
   for name in sys/kernel/core_pattern sysrq-trigger self/oom_score_adj; do
     [ -w "/proc/$name" ] && return 0

@@ -193,7 +193,7 @@ async def way_out(argv: Sequence[str], box: Box) -> AsyncIterator[tuple[tuple[st
         return
     with tempfile.TemporaryDirectory(prefix="regrow-egress-") as place:
         path = Path(place, SOCKET)
-        async with Egress(box.egress).serving(path):
+        async with Egress(box.egress, resolve=resolve, dial=dial).serving(path):
             python, readable = await asyncio.to_thread(_python)
             words = (python, "-I", "-S", "-c", relay_program(), f"/run/regrow/{SOCKET}", *argv)
             yield words, replace(box, sockets={**box.sockets, SOCKET: path}, readable=(*box.readable, *readable))

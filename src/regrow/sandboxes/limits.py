@@ -20,10 +20,15 @@ PROGRAMS = (_PRLIMIT, _NICE) = ("/usr/bin/prlimit", "/usr/bin/nice")
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
 _EMPTY_WAIT_S = 2.0
+_EMPTY_LOOK_S, _EMPTY_LOOK_MAX_S = 0.0002, 0.02
 _CPU_PERIOD_US = 100_000
 
-# The shell puts itself into each group, then becomes the command: nothing is ever started outside of them.
-_ENTER = 'n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ >"$1" || exit 125; shift; n=$((n - 1)); done; exec "$@"'
+# The shell puts itself into each group, then becomes the command: nothing is ever started outside of them. What shells
+# add to the environment, the daemon's directory among it, is nobody's business in the box.
+_ENTER = (
+    'n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ >"$1" || exit 125; shift; n=$((n - 1)); done; '
+    'unset PWD OLDPWD SHLVL _; exec "$@"'
+)
 
 
 def limited(argv: tuple[str, ...], box: Box, *, grouped: frozenset[str] = frozenset()) -> tuple[str, ...]:
@@ -155,6 +160,8 @@ def _set(group: Path, name: str, figure: str) -> bool:
 
 async def _remove_group(group: Path) -> None:
     # The box's processes are killed already, but the kernel may still be burying them.
+    # Mostly that takes less than a millisecond, which is a part of what a box costs a command.
+    pause_s = _EMPTY_LOOK_S
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_EMPTY_WAIT_S):
             while True:
@@ -163,6 +170,7 @@ async def _remove_group(group: Path) -> None:
                 except FileNotFoundError:
                     return
                 except OSError:
-                    await asyncio.sleep(0.005)
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, _EMPTY_LOOK_MAX_S)
                 else:
                     return

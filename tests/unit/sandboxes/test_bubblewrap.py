@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
 
 from regrow.errors import ConfigError, ProcessError, ProcessTimeout, Refused
-from regrow.sandboxes import SANDBOXES, sandbox
-from regrow.sandboxes.base import Box
+from regrow.sandboxes import SANDBOXES, own_user, sandbox
+from regrow.sandboxes.base import Box, Most
 from regrow.sandboxes.bubblewrap import BubblewrapSandbox
 
 
@@ -263,3 +264,60 @@ async def test_masks_read_as_empty(box: BubblewrapSandbox, workspace: Path) -> N
 async def test_a_signal_is_told_as_a_shell_does(box: BubblewrapSandbox, workspace: Path) -> None:
     done = await box.run(["sh", "-c", "kill -SEGV $$"], Box(workspace=workspace), timeout_s=20)
     assert done.code == 128 + 11
+
+
+async def test_a_box_of_roots_has_a_user_of_its_own_or_says_that_it_has_not(workspace: Path) -> None:
+    """As root, nothing of the box is root's on the machine; without `own_user`, and for anybody else, it is as ever."""
+    script = "id -u; cut -c 1-40 /proc/self/uid_map | tr -s ' '; touch src/mine; ls -ln src"
+    box = Box(workspace, writable=[workspace / "src"])
+    own, same = BubblewrapSandbox(), BubblewrapSandbox(own=False)
+    outside = (await own.run(["sh", "-c", script], box, timeout_s=20)).output
+    assert outside.startswith("1000\n" if own_user.possible() else f"{os.getuid()}\n")
+    assert (f" 1000 {own_user.OUTSIDE} 1\n" in outside) is own_user.possible()
+    await same.check()
+    assert f" 1000 {os.getuid()} 1\n" in (await same.run(["sh", "-c", script], box, timeout_s=20)).output
+    names = [{attempt.name for attempt in await sandbox.prove()} for sandbox in (own, same)]
+    assert ("a user of its own" in names[0]) is own_user.possible()
+    assert "a user of its own" not in names[1]
+
+
+async def test_a_tree_that_only_its_owner_may_read_is_read_in_the_box(workspace: Path) -> None:
+    (workspace / "src" / "a").chmod(0o600)
+    workspace.chmod(0o700)
+    assert (await BubblewrapSandbox().run(["cat", "src/a"], Box(workspace), timeout_s=20)).output == "a\n"
+    assert (workspace / "src" / "a").stat().st_uid == os.geteuid()
+
+
+async def test_a_door_of_the_daemons_is_a_socket_in_the_box(workspace: Path, tmp_path: Path) -> None:
+    """By its own name in /run/regrow, or alone in a directory that is shown."""
+    heard: list[bytes] = []
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read())
+        writer.close()
+
+    doors = tmp_path / "doors"
+    doors.mkdir(mode=0o700)
+    code = "import socket, sys\nfor name in sys.argv[1:]:\n"
+    code += "    s = socket.socket(1); s.connect(name); s.sendall(b'x'); s.close()"
+    server = await asyncio.start_unix_server(greet, doors / "one.sock")
+    other = await asyncio.start_unix_server(greet, tmp_path / "two.sock")
+    box = Box(workspace, readable=[doors], sockets={"two.sock": tmp_path / "two.sock"})
+    async with server, other:
+        words = ["/usr/bin/python3", "-c", code, str(doors / "one.sock"), "/run/regrow/two.sock"]
+        done = await BubblewrapSandbox().run(words, box, timeout_s=20)
+    assert done.output == ""
+    assert heard == [b"x", b"x"]
+    with pytest.raises(Refused, match="is no socket") as caught:
+        await BubblewrapSandbox().run(["true"], Box(workspace, sockets={"x": tmp_path}), timeout_s=20)
+    assert caught.value.kind == "box_path"
+
+
+async def test_limits_of_a_whole_box(workspace: Path) -> None:
+    """Memory by a control group where one can be made; elsewhere by each process's private data."""
+    program = "taken = [bytearray(b'x') * (8 << 20) for _ in range(64)]\nprint('taken')"
+    box = Box(workspace, memory_bytes=128 << 20, cpus=1.0, processes=64)
+    for made in (BubblewrapSandbox(), BubblewrapSandbox(most=Most(memory_bytes=96 << 20))):
+        done = await made.run(["/usr/bin/python3", "-c", program], box, timeout_s=60)
+        assert done.code != 0
+        assert "taken" not in done.output

@@ -12,13 +12,14 @@ from regrow.testing.attacks.scene import Scene
 Case = Literal["agent", "test", "build"]
 CASES: tuple[Case, ...] = ("agent", "test", "build")
 
-Control = Literal["plain", "nested", "unfiltered", "unlimited", "none"]
+Control = Literal["plain", "nested", "unfiltered", "unlimited", "open", "none"]
 """How an attack is shown to work where the defence is missing, in a throw-away scene:
 
 plain        without a box
 nested       without a box, as root of namespaces of its own: what it does there ends with it
 unfiltered   in the box, without its system-call filter
 unlimited    without a box and without limits
+open         without a box, by a proxy that lets everything through to this machine
 none         it cannot be shown safely; `Attack.why` says why
 """
 

@@ -96,12 +96,13 @@ async def _filter_ran(scene: Scene, done: Completed, token: str) -> bool:
 
 
 async def _in_fresh_export(scene: Scene, done: Completed, token: str) -> bool:
-    """What is tested and built is an export of the stored tree; where that is missing, it is the agent's "
-    "directory."""
+    """What is tested and built is an export of the stored tree; where that is missing, the agent's directory."""
     where = scene.workspace
     if not scene.careless:
         report = await scene.gate.check(scene.repository, scene.base, scene.workspace)
-        where = await scene.workspaces.fresh(1, "witness", report.tree or scene.base)
+        if not report.passed:
+            raise AssertionError(f"the gate refuses for another reason: {report.refusals}")
+        where = await scene.workspaces.fresh(1, "witness", report.tree)
     found = any(where.rglob("*.pyc"))
     await process.run(("rm", "-rf", str(scene.workspace / "src/__pycache__")), timeout_s=_GIT_S)
     return found
@@ -201,7 +202,7 @@ ATTACKS = (
         "leaves a poisoned __pycache__, which git ignores",
         "os.makedirs(args[0] + '/__pycache__', exist_ok=True)\n"
         "open(args[0] + '/__pycache__/app.cpython-311.pyc', 'w').write(token)\n"
-        "open(args[0] + '/.gitignore', 'w').write('*.pyc\\n.gitignore\\n')",
+        "open(args[0] + '/app.py', 'a').write('# more\\n')",
         lambda s: [s.workspace / "src"],
         _in_fresh_export,
         cases=("agent",),

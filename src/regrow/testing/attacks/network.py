@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 
 from regrow.process import Completed
 from regrow.testing.attacks.base import Attack
@@ -15,7 +16,7 @@ _SEND = "connection.sendall((token + '\\n').encode())\nconnection.close()"
 async def heard(scene: Scene, done: Completed, token: str) -> bool:
     """A listener of this machine heard the token: by now, or before something that was sent after it."""
     loop = asyncio.get_running_loop()
-    after = f"after {token}"
+    after = f"after-{secrets.token_hex(8)}"
     _, writer = await asyncio.open_connection("127.0.0.1", scene.ports["tcp"])
     writer.write(f"{after}\n".encode())
     transport, _ = await loop.create_datagram_endpoint(
@@ -28,7 +29,7 @@ async def heard(scene: Scene, done: Completed, token: str) -> bool:
             scene.heard_more.clear()
     transport.close()
     writer.close()
-    return token in scene.heard
+    return any(token in what for what in scene.heard)
 
 
 ATTACKS = (

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import psutil
 
 from regrow.process import Completed
-from regrow.testing.attacks.base import Attack
+from regrow.testing.attacks.base import Attack, said
 from regrow.testing.attacks.files import leaked
 from regrow.testing.attacks.scene import MEMORY_BYTES, PROCESSES, Scene
 
@@ -28,6 +29,11 @@ def _stopped(scene: Scene, done: Completed, token: str) -> bool:
 
 def _slowed(scene: Scene, done: Completed, token: str) -> bool:
     return bool(_decoy(scene).nice() == 19)
+
+
+def _is_roots(scene: Scene, done: Completed, token: str) -> bool:
+    # Where the daemon is not root, the second column is of a namespace in between.
+    return said(scene, done, token) and os.geteuid() == 0
 
 
 def _seen(scene: Scene, done: Completed, token: str) -> bool:
@@ -77,7 +83,8 @@ ATTACKS = (
     Attack(
         "the list of processes",
         "reads every command line",
-        "for name in glob.glob('/proc/[0-9]*/cmdline'):\n    got(open(name).read()[-150:])",
+        "for name in glob.glob('/proc/[0-9]*/cmdline'):\n"
+        "    try:\n        got(open(name).read()[-150:])\n    except OSError as error:\n        print('held', error)",
         out=_seen,
     ),
     Attack(
@@ -197,6 +204,7 @@ ATTACKS = (
         "mine = os.getuid()\nfor line in open('/proc/self/uid_map'):\n"
         "    inside, outside, count = map(int, line.split())\n"
         "    if inside <= mine < inside + count and outside + mine - inside == 0:\n        got(line)",
+        out=_is_roots,
         root=True,
     ),
     Attack(

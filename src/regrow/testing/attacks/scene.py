@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from regrow import config, files
@@ -21,7 +22,7 @@ from regrow.boxes import build_box, test_box
 from regrow.gate import DENIED, Gate
 from regrow.git import Repository
 from regrow.process import Completed
-from regrow.sandboxes import sandbox_of
+from regrow.sandboxes import egress, sandbox_of
 from regrow.sandboxes.base import Box, Sandbox
 from regrow.sandboxes.masks import shown_git
 from regrow.testing.repositories import Checkout
@@ -44,6 +45,7 @@ file_size = {FILE_BYTES}
 temporary = {TEMPORARY_BYTES}
 processes = {PROCESSES}
 """
+_APP, _KEPT = "print('hello')\n", "kept\n"
 _IPC_CREATE, _IPC_REMOVE, _PAGE = 0o1000, 0, 4096
 # Holds a canary in its memory and its environment, and a descriptor that leads to one.
 _DECOY = """
@@ -91,7 +93,7 @@ class Scene:
         self.other_cache = self._file("state/other/cache/wheel").parent
         self.out = files.private_directory(self.root / "state/tiny/releases/.staging-1")
         self.live = Checkout(self.root / "live")
-        self.base = self.live.commit("one", {"src/app.py": "print('hello')\n", "config/x": "kept\n"})
+        self.base = self.live.commit("one", {"src/app.py": _APP, "config/x": _KEPT, ".gitignore": "__pycache__/\n"})
         secret = f"VALUE={self.canary}\n"
         self.careless_checkout = Checkout(self.root / "careless")
         self.careless_checkout.write(
@@ -117,8 +119,18 @@ class Scene:
         self.shared = 0
         self.shared_file = Path("/dev/shm", f"regrow-{secrets.token_hex(8)}")  # noqa: S108
         self.gate = Gate(("src/**",), DENIED)
-        # Set for a control: whoever looks after the attack does it as a person would, and not as Regrow does.
         self.careless = False
+
+    def tidy(self) -> None:
+        """Take away what the last attack left where it may write."""
+        for place in (self.workspace / "src", self.out):
+            for path in place.iterdir():
+                if path.is_dir() and not path.is_symlink():
+                    files.remove_tree(path)
+                else:
+                    path.unlink()
+        (self.workspace / "src/app.py").write_text(_APP)
+        (self.workspace / "config/x").write_text(_KEPT)
 
     def hear(self, data: bytes) -> None:
         """Write down what reached a listener."""
@@ -144,6 +156,7 @@ class Scene:
             await self._listen(stack)
             await asyncio.to_thread(self._decoy, stack)
             self._share(stack)
+            self._lead_inside(stack)
             os.environ[VARIABLE] = self.canary
             stack.callback(os.environ.pop, VARIABLE, None)
             yield
@@ -153,6 +166,7 @@ class Scene:
         self.boxes["secrets"] = await self._agent_box(await Repository.open(self.careless_checkout.path), self.secrets)
         self.boxes["test"] = test_box(self.config, self.workspace, self.cache)
         self.boxes["build"] = build_box(self.config, self.workspace, self.out, self.cache, {})
+        self.boxes["egress"] = replace(self.boxes["build"], egress=("index.example.org", ".example.net"))
 
     async def _agent_box(self, repository: Repository, workspace: Path) -> Box:
         seen = _Seen()
@@ -191,6 +205,19 @@ class Scene:
             stack.push_async_callback(server.wait_closed)
             stack.callback(server.close)
 
+    def _lead_inside(self, stack: contextlib.AsyncExitStack) -> None:
+        """Every name leads to this machine, and every connection to the listener."""
+
+        async def resolve(name: str) -> Sequence[str]:
+            return ["127.0.0.1"]
+
+        async def dial(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            return await asyncio.open_connection("127.0.0.1", self.ports["tcp"])
+
+        for name, function in (("resolve", resolve), ("dial", dial)):
+            stack.callback(setattr, egress, name, getattr(egress, name))
+            setattr(egress, name, function)
+
     def _decoy(self, stack: contextlib.AsyncExitStack) -> None:
         self.decoy = subprocess.Popen(
             (sys.executable, "-c", _DECOY, self.canary + self.decoy_mark, str(self.outside)),
@@ -216,8 +243,14 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def scene(root: Path) -> AsyncIterator[Scene]:
-    """A scene in an empty directory with a short name; everything of it ends with the block."""
+async def scene(root: Path, *, careless: bool = False) -> AsyncIterator[Scene]:
+    """A scene in an empty directory with a short name; everything of it ends with the block.
+
+    Args:
+        root: the directory.
+        careless: for controls: whoever looks after an attack does it as a person would, and not as Regrow does.
+    """
     made = await asyncio.to_thread(Scene, root)
+    made.careless = careless
     async with made.set_up():
         yield made

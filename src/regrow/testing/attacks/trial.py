@@ -73,6 +73,10 @@ async def control(attack: Attack, scene: Scene, case: Case) -> Result | None:
     if attack.control == "none" or (attack.root and os.geteuid() != 0):
         return None
     box = scene.boxes[attack.box or case]
+    if attack.control == "open":
+        async with _open_proxy(scene) as port:
+            box = replace(box, env={**box.env, "HTTPS_PROXY": f"http://127.0.0.1:{port}"})
+            return await _run(attack, scene, case, (UnconfinedSandbox(), box))
     sandbox: Sandbox = BoxWithoutFilter() if attack.control == "unfiltered" else UnconfinedSandbox()
     if attack.control == "unlimited":
         box = replace(box, memory_bytes=0, file_bytes=0, processes=0)
@@ -88,6 +92,7 @@ async def _run(
 ) -> Result:
     sandbox, box = where
     token = secrets.token_hex(8)
+    await asyncio.to_thread(scene.tidy)
     await asyncio.to_thread(attack.before, scene, token)
     arguments = [str(argument) for argument in attack.arguments(scene)]
     words = (*prefix, PYTHON, "-c", attack.program(), token, case, *arguments)
@@ -101,6 +106,23 @@ async def _run(
             raise BrokenAttackError(f"{attack.name}: code {done.code}: {done.output[-2000:]}")
         out = attack.out(scene, done, token)
         return Result(bool(await out if inspect.isawaitable(out) else out), done.output)
+
+
+@asynccontextmanager
+async def _open_proxy(scene: Scene) -> AsyncIterator[int]:
+    """A proxy that asks no questions: what it is told goes to the scene's listener."""
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        _, far = await asyncio.open_connection("127.0.0.1", scene.ports["tcp"])
+        far.write(head if head.startswith(b"GET") else await reader.readline())
+        far.close()
+        await far.wait_closed()
+        writer.close()
+
+    async with await asyncio.start_server(take, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
 
 
 @asynccontextmanager
