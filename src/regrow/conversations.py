@@ -22,11 +22,12 @@ from regrow.channels.base import Address, Content, Incoming
 from regrow.clock import Clock, SystemClock
 from regrow.errors import Refused, RegrowError
 from regrow.events import Events
-from regrow.intents import TABLE, Intent, Request, understand, yes_or_no
+from regrow.intents import TABLE, Intent, Request
 from regrow.jobs.ledger import Ledger, Record
 from regrow.outbox import Outbox
 from regrow.permissions import LOCAL, Permissions, Person
 from regrow.requests import Asked, Requests
+from regrow.understanding import understand, yes_or_no
 from regrow.views import Views
 
 log = structlog.get_logger("conversations")

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from regrow.intents import TABLE, Intent, Request, understand
+from regrow.intents import TABLE, Intent, Request
+from regrow.understanding import understand
 
 
 @dataclass(frozen=True)
