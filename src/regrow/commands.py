@@ -190,7 +190,8 @@ class _Around:
         if self._stop not in self._rest(place, frozenset({"trouble"})):
             return None
         # "重启，又挂了" may tell of a restart; with anything that makes it a request it does not.
-        bare = front == self._start and not text[front:end].isascii() and end in self._scan.at(front).get(str(self._intent), ())
+        verb = end in self._scan.at(front).get(str(self._intent), ()) and not text[front:end].isascii()
+        bare = verb and front == self._start and MARKS.match(text, end, self._stop)[0] != ""  # type: ignore[index]
         return not bare and not asked or "polite" in self._scan.present(self._start, end)
 
     def _rest(self, end: int, more: frozenset[str]) -> set[int]:

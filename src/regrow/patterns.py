@@ -212,10 +212,10 @@ class Sequence(Part):
             following: Ends = {}
             # From right to left, so that what stands before takes as much as it can.
             for at in sorted(places, reverse=True):
-                for end, values in scan.match(part, scan.gap(at)).items():
-                    if end not in following:
-                        following[end] = places[at] + values
-                    # A part that matched nothing does not keep the blanks before it.
+                begin = scan.gap(at)
+                for end, values in scan.match(part, begin).items():
+                    # A part that matched nothing leaves the blanks before it.
+                    following.setdefault(at if end == begin else end, places[at] + values)
             places = following
             if not places:
                 break

@@ -49,7 +49,13 @@ _NAME = re.compile(r"[A-Za-z0-9._/-]*[0-9/._-][A-Za-z0-9._/-]*|main|master|dev|d
 _LOG_LINE = re.compile(
     r"^\s*(?:\[?\d{4}-\d\d-\d\d|\[?\d\d:\d\d:\d\d|traceback \(|file \"|[\w.]*(?:error|exception):|at \S+\("
     r"|\[?(?-i:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL)\b"
-    r"|(?:log|logs|system|assistant|user|日志|系统)\s*[:：]|[$%] )",
+    r"|(?-i:(?!BUG|FIX|ISSUE|REPAIR|HOTFIX|PLEASE|HELP|URGENT|HEY|OK)[A-Z][A-Z_]{2,}:)"
+    r"|(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]* +\d+ +\d\d:\d\d|\d+/\w+/\d+[ :]\d\d:"
+    r"|[\w.-]+=\S+ +[\w.-]+=|[{<]\W*\w|[\w./-]+\[\d+\]:|(?:step|stage) \d+(?:/\d+)? *:"
+    r"|(?:\w+ )?(?:logs?|journal|output|stdout|stderr|console|trace|syslog|dmesg)[:：]"
+    r"|(?:system|assistant|user|human|tool|from|to|cc|date|subject|forwarded|fwd)\b[^:：\n]{0,20}[:：]"
+    r"|\[?(?:日志|系统|系统消息|用户|助手|输出|控制台|报错信息|转发|转发消息|发件人|收件人|主题|引用|forwarded message)\]?\s*[:：\]]"
+    r"|[$%] )",
     re.IGNORECASE,
 )
 _FULL_WIDTH = str.maketrans("，。．！？；：’\u3000", ",..!?;:' ")
@@ -77,6 +83,14 @@ def _spellings(word: str, often: frozenset[str]) -> Iterator[str]:
 def looks_like_log(line: str) -> bool:
     """Whether a line was printed by a program, not written by a person."""
     return bool(_LOG_LINE.match(line))
+
+
+def _said(lines: list[str]) -> Iterator[str]:
+    """The lines with those blanked that a program has printed, and those that go on after them without a blank line."""
+    printed = False
+    for line in lines:
+        printed = looks_like_log(line) or (printed and bool(line.strip()))
+        yield " " * len(line) if printed else line
 
 
 def trim(clause: str) -> str:
@@ -146,7 +160,7 @@ class Phrases:
         self.remarks = {kind: parts(patterns) for kind, patterns in data["remarks"].items()}
         self.spare = parts(data["spare"]["patterns"])
         self.reads: dict[str, tuple[str, frozenset[str]]] = {}
-        small_talk = {"talk", "show", "it", "of", "soft", "before", "after", "ability", "ability_after", "log", "while"}
+        small_talk = {"talk", "show", "it", "of", "soft", "before", "after", "ability", "ability_after", "log", "while", "take"}
         for name, lists in data["reads"].items():
             self.words.add(f"{name} anchors", lists["anchors"])
             self.words.add(f"{name} also", lists["also"])
@@ -199,8 +213,7 @@ class Phrases:
 
     def plain(self, prose: str) -> str:
         """As many characters in the one form: simplified, lower case, half width, quotations and log lines hidden."""
-        lines = (" " * len(line) if looks_like_log(line) else line for line in prose.split("\n"))
-        text = _INLINE.sub(self._hide, "\n".join(lines))
+        text = _INLINE.sub(self._hide, "\n".join(_said(prose.split("\n"))))
         return "".join(map(self._fold, text)).translate(_FULL_WIDTH).translate(self._simplified)
 
     @staticmethod

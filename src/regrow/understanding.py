@@ -69,7 +69,7 @@ def understand(text: str, *, addressed: bool = True, services: Iterable[str] = (
         for scan in scans:
             if found := command(scan, 0, len(scan.text), known, alone=alone):
                 return settle(found.intent, _args(found, message.written), certain=found.certain)
-    if read := _read(scans[0], known):
+    if not message.pasted and (read := _read(scans[0], known)):
         return replace(nothing, intent=read[0], args=read[1])
     doubt = _candidates(scans[0], known)
     told = replace(message.shown, bug=message.written.strip())

@@ -35,6 +35,7 @@ class Message:
         shown: the script and the evidence shown with the words.
         trusted: False where the words come after something a program has printed, or look on a screen as they do not
             read: they may be asked about, never acted on.
+        pasted: whether something a program has printed stands among the words.
     """
 
     prose: str
@@ -47,6 +48,7 @@ class Message:
     services: tuple[str, ...]
     shown: Args
     trusted: bool
+    pasted: bool
 
     @classmethod
     def read(cls, text: str, known: Phrases, services: Iterable[str]) -> Message:
@@ -71,7 +73,8 @@ class Message:
         end, stop = (start + len(pronoun[start:at].strip()) for at in (end, len(pronoun)))
         printed = any(map(looks_like_log, seen[:start].split("\n")))
         trusted = not printed and not _TURNED.search(text)
-        return cls(prose, origin, plain, pronoun, start, end, stop, tuple(named), shown, trusted)
+        pasted = any(map(looks_like_log, seen.split("\n")))
+        return cls(prose, origin, plain, pronoun, start, end, stop, tuple(named), shown, trusted, pasted)
 
     @property
     def clause(self) -> str:

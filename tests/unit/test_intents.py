@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regrow.intents import ROLES, TABLE, Intent, Request, understand, yes_or_no
+from regrow.intents import ROLES, TABLE, Intent
+from regrow.testing.utterances import Utterance, has_effect, score, utterances
+from regrow.understanding import understand, yes_or_no
 
-UTTERANCES = [
-    json.loads(line)
-    for line in (Path(__file__).parents[1] / "data" / "utterances.jsonl").read_text("utf-8").splitlines()
-]
-MEASURED = [row for row in UTTERANCES if row["part"] == "measured"]
+DATA = Path(__file__).parents[1] / "data" / "utterances"
+BUILD, MEASURED = utterances(DATA / "build.jsonl"), utterances(DATA / "measured.jsonl")
 FENCE = "```"
 COMMANDS = [
     "restart",
@@ -32,55 +29,40 @@ COMMANDS = [
 ]
 
 
-def effect(request: Request) -> bool:
-    return request.intent is not Intent.none and TABLE[request.intent].effect
-
-
-def arguments(request: Request) -> dict[str, Any]:
-    given: dict[str, Any] = json.loads(json.dumps(request.args.given()))
-    return given
-
-
-def right(row: dict[str, Any], request: Request) -> bool:
-    same = request.intent == row["intent"] and request.language == row["lang"]
-    return same and (row["intent"] == "none" or arguments(request) == row["args"])
-
-
 def test_the_table_has_a_row_for_every_intent_and_a_role_for_every_row() -> None:
     assert set(TABLE) == set(Intent) - {Intent.none}
     assert set(ROLES) == {intent.value for intent in TABLE}
     assert all(row.effect for row in TABLE.values() if row.changes_service or row.confirm)
 
 
-def test_the_utterances_cover_all_intents_and_both_languages() -> None:
-    assert len(UTTERANCES) >= 250
-    assert {row["intent"] for row in MEASURED} == set(Intent)
-    assert {row["intent"] for row in UTTERANCES if row["part"] == "build"} == set(Intent)
-    assert {row["lang"] for row in MEASURED} == {"zh", "en"}
-    assert len({row["text"] for row in UTTERANCES}) == len(UTTERANCES)
+def test_the_utterances_cover_what_people_say() -> None:
+    assert len(BUILD) >= 200
+    assert len(MEASURED) >= 200
+    assert min(Counter(row.intent for row in MEASURED)[intent] for intent in Intent) >= 8
+    assert {row.intent for row in BUILD} == set(Intent)
+    assert sum(row.intent is Intent.none for row in MEASURED) >= len(MEASURED) / 3
+    assert {row.lang for row in MEASURED} == {"zh", "en"}
+    texts = [row.text for row in BUILD + MEASURED]
+    assert len(set(texts)) == len(texts)
 
 
-@pytest.mark.parametrize("part", ["build", "measured"])
-def test_no_utterance_starts_what_it_does_not_ask_for(part: str) -> None:
-    false = [
-        (row["text"], request.intent, arguments(request))
-        for row in UTTERANCES
-        if row["part"] == part and effect(request := understand(row["text"])) and not right(row, request)
-    ]
-    assert false == []
+def test_the_goals_hold_on_the_measured_part() -> None:
+    found = score(MEASURED)
+    assert found.false_actions == ()
+    assert min(found.recall.values()) >= 0.95, (found.recall, found.missed)
+    assert found.asked >= 0.8
+    assert found.silly <= 0.1
 
 
-def test_recall_on_the_measured_part_has_a_floor() -> None:
-    asked = Counter(row["intent"] for row in MEASURED)
-    found = Counter(row["intent"] for row in MEASURED if right(row, understand(row["text"])))
-    recall = {intent: found[intent] / asked[intent] for intent in asked}
-    assert min(recall.values()) >= 0.75, recall
-    assert sum(found.values()) / len(MEASURED) >= 0.9, recall
+def test_no_utterance_of_the_other_part_starts_what_it_does_not_ask_for() -> None:
+    assert score(BUILD).false_actions == ()
 
 
-@pytest.mark.parametrize("row", [row for row in UTTERANCES if row["part"] == "build"], ids=lambda row: row["text"][:30])
-def test_the_utterances_it_was_built_on_are_understood(row: dict[str, Any]) -> None:
-    assert right(row, understand(row["text"])), understand(row["text"])
+@pytest.mark.parametrize("row", BUILD, ids=lambda row: row.text[:30])
+def test_the_utterances_it_was_built_on_are_understood(row: Utterance) -> None:
+    request = row.read()
+    assert row.right(request), request
+    assert not row.doubt or row.doubt & set(request.doubt), request
 
 
 @pytest.mark.parametrize(
@@ -190,7 +172,7 @@ def test_any_text_is_survived(text: str) -> None:
     ],
 )
 def test_long_texts_are_survived(text: str) -> None:
-    assert not effect(understand(text)) or text.startswith("修")
+    assert not has_effect(understand(text)) or text.startswith("修")
 
 
 words = st.one_of(st.sampled_from(COMMANDS), st.text(max_size=60))
@@ -213,7 +195,7 @@ def test_quoted_and_pasted_text_starts_nothing(body: list[str], wrapping: str) -
         "code": f"`{inner} `",
         "log": f"2025-02-21 07:00:00 INFO {inner}",
     }[wrapping]
-    assert not effect(understand(text))
+    assert not has_effect(understand(text))
 
 
 @given(
@@ -223,4 +205,4 @@ def test_quoted_and_pasted_text_starts_nothing(body: list[str], wrapping: str) -
     command=st.sampled_from(COMMANDS),
 )
 def test_a_refused_or_questioned_command_starts_nothing(prefix: str, command: str) -> None:
-    assert not effect(understand(prefix + command))
+    assert not has_effect(understand(prefix + command))

@@ -79,7 +79,7 @@ class Score:
         false_actions: texts by which something with an effect was started that is not what they ask for, arguments
             included, with what was started.
         missed: texts that ask for something and were not understood, with the intent asked for.
-        recall: the share understood of each intent, from 0 to 1.
+        recall: the share understood of each intent, from 0 to 1; `recall_of_all` of all that ask for something.
         asked: of the texts in real doubt, the share that was asked back about, from 0 to 1; 1 without such texts.
         silly: the share of texts that ask for nothing, and are in no doubt, that were answered or asked back about.
     """
@@ -88,6 +88,7 @@ class Score:
     false_actions: tuple[tuple[str, Intent], ...]
     missed: tuple[tuple[str, Intent], ...]
     recall: dict[Intent, float]
+    recall_of_all: float
     asked: float
     silly: float
 
@@ -117,6 +118,8 @@ def score(rows: Iterable[Utterance], reader: Callable[..., Request] = understand
             (row.text, row.intent) for row, request in read if row.intent is not Intent.none and not row.right(request)
         ),
         recall={intent: found[intent] / total[intent] for intent in total if intent is not Intent.none},
+        recall_of_all=sum(count for intent, count in found.items() if intent is not Intent.none)
+        / max(1, sum(count for intent, count in total.items() if intent is not Intent.none)),
         asked=sum(unsure) / len(unsure) if unsure else 1.0,
         silly=sum(idle) / len(idle) if idle else 0.0,
     )

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from regrow.channels.feishu import messages
 from regrow.channels.feishu.api import Api, App
 from regrow.channels.feishu.messages import Reader, of_event, of_history, quoted, text_of
-from regrow.intents import Intent, understand
+from regrow.intents import Intent
+from regrow.understanding import understand
 from regrow.secret import Secret
 
 BOT = "ou_bot"
