@@ -24,6 +24,7 @@ _SPARING = frozenset({Intent.build, Intent.cancel, Intent.reject})
 """What leaves another action undone, so that it may be said with it: "build, don't deploy"."""
 _STOPS = re.compile(r"[,;.!\n~…]")
 _TAIL = re.compile(rf"(?:{MARK}|\?)+\Z")
+_PARTED = re.compile(rf"{MARK}|\?|[了啦]")
 _LEAD = re.compile(r"/(?=\w)")
 
 
@@ -72,7 +73,7 @@ class _Clause:
         }
 
     def command(self, *, alone: bool) -> Command | None:
-        if self._start >= self._stop:
+        if self._start >= self._stop or (not alone and not _PARTED.search(self._scan.text, self._start, self._stop)):
             return None
         likely = {
             Intent(name): usable
@@ -93,12 +94,14 @@ class _Clause:
         return None
 
     def _found(self, likely: dict[Intent, list[Part]], sides: Sides, *, alone: bool) -> Iterator[Command]:
-        fronts = self._fronts(sides)
-        for front, when in fronts.items() if alone else ():
-            for intent, parts in likely.items():
-                if hit := self._fit(intent, parts, front, when, self._ends(sides)):
-                    yield hit
-        for intent, parts in () if alone else likely.items():
+        if alone:
+            fronts, ends = self._fronts(sides), self._ends(sides)
+            for front, when in fronts.items():
+                for intent, parts in likely.items():
+                    if hit := self._fit(intent, parts, front, when, ends):
+                        yield hit
+            return
+        for intent, parts in likely.items():
             around = _Around(self._scan, self._start, self._stop, self._known, intent, parts, sides, self._present)
             for front in around.fronts():
                 for end, values in self._ends_of(parts, front):
@@ -125,7 +128,10 @@ class _Clause:
         for when, parts in self._moments.items():
             if not parts:
                 continue
+            needed = frozenset().union(*(part.needs for part in parts))
             for at in range(self._start + 1, self._stop):
+                if not needed & self._scan.at(at).keys():
+                    continue
                 for part in parts:
                     if any(_past(MARKS, self._scan.text, end, self._stop) in ends for end in self._scan.match(part, at) if end > at):
                         stop = self._start + len(MARKS_LAST.sub("", self._scan.text[self._start : at]))

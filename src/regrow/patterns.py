@@ -234,16 +234,29 @@ def parse(pattern: str, named: Callable[[str], Part], slots: Mapping[str, Part],
     tokens = [token for token in _TOKENS.findall(pattern) if not token.isspace()]
     at = 0
 
+    def literal(phrases: list[str]) -> Part:
+        name = "=" + "|".join(phrases)
+        words.add(name, phrases)
+        return Word(name)
+
     def choice(closing: str) -> Part:
         nonlocal at
+        literals: list[str] = []  # options that are nothing but words: one list, looked up at once
         options: list[Part] = []
-        parts: list[Part] = []
+        parts: list[Part | str] = []
+
+        def end() -> None:
+            if parts and all(isinstance(part, str) for part in parts):
+                literals.append(" ".join(map(str, parts)))
+            else:
+                options.append(sequence([literal([part]) if isinstance(part, str) else part for part in parts]))
+            parts.clear()
+
         while at < len(tokens) and tokens[at] != closing:
             token = tokens[at]
             at += 1
             if token == "|":
-                options.append(Sequence(parts))
-                parts = []
+                end()
             elif token == "[":
                 parts.append(Choice([choice("]")], optional=True))
                 at += 1
@@ -251,15 +264,20 @@ def parse(pattern: str, named: Callable[[str], Part], slots: Mapping[str, Part],
                 parts.append(choice(")"))
                 at += 1
             elif token == "?":
-                parts[-1] = Choice([parts[-1]], optional=True)
+                last = parts[-1]
+                parts[-1] = Choice([literal([last]) if isinstance(last, str) else last], optional=True)
             elif token[0] == "<":
                 parts.append(named(token[1:-1]))
             elif token[0] == "{":
                 parts.append(slots[token[1:-1]])
             else:
-                words.add(f"={token}", [token])
-                parts.append(Word(f"={token}"))
-        options.append(Sequence(parts))
+                parts.append(token)
+        end()
+        if literals:
+            options.append(literal(literals))
         return options[0] if len(options) == 1 else Choice(options)
+
+    def sequence(parts: list[Part]) -> Part:
+        return parts[0] if len(parts) == 1 else Sequence(parts)
 
     return choice("")
