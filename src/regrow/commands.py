@@ -18,10 +18,11 @@ _TIMED = frozenset({Intent.restart, Intent.deploy, Intent.rollback})
 """What may be asked for "when idle" or "by force"."""
 _TROUBLED = frozenset({Intent.restart, Intent.rollback, Intent.undo, Intent.cancel, Intent.reject})
 """What a trouble is a reason for, also when it is told afterwards."""
-_AFTER = {"good": frozenset({Intent.approve, Intent.keep}), "bad": _TROUBLED - {Intent.restart}, "trouble": _TROUBLED}
+_AFTER = {"regret": frozenset({Intent.cancel, Intent.undo, Intent.reject, Intent.rollback}), "good": frozenset({Intent.approve, Intent.keep}), "bad": _TROUBLED - {Intent.restart}, "trouble": _TROUBLED}
 """Which remarks may follow which commands: "restart, works now" tells of a restart."""
 _SPARING = frozenset({Intent.build, Intent.cancel, Intent.reject})
 """What leaves another action undone, so that it may be said with it: "build, don't deploy"."""
+_BUT = re.compile("但|不过")
 _STOPS = re.compile(r"[,;.!\n~…]")
 _TAIL = re.compile(rf"(?:{MARK}|\?)+\Z")
 _PARTED = re.compile(rf"{MARK}|\?|[了啦]")
@@ -85,6 +86,7 @@ class _Clause:
         stages = (
             (self._known.politeness, polite or not self._asked),
             (self._known.ability, polite),
+            (self._known.wanting, polite and not self._asked),
             (self._known.wondering, False),
         )
         for sides, certain in stages:
@@ -195,9 +197,10 @@ class _Around:
             return not asked or "polite" in self._scan.present(self._start, end)
         if self._stop not in self._rest(place, frozenset({"trouble"})):
             return None
+        told = re.search("[了又啦]", text[end : self._stop])
         # "重启，又挂了" may tell of a restart; with anything that makes it a request it does not.
         verb = end in self._scan.at(front).get(str(self._intent), ()) and not text[front:end].isascii()
-        bare = verb and front == self._start and MARKS.match(text, end, self._stop)[0] != ""  # type: ignore[index]
+        bare = verb and told and front == self._start and MARKS.match(text, end, self._stop)[0] != ""  # type: ignore[index]
         return not bare and not asked or "polite" in self._scan.present(self._start, end)
 
     def _rest(self, end: int, more: frozenset[str]) -> set[int]:
@@ -208,9 +211,9 @@ class _Around:
             marked = _past(MARKS, self._scan.text, at, self._stop)
             behind.add(marked)
             behind.update(self._scan.after(marked, self._stop, self._sides.end))
-            if marked > at or at > end:
+            if marked > at or at > end or _BUT.match(self._scan.text, at):
                 for kind, past in self._items(marked, after=True, more=more):
-                    if kind in {"turn", "good", "bad", "spare", "echo"} and not _STOPS.search(self._scan.text, end, marked):
+                    if kind in {"turn", "good", "bad", "regret", "echo"} and not _STOPS.search(self._scan.text, end, marked):
                         continue
                     behind.add(_past(MARKS, self._scan.text, past, self._stop))
             for place in behind - reached:
@@ -222,7 +225,7 @@ class _Around:
         """Where the clause goes on after something said before the command; None when nothing parts it from that."""
         text = self._scan.text
         place = _past(MARKS, text, end, self._stop)
-        if kind in {"trouble", "ready", "manners"}:
+        if kind in {"trouble", "ready", "manners", "spare"}:
             return place if place > end or text[end - 1] in "了啦" else None
         return place if _STOPS.search(text, end, place) else None
 

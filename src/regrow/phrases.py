@@ -55,7 +55,7 @@ _LOG_LINE = re.compile(
     r"|(?:\w+ )?(?:logs?|journal|output|stdout|stderr|console|trace|syslog|dmesg)[:：]"
     r"|(?:system|assistant|user|human|tool|from|to|cc|date|subject|forwarded|fwd)\b[^:：\n]{0,20}[:：]"
     r"|\[?(?:日志|系统|系统消息|用户|助手|输出|控制台|报错信息|转发|转发消息|发件人|收件人|主题|引用|forwarded message)\]?\s*[:：\]]"
-    r"|[$%] )",
+    r"|\w+ err!|[$%] )",
     re.IGNORECASE,
 )
 _FULL_WIDTH = str.maketrans("，。．！？；：’\u3000", ",..!?;:' ")
@@ -121,7 +121,8 @@ class Phrases:
         reports: how a fault is told of without asking for a repair.
         unclear: phrases with several meanings, and the names of the intents they may mean.
         answers: bare answers to a question, and whether each is a yes.
-        politeness, ability, wondering: what is taken off a command, a request put as a question, and a thought.
+        politeness, ability, wanting, wondering: what is taken off a command, a request put as a question or as a wish, and
+            a thought.
     """
 
     def __init__(self) -> None:
@@ -181,8 +182,9 @@ class Phrases:
         before, after = {"before", "complaint"}, {"after"}
         self.politeness = Sides(frozenset(before), frozenset(after))
         self.ability = Sides(frozenset(before | {"ability"}), frozenset(after | {"ability_after"}))
+        self.wanting = Sides(frozenset(before | {"wanting"}), frozenset(after))
         self.wondering = Sides(
-            frozenset(before | {"ability", "wondering"}), frozenset(after | {"ability_after", "wondering_after"})
+            frozenset(before | {"ability", "wanting", "wondering"}), frozenset(after | {"ability_after", "wondering_after"})
         )
         self.polite, self.blocker, self.unreal, self.buggy, self.retract, self.postpone, self.relative = (
             re.compile(self._either(name))

@@ -55,7 +55,7 @@ def understand(text: str, *, addressed: bool = True, services: Iterable[str] = (
         return replace(nothing, args=args, doubt=(intent,))
 
     repair = _repair(message, known)
-    if repair is not None:
+    if repair is not None and (repair[0] or message.end - message.start > _LONGEST):
         return settle(Intent.repair, repair[1], certain=repair[0])
     if message.end - message.start > _LONGEST:
         return nothing
@@ -71,6 +71,8 @@ def understand(text: str, *, addressed: bool = True, services: Iterable[str] = (
                 return settle(found.intent, _args(found, message.written), certain=found.certain)
     if not message.pasted and (read := _read(scans[0], known)):
         return replace(nothing, intent=read[0], args=read[1])
+    if repair is not None:
+        return settle(Intent.repair, repair[1], certain=False)
     doubt = _candidates(scans[0], known)
     told = replace(message.shown, bug=message.written.strip())
     return replace(nothing, doubt=doubt, args=told if doubt == (Intent.repair,) else Args())
@@ -140,6 +142,7 @@ def _repair(message: Message, known: Phrases) -> tuple[bool, Args] | None:
             if match := _first(known.prefixes, rest, whole=False):
                 text = message.verbatim(at + match.end(), message.stop).strip(" \t\r\n,，:：")
                 if text or shown.evidence or shown.reproduction:
+                    polite = bool(known.polite.search(message.plain, message.start, at + match.end()))
                     sure = (not asked or polite) and not known.retract.search(rest, match.end())
                     return sure, replace(shown, bug=text)
             if polite:
