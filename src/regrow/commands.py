@@ -22,6 +22,7 @@ _AFTER = {"regret": frozenset({Intent.cancel, Intent.undo, Intent.reject, Intent
 """Which remarks may follow which commands: "restart, works now" tells of a restart."""
 _SPARING = frozenset({Intent.build, Intent.cancel, Intent.reject})
 """What leaves another action undone, so that it may be said with it: "build, don't deploy"."""
+_TOLD = re.compile(r"[了又啦没还]|\b(?:still|again)\b")
 _BUT = re.compile("但|不过")
 _STOPS = re.compile(r"[,;.!\n~…]")
 _TAIL = re.compile(rf"(?:{MARK}|\?)+\Z")
@@ -197,13 +198,14 @@ class _Around:
             return not asked or "polite" in self._scan.present(self._start, end)
         if self._stop not in self._rest(place, frozenset({"trouble"})):
             return None
-        told = re.search("[了又啦]", text[end : self._stop])
+        told = _TOLD.search(text, end, self._stop)
         # "重启，又挂了" may tell of a restart; with anything that makes it a request it does not.
-        verb = end in self._scan.at(front).get(str(self._intent), ()) and not text[front:end].isascii()
+        verb = end in self._scan.at(front).get(str(self._intent), ())
         bare = verb and told and front == self._start and MARKS.match(text, end, self._stop)[0] != ""  # type: ignore[index]
         return not bare and not asked or "polite" in self._scan.present(self._start, end)
 
     def _rest(self, end: int, more: frozenset[str]) -> set[int]:
+        text = self._scan.text
         reached, places = {end}, [end]
         while places:
             at = places.pop()
@@ -211,7 +213,7 @@ class _Around:
             marked = _past(MARKS, self._scan.text, at, self._stop)
             behind.add(marked)
             behind.update(self._scan.after(marked, self._stop, self._sides.end))
-            if marked > at or at > end or _BUT.match(self._scan.text, at):
+            if marked > at or (at > end and MARKS.match(text, at - 1, at)[0]) or _BUT.match(text, at):
                 for kind, past in self._items(marked, after=True, more=more):
                     if kind in {"turn", "good", "bad", "regret", "echo"} and not _STOPS.search(self._scan.text, end, marked):
                         continue

@@ -15,8 +15,8 @@ Captures = tuple[tuple[str, str], ...]
 Ends = dict[int, Captures]
 _GAP = re.compile(r"[\s,、]*+")
 _TOKENS = re.compile(r"<\w+>|\{\w+\}|[\[\]()|?]|\s+|[^<>{}\[\]()|?\s]+")
-# Sentence marks and emoji; not what begins an item of a list, a heading or a comment.
-MARK = r"[\s,.;:!~…、\ufe0f\u200d\u2600-\u27bf\U0001f000-\U0001faff]"
+# Sentence marks and emoji; not what begins an item of a list, a heading or a comment, and no emoji that says no.
+MARK = r"(?:(?![👎❌🚫⛔🛑🙅✋✖❎])[\s,.;:!~…、\ufe0f\u200d\u2600-\u27bf\U0001f000-\U0001faff])"
 MARKS, MARKS_LAST = re.compile(rf"{MARK}*+"), re.compile(rf"{MARK}+\Z")
 _END = ""  # the key of a trie's node that holds the names of the lists whose word ends here
 

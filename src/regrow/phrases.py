@@ -53,8 +53,8 @@ _LOG_LINE = re.compile(
     r"|(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]* +\d+ +\d\d:\d\d|\d+/\w+/\d+[ :]\d\d:"
     r"|[\w.-]+=\S+ +[\w.-]+=|[{<]\W*\w|[\w./-]+\[\d+\]:|(?:step|stage) \d+(?:/\d+)? *:"
     r"|(?:\w+ )?(?:logs?|journal|output|stdout|stderr|console|trace|syslog|dmesg)[:：]"
-    r"|(?:system|assistant|user|human|tool|from|to|cc|date|subject|forwarded|fwd)\b[^:：\n]{0,20}[:：]"
-    r"|\[?(?:日志|系统|系统消息|用户|助手|输出|控制台|报错信息|转发|转发消息|发件人|收件人|主题|引用|forwarded message)\]?\s*[:：\]]"
+    r"|(?:system|assistant|user|human|tool|bot|from|to|cc|date|subject|forwarded|fwd)\b[^:：\n]{0,20}[:：]"
+    r"|\[?(?:日志|系统|系统消息|用户|助手|机器人|输出|控制台|报错信息|转发|转发消息|发件人|收件人|主题|引用|forwarded message)\]?\s*[:：\]]"
     r"|\w+ err!|[$%] )",
     re.IGNORECASE,
 )
