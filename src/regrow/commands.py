@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from regrow.intents import TABLE, Intent
 from regrow.patterns import MARK, MARKS, MARKS_LAST, Part, Scan
-from regrow.phrases import Phrases, Sides
+from regrow.phrases import HIDDEN, Phrases, Sides
 
 _TIMED = frozenset({Intent.restart, Intent.deploy, Intent.rollback})
 """What may be asked for "when idle" or "by force"."""
@@ -23,6 +23,9 @@ _AFTER = {"regret": frozenset({Intent.cancel, Intent.undo, Intent.reject, Intent
 _SPARING = frozenset({Intent.build, Intent.cancel, Intent.reject})
 """What leaves another action undone, so that it may be said with it: "build, don't deploy"."""
 _TOLD = re.compile(r"[了又啦没还]|\b(?:still|again)\b")
+_DISTRESSED = frozenset({Intent.restart, Intent.rollback})
+"""What a trouble told in words that are not all known is a reason for."""
+_LONG_REASON = 40
 _BUT = re.compile("但|不过")
 _STOPS = re.compile(r"[,;.!\n~…]")
 _TAIL = re.compile(rf"(?:{MARK}|\?)+\Z")
@@ -172,7 +175,7 @@ class _Around:
             kind: [part for part in patterns if not part.needs or part.needs & present]
             for kind, patterns in known.remarks.items()
         }
-        self._closed: dict[int, set[int]] = {}
+        self._distressed: set[int] = set()
 
     def fronts(self) -> list[int]:
         """Where the command may begin."""
@@ -187,6 +190,8 @@ class _Around:
                 if (place := self._parted(kind, end)) is not None and place not in reached:
                     reached.add(place)
                     places.append(place)
+                    if kind == "distress":
+                        self._distressed.add(place)
         return sorted(reached)
 
     def closes(self, front: int, end: int) -> bool | None:
@@ -194,6 +199,12 @@ class _Around:
         text = self._scan.text
         asked = text[end : end + 1] == "?"
         place = end + asked
+        # The words of a reason that are not all known need a request that is plain: with its object, or with a please.
+        plain = bool({"it", "polite"} & self._scan.present(max((at for at in self._distressed if at <= front), default=self._start), end))
+        if self._distressed and not plain:
+            return None
+        if plain and self._stop in self._rest(place, frozenset({"distress"})):
+            return not asked or "polite" in self._scan.present(self._start, end)
         if self._stop in self._rest(place, frozenset()):
             return not asked or "polite" in self._scan.present(self._start, end)
         if self._stop not in self._rest(place, frozenset({"trouble"})):
@@ -215,7 +226,7 @@ class _Around:
             behind.update(self._scan.after(marked, self._stop, self._sides.end))
             if marked > at or (at > end and MARKS.match(text, at - 1, at)[0]) or _BUT.match(text, at):
                 for kind, past in self._items(marked, after=True, more=more):
-                    if kind in {"turn", "good", "bad", "regret", "echo"} and not _STOPS.search(self._scan.text, end, marked):
+                    if kind in {"turn", "good", "bad", "regret", "echo", "distress"} and not _STOPS.search(self._scan.text, end, marked):
                         continue
                     behind.add(_past(MARKS, self._scan.text, past, self._stop))
             for place in behind - reached:
@@ -241,6 +252,8 @@ class _Around:
                 for end in self._scan.match(part, at):
                     if at < end <= self._stop:
                         yield kind, end
+        if self._intent in _DISTRESSED and (not after or "distress" in more) and (end := self._distress(at)) is not None:
+            yield "distress", end
         if self._intent in _SPARING:
             for part in self._known.spare:
                 for end, values in self._scan.match(part, at).items():
@@ -253,6 +266,17 @@ class _Around:
         for end in self._scan.at(at).get(f"unclear {self._intent}", ()):
             if end <= self._stop:
                 yield "echo", end
+
+
+    def _distress(self, at: int) -> int | None:
+        """The end of a clause that tells of a trouble, also in words that are not known: of nothing else, here and now."""
+        text = self._scan.text
+        found = _STOPS.search(text, at, self._stop)
+        end = found.start() if found else self._stop
+        if not 1 < end - at <= _LONG_REASON or re.search(rf"[?:\[\](){{}}<>/=#|{HIDDEN}]", text[at:end]):
+            return None
+        told = self._known.distress.search(text, at, end) and not self._known.elsewhere.search(text, at, end)
+        return end if told and not self._known.verbs & self._scan.present(at, end) else None
 
 
 def _past(marks: re.Pattern[str], text: str, at: int, stop: int) -> int:

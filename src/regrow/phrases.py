@@ -180,12 +180,15 @@ class Phrases:
             for candidate in candidates:
                 self.words.add(f"unclear {candidate}", [phrase])
         before, after = {"before", "complaint"}, {"after"}
+        self.thanks = re.compile(rf"[\s,.!~]*(?:{self._either('after')})[\s,.!~]*\Z")
         self.politeness = Sides(frozenset(before), frozenset(after))
         self.ability = Sides(frozenset(before | {"ability"}), frozenset(after | {"ability_after"}))
         self.wanting = Sides(frozenset(before | {"wanting"}), frozenset(after))
         self.wondering = Sides(
             frozenset(before | {"ability", "wanting", "wondering"}), frozenset(after | {"ability_after", "wondering_after"})
         )
+        self.distress, self.elsewhere = (re.compile(self._either(name)) for name in ("distress", "elsewhere"))
+        self.verbs = frozenset({*KINDS, "cancel", "approve", "reject", "keep", "undo", "pull"})
         self.polite, self.blocker, self.unreal, self.buggy, self.retract, self.postpone, self.relative = (
             re.compile(self._either(name))
             for name in ("polite", "blocker", "unreal", "buggy", "retract", "postpone", "relative")

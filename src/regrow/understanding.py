@@ -148,6 +148,7 @@ def _repair(message: Message, known: Phrases) -> tuple[bool, Args] | None:
             if polite:
                 rest = rest.rstrip("? ")
             if (not asked or polite) and trim(rest) not in known.unclear and _is_object(rest, known):
+                rest = known.thanks.sub("", rest)
                 match = _first(known.openings, rest, whole=True)
                 sure = match is not None and bool(known.buggy.search(match["bug"])) and _is_plain(match["bug"], known)
                 match = match or _first(known.loose, rest, whole=True)
