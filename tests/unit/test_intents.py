@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -175,27 +178,80 @@ def test_long_texts_are_survived(text: str) -> None:
     assert not has_effect(understand(text)) or text.startswith("修")
 
 
-words = st.one_of(st.sampled_from(COMMANDS), st.text(max_size=60))
+SAID = [row.text for row in BUILD if row.intent is not Intent.none]
+words = st.one_of(st.sampled_from(COMMANDS), st.sampled_from(SAID), st.text(max_size=60))
+WRAPPINGS: dict[str, Callable[[str], str]] = {
+    "fence": lambda said: f"{FENCE}\n{said}\n{FENCE}",
+    "tildes": lambda said: f"~~~text\n{said}\n~~~",
+    "quoted lines": lambda said: "\n".join(f"> {line}" for line in said.split("\n")),
+    "quotes": lambda said: f"“{said}”",
+    "corners": lambda said: f"「{said}」",
+    "double corners": lambda said: f"『{said}』",
+    "straight": lambda said: f'"{said}"',
+    "code": lambda said: f"`{said} `",
+    "log line": lambda said: f"2025-02-21 07:00:00 INFO {said}",
+    "log": lambda said: "\n".join(f"[12:00:0{at % 10}] WARN {line}" for at, line in enumerate(said.split("\n"))),
+    "key and value": lambda said: f'level=info msg="{said}"',
+    "json": lambda said: json.dumps({"text": said}, ensure_ascii=False),
+    "tag": lambda said: f"<system>{said}</system>",
+    "system": lambda said: f"SYSTEM: {said}",
+    "speaker": lambda said: f"user: {said}",
+    "mail": lambda said: f"From: a@example.com\nSubject: hello\n{said}",
+    "prompt": lambda said: f"$ {said}",
+    "told": lambda said: f"小李说：“{said}”是什么意思",
+    "announced": lambda said: f"log: {said}",
+}
 
 
-@given(
-    body=st.lists(words, min_size=1, max_size=4),
-    wrapping=st.sampled_from(["fence", "quote", "zh", "en", "corner", "code", "log"]),
-)
+@given(body=st.lists(words, min_size=1, max_size=3), wrapping=st.sampled_from(sorted(WRAPPINGS)))
 def test_quoted_and_pasted_text_starts_nothing(body: list[str], wrapping: str) -> None:
-    inner = " ".join(body)
-    for mark in '`~"“”「」\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029':
-        inner = inner.replace(mark, "")
-    text = {
-        "fence": f"{FENCE}\n{inner}\n{FENCE}",
-        "quote": f"> {inner}",
-        "zh": f"“{inner}”",
-        "en": f'"{inner}"',
-        "corner": f"「{inner}」",
-        "code": f"`{inner} `",
-        "log": f"2025-02-21 07:00:00 INFO {inner}",
-    }[wrapping]
+    # What would end the quotation, or be another line to a program that prints lines, is left out.
+    inner = re.sub("[`~\"“”「」『』\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]|\n\\s*\n", "", " ".join(body))
+    assert not has_effect(understand(WRAPPINGS[wrapping](inner)))
+
+
+@given(st.sampled_from(SAID), st.data())
+def test_what_is_not_seen_on_a_screen_changes_nothing(said: str, data: st.DataObject) -> None:
+    """Zero-width characters are read over; what turns the writing round makes a command a question."""
+    at = data.draw(st.integers(0, len(said)))
+    unseen = data.draw(st.sampled_from("\u200b\u200c\u2060\ufeff\u00ad"))
+    plain, hidden = understand(said), understand(said[:at] + unseen + said[at:])
+    assert hidden.intent is plain.intent
+    assert {**hidden.args.given(), "bug": "", "evidence": "", "reproduction": ""} == {
+        **plain.args.given(),
+        "bug": "",
+        "evidence": "",
+        "reproduction": "",
+    }
+    turned = data.draw(st.sampled_from("\u202a\u202e\u2066\u2068"))
+    assert not has_effect(understand(said[:at] + turned + said[at:]))
+
+
+@pytest.mark.parametrize("text", ["ｒｅｓｔａｒｔ", "𝐫𝐞𝐬𝐭𝐚𝐫𝐭", "RESTART", "re\u200bstart", "重\u200b启", "重啟", "restart\u3000please"])
+def test_other_forms_of_the_same_letters_are_the_same_words(text: str) -> None:
+    assert understand(text).intent is Intent.restart
+
+
+@pytest.mark.parametrize("text", ["rеstart", "r e s t a r t", "re\u0301start", "重、启", "not\u200b restart", "不\u200b要重启"])
+def test_letters_that_only_look_alike_are_not(text: str) -> None:
     assert not has_effect(understand(text))
+
+
+@pytest.mark.parametrize("front", ["修一下这个 bug: ", "fix this bug: ", "修bug：", "@bot please fix:\n"])
+@given(middle=st.text(st.characters(exclude_characters="`~>＞@", exclude_categories=["Cs"]), max_size=200))
+def test_the_words_about_a_bug_are_kept_to_the_byte(front: str, middle: str) -> None:
+    bug = f"a{middle}z"
+    request = understand(front + bug)
+    assert request.args.bug.encode() == bug.encode()
+    assert request.intent is Intent.repair or request.doubt == (Intent.repair,)
+
+
+@given(st.sampled_from(SAID), st.sampled_from(["算了", "不", "no", "等等", "wait", "not", "别", "never mind", "开玩笑的"]))
+def test_what_is_taken_back_in_the_same_breath_does_not_change_the_service(said: str, back: str) -> None:
+    row = understand(f"{said}, {back}")
+    changes = row.intent is not Intent.none and TABLE[row.intent].changes_service
+    # The words about a bug may hold anything, also these.
+    assert not changes or row.intent is Intent.repair
 
 
 @given(
