@@ -7,7 +7,7 @@ handling and recording does not answer twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -18,15 +18,16 @@ from regrow.admissions import Admissions
 from regrow.api import types
 from regrow.care import Care
 from regrow.catalogue import Language, doubt_text, fields, say, texts
-from regrow.channels.base import Address, Content, Incoming
+from regrow.channels.base import Address, Choice, Content, Incoming, Outgoing, Press
 from regrow.clock import Clock, SystemClock
 from regrow.errors import Refused, RegrowError
 from regrow.events import Events
-from regrow.intents import TABLE, Intent, Request, understand, yes_or_no
+from regrow.intents import TABLE, Intent, Request
 from regrow.jobs.ledger import Ledger, Record
 from regrow.outbox import Outbox
 from regrow.permissions import LOCAL, Permissions, Person
-from regrow.requests import Asked, Requests
+from regrow.requests import SAY, Asked, Requests
+from regrow.understanding import understand, yes_or_no
 from regrow.views import Views
 
 log = structlog.get_logger("conversations")
@@ -51,6 +52,18 @@ class Question:
         if number.isdecimal() and 1 <= int(number) <= len(self.candidates):
             return self.candidates[int(number) - 1]
         return None
+
+
+def doubt_choices(request: Request, candidates: Sequence[Intent]) -> tuple[Choice, ...]:
+    """The buttons under a question: each stands for the words with which it could be answered as well."""
+    language, target = request.language, request.args.target
+    labels = [say(language, f"intents.{intent}.short") for intent in candidates]
+    if len(candidates) == 1:
+        named = "" if target in {"", "latest", "previous"} else f" {target}"
+        words = [Choice(labels[0] + named, f"{SAY}yes", "primary")]
+    else:
+        words = [Choice(label, f"{SAY}{number}") for number, label in enumerate(labels, 1)]
+    return (*words, Choice(say(language, "doubt.neither"), f"{SAY}no"))
 
 
 class Conversations:
@@ -82,6 +95,7 @@ class Conversations:
         self._clock = clock or SystemClock()
         self._told: set[int] = set()
         self._questions: dict[tuple[str, str, str], Question] = {}
+        self._shown: dict[tuple[str, str, str], Outgoing] = {}
 
     def _who(self, message: Incoming) -> Person | None:
         if message.address.channel in {"web", "terminal"}:
@@ -151,12 +165,28 @@ class Conversations:
             example = say(asked.language, TABLE[Intent.repair].example)
             await self._answer(asked, Content(say(asked.language, "doubt.bug", example=example)))
             return True
-        await self._answer(asked, Content(doubt_text(asked.language, candidates)))
+        content = Content(doubt_text(asked.language, candidates), doubt_choices(request, candidates))
+        self._shown[who] = Outgoing(f"answer:{asked.key}", asked.address, content)
+        await self._answer(asked, content)
+        return True
+
+    async def press(self, press: Press, shown: Outgoing) -> bool:
+        """Take a button of a question for the words it stands for, when the one who was asked presses it and it is the
+        last question; returns whether it counted."""
+        who = (press.channel, shown.address.chat, press.sender_name)
+        if who not in self._questions or who not in self._shown or self._shown[who].key != shown.key:
+            return False
+        words = press.action.removeprefix(SAY)
+        at = Address(press.channel, shown.address.chat, press.message)
+        await self.handle(Incoming(at, press.sender, press.sender_name, words, self._clock.now()))
         return True
 
     async def _answered(self, message: Incoming, request: Request, asked: Asked) -> bool:
         """Whether a message answers the question just asked; any other message makes the question void."""
-        question = self._questions.pop((message.address.channel, message.address.chat, message.sender_name), None)
+        who = (message.address.channel, message.address.chat, message.sender_name)
+        question = self._questions.pop(who, None)
+        if shown := self._shown.pop(who, None):
+            await self._outbox.put(shown.key, shown.address, Content(self._said(shown.content.text)))
         if question is None or self._clock.now() > question.until:
             return False
         asked = replace(asked, language=question.request.language)
@@ -174,10 +204,13 @@ class Conversations:
         await self._answer(asked, Content(text))
 
     async def _answer(self, asked: Asked, content: Content) -> None:
-        text = content.text
+        shown = Content(self._said(content.text), content.choices, content.bar)
+        await self._outbox.put(f"answer:{asked.key}", asked.address, shown)
+
+    def _said(self, text: str) -> str:
         for care in self._cares.values():
             text = care.redactor.shorten_paths(care.redactor.redact(text))
-        await self._outbox.put(f"answer:{asked.key}", asked.address, Content(text, content.choices, content.bar))
+        return text
 
     async def _stranger(self, asked: Asked) -> str:
         """Nobody on the list: what it takes to be on it."""

@@ -217,6 +217,7 @@ class Daemon:
                 permissions=permissions,
                 refusal=conversations.refusal,
                 tell=conversations.tell,
+                answer=conversations.press,
                 language=settings.language,
             )
             talk = feishu_channel(feishu, permissions, presses.take, inbox.newest, admissions.left)

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import re
 import tomllib
+import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+
+from regrow.patterns import MARK, Choice, Part, Scan, Slot, Word, Words, parse
 
 HIDDEN = "\ufffc"
 """Stands for quoted words: no pattern covers it."""
 
-Peelers = tuple[re.Pattern[str], re.Pattern[str]]
-
-# Gaps and marks never give back what they took: a message of ten thousand blanks costs no more than one of ten.
-_GAP = r"[\s,、]*+"
+# Blanks never give back what they took: a message of ten thousand blanks costs no more than one of ten.
 _BLANKS = r"[ \t]*+"
 _EDGE = r"(?![a-z0-9_.+/-])"
 _SLOTS = {
@@ -28,9 +29,18 @@ _SLOTS = {
     r"(?P<unit>秒|分|小时|钟头|天|s|sec|m|min|h|hr|hour|d|day|second|minute)s?(?:钟)?(?![a-z])",
     "code": r"(?P<code>[a-hj-np-z2-9]{6})(?![a-z0-9_])",
     "who": r"(?P<who>[a-z0-9][a-z0-9_.-]{0,40}|[\u3400-\u9fff]{2,8})",
-    "bug": r"(?P<bug>\S(?s:.*))",
-    "mark": r"[:,\n。—-]++",
+    "measure": r"\d[\d.]*\s?(?:%|gib|mib|gb|mb|g|m|k|ms|s|秒|个|倍|percent)?",
+    "count": r"(?:\d{1,4}|[一二三四五六七八九十两]{1,3}|two|three|five|ten)",
 }
+_FREE = {
+    "bug": r"(?P<bug>\S(?s:.*))",
+    "mark": r"(?:\?[ \t]*+\n|[:,\n。—-])++",
+    "lead": r"[^?\n]{1,80}?",
+}
+KINDS = ("restart", "build", "deploy", "repair", "rollback")
+ROLES = ("viewer", "operator", "maintainer", "owner")
+_LINES = rf"{_SLOTS['lines']}\s?(?:行|条|lines?|rows|entries)"
+_SINCE = _SLOTS["span"]
 _INLINE = re.compile(
     r'"[^"\n]*"|“[^”\n]*”|「[^」\n]*」|『[^』\n]*』|«[^»\n]*»|‘[^’\n]*’|`[^`\n]*`'
     r"|(?<!\w)'[^'\n]*'(?!\w)"
@@ -39,13 +49,17 @@ _NAME = re.compile(r"[A-Za-z0-9._/-]*[0-9/._-][A-Za-z0-9._/-]*|main|master|dev|d
 _LOG_LINE = re.compile(
     r"^\s*(?:\[?\d{4}-\d\d-\d\d|\[?\d\d:\d\d:\d\d|traceback \(|file \"|[\w.]*(?:error|exception):|at \S+\("
     r"|\[?(?-i:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL)\b"
-    r"|(?:log|logs|system|assistant|user|日志|系统)\s*[:：]|[$%] )",
+    r"|(?-i:(?!BUG|FIX|ISSUE|REPAIR|HOTFIX|PLEASE|HELP|URGENT|HEY|OK)[A-Z][A-Z_]{2,}:)"
+    r"|(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]* +\d+ +\d\d:\d\d|\d+/\w+/\d+[ :]\d\d:"
+    r"|[\w.-]+=\S+ +[\w.-]+=|[{<]\W*\w|[\w./-]+\[\d+\]:|(?:step|stage) \d+(?:/\d+)? *:"
+    r"|(?:\w+ )?(?:logs?|journal|output|stdout|stderr|console|trace|syslog|dmesg)[:：]"
+    r"|(?:system|assistant|user|human|tool|bot|from|to|cc|date|subject|forwarded|fwd)\b[^:：\n]{0,20}[:：]"
+    r"|\[?(?:日志|系统|系统消息|用户|助手|机器人|输出|控制台|报错信息|转发|转发消息|发件人|收件人|主题|引用|forwarded message)\]?\s*[:：\]]"
+    r"|\w+ err!|[$%] )",
     re.IGNORECASE,
 )
 _FULL_WIDTH = str.maketrans("，。．！？；：’\u3000", ",..!?;:' ")
-# Sentence marks and emoji, and the slash of "/restart"; not what begins an item of a list, a heading or a comment.
-_MARKS = r"[\s,.;:!~…、\ufe0f\u200d\U0001f000-\U0001faff]"
-_TRIMMED = re.compile(rf"\A{_MARKS}*+(?:/(?=\w))?|{_MARKS}+\Z")
+_TRIMMED = re.compile(rf"\A{MARK}*+(?:/(?=\w))?|{MARK}+\Z")
 
 
 def literal(word: str) -> str:
@@ -55,9 +69,28 @@ def literal(word: str) -> str:
     return first + body + (r"(?![a-z0-9_])" if re.search(r"[a-z0-9]\Z", word) else "")
 
 
+def _spellings(word: str, often: frozenset[str]) -> Iterator[str]:
+    """A word, and how it is mistyped when it is one of those: never without its first letter."""
+    yield word
+    if word in often:
+        for at in range(1, len(word)):
+            yield word[:at] + word[at + 1 :]
+            yield word[:at] + word[at] + word[at:]
+            if at + 1 < len(word):
+                yield word[:at] + word[at + 1] + word[at] + word[at + 2 :]
+
+
 def looks_like_log(line: str) -> bool:
     """Whether a line was printed by a program, not written by a person."""
     return bool(_LOG_LINE.match(line))
+
+
+def _said(lines: list[str]) -> Iterator[str]:
+    """The lines with those blanked that a program has printed, and those that go on after them without a blank line."""
+    printed = False
+    for line in lines:
+        printed = looks_like_log(line) or (printed and bool(line.strip()))
+        yield " " * len(line) if printed else line
 
 
 def trim(clause: str) -> str:
@@ -65,44 +98,122 @@ def trim(clause: str) -> str:
     return _TRIMMED.sub("", clause)
 
 
-def peel(clause: str, peelers: Peelers) -> Iterator[str]:
-    """The clause, and then with more and more politeness taken off: from the end, then from the front."""
-    clause = trim(clause)
-    yield clause
-    for peeler in reversed(peelers):
-        for _ in range(8):
-            shorter = trim(peeler.sub("", clause, count=1))
-            if not shorter or shorter == clause:
-                break
-            clause = shorter
-            yield clause
+@dataclass(frozen=True)
+class Sides:
+    """What may be taken off a command, as names of lists: at its front and at its end."""
+
+    front: frozenset[str]
+    end: frozenset[str]
 
 
 class Phrases:
-    """phrases.toml, compiled.
+    """phrases.toml, read.
 
     Attributes:
+        words: every word and every literal of a pattern, for scanning.
         patterns: for each intent's name the patterns of which one must cover a whole clause.
+        moments: for "idle" and "force" the patterns that say so at either side of a command.
+        remarks: for each kind of remark the patterns of which one must cover a whole clause.
+        spare: how something is said not to be done.
+        reads: for each question its anchors, and all lists that may stand around them.
         prefixes: what stands before the text of a bug, with a separator.
         openings: whole messages that hold the text of a bug; `loose` ones only perhaps.
         reports: how a fault is told of without asking for a repair.
         unclear: phrases with several meanings, and the names of the intents they may mean.
         answers: bare answers to a question, and whether each is a yes.
-        politeness, ability, wondering: what is peeled off a command, a request put as a question, and a thought.
+        politeness, ability, wanting, wondering: what is taken off a command, a request put as a question or as a wish, and
+            a thought.
     """
 
     def __init__(self) -> None:
         data = tomllib.loads(resources.files("regrow").joinpath("phrases.toml").read_text("utf-8"))
         self._simplified = {ord(pair[0]): pair[1] for pair in data["traditional"].split()}
-        self._words = {name: [*lists["zh"], *lists["en"]] for name, lists in data["words"].items()}
-        kinds = ("restart", "build", "deploy", "repair", "rollback")
+        often = frozenset(data["typos"])
+        self._words = {
+            name: list(
+                dict.fromkeys(spelled for word in lists["zh"] + lists["en"] for spelled in _spellings(word, often))
+            )
+            for name, lists in data["words"].items()
+        }
+        self.words = Words()
+        for name, listed in self._words.items():
+            self.words.add(name, listed)
+        self._shapes = data["shapes"]
+        slots = self._parts()
+        self._parsed: dict[str, Part] = {}
+
+        def parts(patterns: list[str]) -> list[Part]:
+            return [parse(pattern, named, slots, self.words) for pattern in patterns]
+
+        def named(name: str) -> Part:
+            if name in self._parsed:
+                return self._parsed[name]
+            if name in self._shapes:
+                part = parse(self._shapes[name], named, slots, self.words)
+            elif name in self._words:
+                part = Word(name)
+            else:
+                raise KeyError(f"cannot read phrases.toml: nothing is named <{name}>")
+            self._parsed[name] = part
+            return part
+
+        repair = data["intents"].pop("repair")
+        self.patterns = {name: parts(entry["patterns"]) for name, entry in data["intents"].items()}
+        self.moments = {when: parts(patterns) for when, patterns in data["moments"].items()}
+        self.remarks = {kind: parts(patterns) for kind, patterns in data["remarks"].items()}
+        self.spare = parts(data["spare"]["patterns"])
+        self.reads: dict[str, tuple[str, frozenset[str]]] = {}
+        small_talk = {
+            "talk",
+            "show",
+            "it",
+            "of",
+            "soft",
+            "before",
+            "after",
+            "ability",
+            "ability_after",
+            "log",
+            "while",
+            "take",
+        }
+        for name, lists in data["reads"].items():
+            self.words.add(f"{name} anchors", lists["anchors"])
+            self.words.add(f"{name} also", lists["also"])
+            around = small_talk - ({"log"} if name != "logs" else set())
+            self.reads[name] = f"{name} anchors", frozenset(around | {f"{name} anchors", f"{name} also"})
+        self.prefixes, self.openings, self.loose, self.reports = (
+            [self._compile(pattern) for pattern in repair[part]]
+            for part in ("prefixes", "openings", "loose", "reports")
+        )
+        self.lines, self.span = re.compile(_LINES), re.compile(_SINCE)
+        self.unclear: dict[str, list[str]] = {
+            phrase: entry["candidates"] for entry in data["unclear"] for phrase in entry["phrases"]
+        }
+        self.answers = dict.fromkeys(data["answers"]["yes"], True) | dict.fromkeys(data["answers"]["no"], False)
+        for phrase, candidates in self.unclear.items():
+            for candidate in candidates:
+                self.words.add(f"unclear {candidate}", [phrase])
+        before, after = {"before", "complaint"}, {"after"}
+        self.thanks = re.compile(rf"[\s,.!~]*(?:{self._either('after')})[\s,.!~]*\Z")
+        self.politeness = Sides(frozenset(before), frozenset(after))
+        self.ability = Sides(frozenset(before | {"ability"}), frozenset(after | {"ability_after"}))
+        self.wanting = Sides(frozenset(before | {"wanting"}), frozenset(after))
+        self.wondering = Sides(
+            frozenset(before | {"ability", "wanting", "wondering"}),
+            frozenset(after | {"ability_after", "wondering_after"}),
+        )
+        self.distress, self.elsewhere = (re.compile(self._either(name)) for name in ("distress", "elsewhere"))
+        self.verbs = frozenset({*KINDS, "cancel", "approve", "reject", "keep", "undo", "pull"})
+        self.polite, self.blocker, self.unreal, self.buggy, self.retract, self.postpone, self.relative = (
+            re.compile(self._either(name))
+            for name in ("polite", "blocker", "unreal", "buggy", "retract", "postpone", "relative")
+        )
+
+    def _parts(self) -> dict[str, Part]:
+        """What {name} stands for in a pattern."""
         barred, branches = self._either("notref"), self._either("branch")
-        roles = ("viewer", "operator", "maintainer", "owner")
-        self._slots = _SLOTS | {
-            "role": "(?:" + "|".join(f"(?P<role_{role}>{self._either(role)})" for role in roles) + ")",
-            "kind": "(?:" + "|".join(f"(?P<kind_{kind}>{self._either(kind)})" for kind in kinds) + ")",
-            "data": f"(?P<data>{self._either('withdata')})",
-            "fault": rf"(?P<bug>\S(?s:.*)(?:{self._either('bug')}))",
+        refs = {
             "anyref": rf"(?P<anyref>(?!(?:{barred}){_EDGE})[a-z0-9][a-z0-9._/+-]{{0,99}}){_EDGE}",
             # A version, a release, a commit, a branch that is known or has the form of one: never just a word, for
             # "deploy failed" and "deploy later" are no requests.
@@ -110,48 +221,21 @@ class Phrases:
             rf"|[rv]\d{{1,9}}|[0-9a-f]{{7,40}}|{branches}|head[~^]\d*"
             rf"|(?=[a-z0-9._/-]*[a-z])[a-z0-9]+(?:[-_./][a-z0-9]+)+)){_EDGE}",
         }
-        repair = data["intents"].pop("repair")
-        self.patterns = {
-            name: [self._compile(pattern, _GAP) for pattern in entry["patterns"]]
-            for name, entry in data["intents"].items()
-        }
-        self.prefixes, self.openings, self.loose, self.reports = (
-            [self._compile(pattern, _BLANKS) for pattern in repair[part]]
-            for part in ("prefixes", "openings", "loose", "reports")
-        )
-        self.unclear: dict[str, list[str]] = {
-            phrase: entry["candidates"] for entry in data["unclear"] for phrase in entry["phrases"]
-        }
-        self.answers = dict.fromkeys(data["answers"]["yes"], True) | dict.fromkeys(data["answers"]["no"], False)
-        self.politeness = self._front("before", "complaint"), self._end("after")
-        self.ability = self._front("before", "ability"), self._end("after", "ability_after")
-        self.wondering = (
-            self._front("before", "ability", "wondering"),
-            self._end("after", "ability_after", "wondering_after"),
-        )
-        self.polite, self.blocker, self.buggy, self.retract, self.postpone, self.relative = (
-            re.compile(self._either(name)) for name in ("polite", "blocker", "buggy", "retract", "postpone", "relative")
-        )
-        moments = {when: self._either(when) for when in ("idle", "force")}
-        self._moments = {
-            when: re.compile(rf"\A(?:{words})[\s,]*|[\s,]*(?:{words})\Z") for when, words in moments.items()
-        }
-        self.verbs = {kind: re.compile(self._either(kind)) for kind in kinds}
+        parts: dict[str, Part] = {name: Slot(regex) for name, regex in (_SLOTS | refs).items()}
+        parts["who"] = Slot(_SLOTS["who"], shorter=2)
+        parts["kind"] = Choice([Word(kind, f"kind_{kind}") for kind in KINDS])
+        parts["role"] = Choice([Word(role, f"role_{role}") for role in ROLES])
+        parts["data"] = Word("withdata", "data")
+        return parts
+
+    def scan(self, clause: str) -> Scan:
+        """A clause in the one form, ready for patterns."""
+        return Scan(clause, self.words)
 
     def plain(self, prose: str) -> str:
         """As many characters in the one form: simplified, lower case, half width, quotations and log lines hidden."""
-        lines = (" " * len(line) if looks_like_log(line) else line for line in prose.split("\n"))
-        text = _INLINE.sub(self._hide, "\n".join(lines))
+        text = _INLINE.sub(self._hide, "\n".join(_said(prose.split("\n"))))
         return "".join(map(self._fold, text)).translate(_FULL_WIDTH).translate(self._simplified)
-
-    def moment(self, clause: str) -> tuple[str, str]:
-        """When something is to be done ("idle", "force" or ""), and the clause without the words that say so."""
-        trimmed = trim(clause)
-        for when, pattern in self._moments.items():
-            rest = pattern.sub("", trimmed, count=1)
-            if rest != trimmed:
-                return when, rest
-        return "", clause
 
     @staticmethod
     def _hide(match: re.Match[str]) -> str:
@@ -160,39 +244,35 @@ class Phrases:
 
     @staticmethod
     def _fold(character: str) -> str:
-        if "\uff01" <= character <= "\uff5e":
-            character = chr(ord(character) - 0xFEE0)
-        if not character.isprintable() and character != "\n":
+        if character != "\n" and not character.isprintable():
             return " "
-        lower = character.lower()
-        return lower if len(lower) == 1 else character
+        same = unicodedata.normalize("NFKC", character).lower()
+        return same if len(same) == 1 else character
 
     def _either(self, name: str) -> str:
         return "|".join(literal(word) for word in sorted(self._words[name], key=len, reverse=True))
 
-    def _front(self, *names: str) -> re.Pattern[str]:
-        return re.compile(rf"\A(?:{'|'.join(map(self._either, names))})[\s,.;:!~]*+")
-
-    def _end(self, *names: str) -> re.Pattern[str]:
-        return re.compile(rf"(?:{'|'.join(map(self._either, names))})[\s,.;:!~]*+\Z")
-
-    def _compile(self, pattern: str, gap: str) -> re.Pattern[str]:
-        parts = [gap]
+    def _compile(self, pattern: str) -> re.Pattern[str]:
+        """A pattern about a bug, whose words may be of any length, as a regular expression."""
+        parts = [_BLANKS]
         for piece in re.findall(r"<\w+>|\{\w+\}|[\[\]()|?]|\s+|[^<>{}\[\]()|?\s]+", pattern):
             if piece[0] == "<":
                 parts.append(f"(?:{self._either(piece[1:-1])})")
             elif piece[0] == "{":
-                parts.append(self._slots[piece[1:-1]])
+                parts.append(self._free(piece[1:-1]))
             elif piece.isspace():
-                parts.append(gap)
+                parts.append(_BLANKS)
             elif piece in "[]()|?":
                 parts.append({"[": "(?:", "]": ")?", "(": "(?:"}.get(piece, piece))
             else:
                 parts.append(literal(piece))
-        return re.compile("".join(parts) + gap)
+        return re.compile("".join(parts) + _BLANKS)
+
+    def _free(self, name: str) -> str:
+        return _FREE[name] if name in _FREE else rf"(?P<bug>\S(?s:.*)(?:{self._either('bug')}))"
 
 
 @cache
 def phrases() -> Phrases:
-    """The one set of phrases, compiled when first asked for (about 0.3 s)."""
+    """The one set of phrases, read when first asked for."""
     return Phrases()

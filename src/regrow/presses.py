@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable
 
 from regrow.api import types
 from regrow.catalogue import Language, say
-from regrow.channels.base import Address, Press, Pressed
+from regrow.channels.base import Address, Outgoing, Press, Pressed
 from regrow.errors import RegrowError
 from regrow.jobs.ledger import Ledger
 from regrow.outbox import Outbox
 from regrow.permissions import Permissions
-from regrow.requests import Asked, Requests, button
+from regrow.requests import SAY, Asked, Requests, button
 
 
 class Presses:
@@ -28,6 +28,7 @@ class Presses:
         permissions: who pressed.
         refusal: a refusal in words.
         tell: brings a job's messages up to date.
+        answer: takes a button of a question for the words it stands for, and returns whether it counted.
         language: of what is about no job.
     """
 
@@ -40,6 +41,7 @@ class Presses:
         permissions: Permissions,
         refusal: Callable[[RegrowError, Language], str],
         tell: Callable[[int], Awaitable[object]],
+        answer: Callable[[Press, Outgoing], Awaitable[bool]],
         language: Language,
     ) -> None:
         self._language = language
@@ -49,6 +51,7 @@ class Presses:
         self._permissions = permissions
         self._refusal = refusal
         self._tell = tell
+        self._answer = answer
 
     async def take(self, press: Press) -> Pressed:
         """Carry out a press, or say why not. The press of somebody without the role changes nothing and is recorded."""
@@ -60,6 +63,10 @@ class Presses:
             return Pressed(False, say(language, "press.elsewhere"))
         if press.action not in {choice.action for choice in message.content.choices}:
             return Pressed(False, say(language, "press.changed"), message)
+        if press.action.startswith(SAY):
+            if not await self._answer(press, message):
+                return Pressed(False, say(language, "press.changed"), message)
+            return Pressed(True, "", await self._outbox.shown(press.channel, press.message))
         asked = Asked(
             person=self._permissions.find(press.channel, press.sender),
             name=press.sender_name,

@@ -30,6 +30,9 @@ from regrow.views import Views
 
 _LOG_LINES = 30
 
+SAY = "say:"
+"""Begins the action of a button that stands for words: pressed, it is as if the person had said them."""
+
 
 @dataclass(frozen=True)
 class Asked:

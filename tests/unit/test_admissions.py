@@ -79,6 +79,7 @@ async def test_the_button_counts_for_the_owner_it_was_sent_to(parts: Parts, who:
         permissions=parts.permissions,
         refusal=parts.conversations.refusal,
         tell=parts.conversations.tell,
+        answer=parts.conversations.press,
         language="en",
     )
     pressed = await presses.take(Press("memory", "oc_private", "om_1", who, who, f"admit:{code}:operator"))

@@ -9,8 +9,9 @@ import pytest
 
 from regrow import catalogue
 from regrow.catalogue import LANGUAGES, bytes_text, duration_text, say, seconds_text, time_text
-from regrow.intents import TABLE, understand
+from regrow.intents import TABLE
 from regrow.permissions import Role
+from regrow.understanding import understand
 
 
 @pytest.mark.parametrize("part", ["", "cli", "web", "setup"])

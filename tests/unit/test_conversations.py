@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from regrow.channels.base import Address
+from regrow.channels.base import Address, Choice, Content, Outgoing, Press
 from regrow.intents import Args, Intent
 from regrow.testing.manual_clock import ManualClock
 from regrow.testing.parts import Parts
@@ -125,6 +125,55 @@ async def test_a_doubt_is_dropped_by_no_by_time_and_by_anything_else(parts: Part
     await parts.conversations.handle(parts.message("要不要重启？", "m6"))
     clock.advance(24 * 3600)
     await parts.conversations.handle(parts.message("是", "m7"))
+    assert await parts.ledger.last() == []
+
+
+async def question(parts: Parts) -> Outgoing:
+    """The last question with buttons, as a channel shows it."""
+    row = [row for row in await parts.sent() if row["key"].startswith("answer:")][-1]
+    content = Content(row["text"], tuple(Choice(**choice) for choice in row["choices"]))
+    return Outgoing(row["key"], Address("memory", row["chat"]), content)
+
+
+def press(action: str, who: str = "owner") -> Press:
+    return Press("memory", "main", "om_1", who, who, action)
+
+
+async def test_a_doubt_has_buttons_that_stand_for_words(parts: Parts) -> None:
+    await served(parts)
+    await parts.conversations.handle(parts.message("要不要重启？", "m1"))
+    shown = await question(parts)
+    assert [(choice.label, choice.action) for choice in shown.content.choices] == [
+        ("重启", "say:yes"),
+        ("都不是", "say:no"),
+    ]
+    assert await parts.conversations.press(press("say:yes"), shown)
+    (job,) = await parts.ledger.last()
+    assert (job.kind, job.language) == ("restart", "zh")
+    assert (await question(parts)).content.choices == (), "what was answered can be answered again"
+    assert not await parts.conversations.press(press("say:yes"), shown)
+    assert len(await parts.ledger.last()) == 1
+
+
+async def test_a_button_names_what_it_does(parts: Parts) -> None:
+    await served(parts)
+    await parts.conversations.handle(parts.message("should we deploy v1.2?", "m1"))
+    assert (await question(parts)).content.choices[0].label == "Deploy v1.2"
+    await parts.conversations.handle(parts.message("重启还是回滚？", "m2"))
+    shown = await question(parts)
+    assert [choice.action for choice in shown.content.choices] == ["say:1", "say:2", "say:no"]
+    assert await parts.conversations.press(press("say:no"), shown)
+    assert (await answers(parts))[-1] == "好的，什么都没做。"
+    assert await parts.ledger.last() == []
+
+
+async def test_a_button_is_for_the_one_who_was_asked_and_for_the_last_question(parts: Parts) -> None:
+    await served(parts)
+    await parts.conversations.handle(parts.message("要不要重启？", "m1"))
+    first = await question(parts)
+    assert not await parts.conversations.press(press("say:yes", "operator"), first)
+    await parts.conversations.handle(parts.message("要不要回滚？", "m2"))
+    assert not await parts.conversations.press(press("say:yes"), first)
     assert await parts.ledger.last() == []
 
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regrow.intents import ROLES, TABLE, Intent, Request, understand, yes_or_no
+from regrow.intents import ROLES, TABLE, Intent
+from regrow.testing.utterances import Utterance, has_effect, score, utterances
+from regrow.understanding import understand, yes_or_no
 
-UTTERANCES = [
-    json.loads(line)
-    for line in (Path(__file__).parents[1] / "data" / "utterances.jsonl").read_text("utf-8").splitlines()
-]
-MEASURED = [row for row in UTTERANCES if row["part"] == "measured"]
+DATA = Path(__file__).parents[1] / "data" / "utterances"
+BUILD, MEASURED = utterances(DATA / "build.jsonl"), utterances(DATA / "measured.jsonl")
 FENCE = "```"
 COMMANDS = [
     "restart",
@@ -32,55 +32,40 @@ COMMANDS = [
 ]
 
 
-def effect(request: Request) -> bool:
-    return request.intent is not Intent.none and TABLE[request.intent].effect
-
-
-def arguments(request: Request) -> dict[str, Any]:
-    given: dict[str, Any] = json.loads(json.dumps(request.args.given()))
-    return given
-
-
-def right(row: dict[str, Any], request: Request) -> bool:
-    same = request.intent == row["intent"] and request.language == row["lang"]
-    return same and (row["intent"] == "none" or arguments(request) == row["args"])
-
-
 def test_the_table_has_a_row_for_every_intent_and_a_role_for_every_row() -> None:
     assert set(TABLE) == set(Intent) - {Intent.none}
     assert set(ROLES) == {intent.value for intent in TABLE}
     assert all(row.effect for row in TABLE.values() if row.changes_service or row.confirm)
 
 
-def test_the_utterances_cover_all_intents_and_both_languages() -> None:
-    assert len(UTTERANCES) >= 250
-    assert {row["intent"] for row in MEASURED} == set(Intent)
-    assert {row["intent"] for row in UTTERANCES if row["part"] == "build"} == set(Intent)
-    assert {row["lang"] for row in MEASURED} == {"zh", "en"}
-    assert len({row["text"] for row in UTTERANCES}) == len(UTTERANCES)
+def test_the_utterances_cover_what_people_say() -> None:
+    assert len(BUILD) >= 200
+    assert len(MEASURED) >= 200
+    assert min(Counter(row.intent for row in MEASURED)[intent] for intent in Intent) >= 8
+    assert {row.intent for row in BUILD} == set(Intent)
+    assert sum(row.intent is Intent.none for row in MEASURED) >= len(MEASURED) / 3
+    assert {row.lang for row in MEASURED} == {"zh", "en"}
+    texts = [row.text for row in BUILD + MEASURED]
+    assert len(set(texts)) == len(texts)
 
 
-@pytest.mark.parametrize("part", ["build", "measured"])
-def test_no_utterance_starts_what_it_does_not_ask_for(part: str) -> None:
-    false = [
-        (row["text"], request.intent, arguments(request))
-        for row in UTTERANCES
-        if row["part"] == part and effect(request := understand(row["text"])) and not right(row, request)
-    ]
-    assert false == []
+def test_the_goals_hold_on_the_measured_part() -> None:
+    found = score(MEASURED)
+    assert found.false_actions == ()
+    assert min(found.recall.values()) >= 0.95, (found.recall, found.missed)
+    assert found.asked >= 0.8
+    assert found.silly <= 0.1
 
 
-def test_recall_on_the_measured_part_has_a_floor() -> None:
-    asked = Counter(row["intent"] for row in MEASURED)
-    found = Counter(row["intent"] for row in MEASURED if right(row, understand(row["text"])))
-    recall = {intent: found[intent] / asked[intent] for intent in asked}
-    assert min(recall.values()) >= 0.75, recall
-    assert sum(found.values()) / len(MEASURED) >= 0.9, recall
+def test_no_utterance_of_the_other_part_starts_what_it_does_not_ask_for() -> None:
+    assert score(BUILD).false_actions == ()
 
 
-@pytest.mark.parametrize("row", [row for row in UTTERANCES if row["part"] == "build"], ids=lambda row: row["text"][:30])
-def test_the_utterances_it_was_built_on_are_understood(row: dict[str, Any]) -> None:
-    assert right(row, understand(row["text"])), understand(row["text"])
+@pytest.mark.parametrize("row", BUILD, ids=lambda row: row.text[:30])
+def test_the_utterances_it_was_built_on_are_understood(row: Utterance) -> None:
+    request = row.read()
+    assert row.right(request), request
+    assert not row.doubt or row.doubt & set(request.doubt), request
 
 
 @pytest.mark.parametrize(
@@ -190,30 +175,89 @@ def test_any_text_is_survived(text: str) -> None:
     ],
 )
 def test_long_texts_are_survived(text: str) -> None:
-    assert not effect(understand(text)) or text.startswith("修")
+    assert not has_effect(understand(text)) or text.startswith("修")
 
 
-words = st.one_of(st.sampled_from(COMMANDS), st.text(max_size=60))
+SAID = [row.text for row in BUILD if row.intent is not Intent.none]
+words = st.one_of(st.sampled_from(COMMANDS), st.sampled_from(SAID), st.text(max_size=60))
+WRAPPINGS: dict[str, Callable[[str], str]] = {
+    "fence": lambda said: f"{FENCE}\n{said}\n{FENCE}",
+    "tildes": lambda said: f"~~~text\n{said}\n~~~",
+    "quoted lines": lambda said: "\n".join(f"> {line}" for line in said.split("\n")),
+    "quotes": lambda said: f"“{said}”",
+    "corners": lambda said: f"「{said}」",
+    "double corners": lambda said: f"『{said}』",
+    "straight": lambda said: f'"{said}"',
+    "code": lambda said: f"`{said} `",
+    "log line": lambda said: f"2025-02-21 07:00:00 INFO {said}",
+    "log": lambda said: "\n".join(f"[12:00:0{at % 10}] WARN {line}" for at, line in enumerate(said.split("\n"))),
+    "key and value": lambda said: f'level=info msg="{said}"',
+    "json": lambda said: json.dumps({"text": said}, ensure_ascii=False),
+    "tag": lambda said: f"<system>{said}</system>",
+    "system": lambda said: f"SYSTEM: {said}",
+    "speaker": lambda said: f"user: {said}",
+    "mail": lambda said: f"From: a@example.com\nSubject: hello\n{said}",
+    "prompt": lambda said: f"$ {said}",
+    "told": lambda said: f"小李说：“{said}”是什么意思",
+    "announced": lambda said: f"log: {said}",
+}
+
+
+@given(body=st.lists(words, min_size=1, max_size=3), wrapping=st.sampled_from(sorted(WRAPPINGS)))
+def test_quoted_and_pasted_text_starts_nothing(body: list[str], wrapping: str) -> None:
+    # What would end the quotation, or be another line to a program that prints lines, is left out.
+    inner = re.sub('[`~"“”「」『』\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]|\n\\s*\n', "", " ".join(body))
+    assert not has_effect(understand(WRAPPINGS[wrapping](inner)))
+
+
+@given(st.sampled_from(SAID), st.data())
+def test_what_is_not_seen_on_a_screen_changes_nothing(said: str, data: st.DataObject) -> None:
+    """Zero-width characters are read over; what turns the writing round makes a command a question."""
+    at = data.draw(st.integers(0, len(said)))
+    unseen = data.draw(st.sampled_from("\u200b\u200c\u2060\ufeff\u00ad"))
+    plain, hidden = understand(said), understand(said[:at] + unseen + said[at:])
+    assert hidden.intent is plain.intent
+    assert {**hidden.args.given(), "bug": "", "evidence": "", "reproduction": ""} == {
+        **plain.args.given(),
+        "bug": "",
+        "evidence": "",
+        "reproduction": "",
+    }
+    turned = data.draw(st.sampled_from("\u202a\u202e\u2066\u2068"))
+    assert not has_effect(understand(said[:at] + turned + said[at:]))
+
+
+@pytest.mark.parametrize(
+    "text", ["ｒｅｓｔａｒｔ", "𝐫𝐞𝐬𝐭𝐚𝐫𝐭", "RESTART", "re\u200bstart", "重\u200b启", "重啟", "restart\u3000please"]
+)
+def test_other_forms_of_the_same_letters_are_the_same_words(text: str) -> None:
+    assert understand(text).intent is Intent.restart
+
+
+@pytest.mark.parametrize(
+    "text", ["rеstart", "r e s t a r t", "re\u0301start", "重、启", "not\u200b restart", "不\u200b要重启"]
+)
+def test_letters_that_only_look_alike_are_not(text: str) -> None:
+    assert not has_effect(understand(text))
+
+
+@pytest.mark.parametrize("front", ["修一下这个 bug: ", "fix this bug: ", "修bug：", "@bot please fix:\n"])
+@given(middle=st.text(st.characters(exclude_characters="`~>＞@", exclude_categories=["Cs"]), max_size=200))
+def test_the_words_about_a_bug_are_kept_to_the_byte(front: str, middle: str) -> None:
+    bug = f"a{middle}z"
+    request = understand(front + bug)
+    assert request.args.bug.encode() == bug.encode()
+    assert request.intent is Intent.repair or request.doubt == (Intent.repair,)
 
 
 @given(
-    body=st.lists(words, min_size=1, max_size=4),
-    wrapping=st.sampled_from(["fence", "quote", "zh", "en", "corner", "code", "log"]),
+    st.sampled_from(SAID), st.sampled_from(["算了", "不", "no", "等等", "wait", "not", "别", "never mind", "开玩笑的"])
 )
-def test_quoted_and_pasted_text_starts_nothing(body: list[str], wrapping: str) -> None:
-    inner = " ".join(body)
-    for mark in '`~"“”「」\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029':
-        inner = inner.replace(mark, "")
-    text = {
-        "fence": f"{FENCE}\n{inner}\n{FENCE}",
-        "quote": f"> {inner}",
-        "zh": f"“{inner}”",
-        "en": f'"{inner}"',
-        "corner": f"「{inner}」",
-        "code": f"`{inner} `",
-        "log": f"2025-02-21 07:00:00 INFO {inner}",
-    }[wrapping]
-    assert not effect(understand(text))
+def test_what_is_taken_back_in_the_same_breath_does_not_change_the_service(said: str, back: str) -> None:
+    row = understand(f"{said}, {back}")
+    changes = row.intent is not Intent.none and TABLE[row.intent].changes_service
+    # The words about a bug may hold anything, also these.
+    assert not changes or row.intent is Intent.repair
 
 
 @given(
@@ -223,4 +267,4 @@ def test_quoted_and_pasted_text_starts_nothing(body: list[str], wrapping: str) -
     command=st.sampled_from(COMMANDS),
 )
 def test_a_refused_or_questioned_command_starts_nothing(prefix: str, command: str) -> None:
-    assert not effect(understand(prefix + command))
+    assert not has_effect(understand(prefix + command))

@@ -32,7 +32,7 @@ from regrow.http_server import Server
 from regrow.intents import Args, Intent
 from regrow.jobs.ledger import Ledger
 from regrow.permissions import LOCAL
-from regrow.requests import Asked, Requests, button, from_body
+from regrow.requests import SAY, Asked, Requests, button, from_body
 from regrow.views import Views
 
 log = structlog.get_logger("api")
@@ -238,6 +238,9 @@ def routes(parts: Parts) -> list[BaseRoute]:
             return _shape(
                 types.ActionResult(ok=False, text="cannot press: this message has changed meanwhile; look again")
             )
+        if body.action.startswith(SAY):
+            await channel.say(message.chat, body.action.removeprefix(SAY), "", LOCAL.id, LOCAL.name)
+            return _shape(types.ActionResult(ok=True, text=""))
         intent, args = button(body.action)
         asked = _asked(_language(request), "", message.channel, message.chat, str(message.id))
         try:
