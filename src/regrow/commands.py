@@ -18,7 +18,12 @@ _TIMED = frozenset({Intent.restart, Intent.deploy, Intent.rollback})
 """What may be asked for "when idle" or "by force"."""
 _TROUBLED = frozenset({Intent.restart, Intent.rollback, Intent.undo, Intent.cancel, Intent.reject})
 """What a trouble is a reason for, also when it is told afterwards."""
-_AFTER = {"regret": frozenset({Intent.cancel, Intent.undo, Intent.reject, Intent.rollback}), "good": frozenset({Intent.approve, Intent.keep}), "bad": _TROUBLED - {Intent.restart}, "trouble": _TROUBLED}
+_AFTER = {
+    "regret": frozenset({Intent.cancel, Intent.reject}),
+    "good": frozenset({Intent.approve, Intent.keep}),
+    "bad": _TROUBLED - {Intent.restart},
+    "trouble": _TROUBLED,
+}
 """Which remarks may follow which commands: "restart, works now" tells of a restart."""
 _SPARING = frozenset({Intent.build, Intent.cancel, Intent.reject})
 """What leaves another action undone, so that it may be said with it: "build, don't deploy"."""
@@ -95,8 +100,12 @@ class _Clause:
         )
         for sides, certain in stages:
             for found in self._found(likely, sides, alone=alone):
-                return Command(found.intent, found.certain and (certain or not TABLE[found.intent].effect),
-                               found.values, found.when)
+                return Command(
+                    found.intent,
+                    found.certain and (certain or not TABLE[found.intent].effect),
+                    found.values,
+                    found.when,
+                )
         return None
 
     def _found(self, likely: dict[Intent, list[Part]], sides: Sides, *, alone: bool) -> Iterator[Command]:
@@ -139,7 +148,11 @@ class _Clause:
                 if not needed & self._scan.at(at).keys():
                     continue
                 for part in parts:
-                    if any(_past(MARKS, self._scan.text, end, self._stop) in ends for end in self._scan.match(part, at) if end > at):
+                    if any(
+                        _past(MARKS, self._scan.text, end, self._stop) in ends
+                        for end in self._scan.match(part, at)
+                        if end > at
+                    ):
                         stop = self._start + len(MARKS_LAST.sub("", self._scan.text[self._start : at]))
                         for place in self._scan.before(self._start, stop, sides.end):
                             ends.setdefault(place, when)
@@ -166,7 +179,14 @@ class _Around:
     """What may stand around a command of one intent: politeness, remarks, the same said again, what is spared."""
 
     def __init__(
-        self, scan: Scan, start: int, stop: int, known: Phrases, intent: Intent, parts: list[Part], sides: Sides,
+        self,
+        scan: Scan,
+        start: int,
+        stop: int,
+        known: Phrases,
+        intent: Intent,
+        parts: list[Part],
+        sides: Sides,
         present: set[str],
     ) -> None:
         self._scan, self._start, self._stop, self._known = scan, start, stop, known
@@ -200,7 +220,10 @@ class _Around:
         asked = text[end : end + 1] == "?"
         place = end + asked
         # The words of a reason that are not all known need a request that is plain: with its object, or with a please.
-        plain = bool({"it", "polite"} & self._scan.present(max((at for at in self._distressed if at <= front), default=self._start), end))
+        plain = bool(
+            {"it", "polite"}
+            & self._scan.present(max((at for at in self._distressed if at <= front), default=self._start), end)
+        )
         if self._distressed and not plain:
             return None
         if plain and self._stop in self._rest(place, frozenset({"distress"})):
@@ -212,8 +235,8 @@ class _Around:
         told = _TOLD.search(text, end, self._stop)
         # "重启，又挂了" may tell of a restart; with anything that makes it a request it does not.
         verb = end in self._scan.at(front).get(str(self._intent), ())
-        bare = verb and told and front == self._start and MARKS.match(text, end, self._stop)[0] != ""  # type: ignore[index]
-        return not bare and not asked or "polite" in self._scan.present(self._start, end)
+        bare = verb and told and front == self._start and _past(MARKS, text, end, self._stop) > end
+        return (not bare and not asked) or "polite" in self._scan.present(self._start, end)
 
     def _rest(self, end: int, more: frozenset[str]) -> set[int]:
         text = self._scan.text
@@ -224,9 +247,11 @@ class _Around:
             marked = _past(MARKS, self._scan.text, at, self._stop)
             behind.add(marked)
             behind.update(self._scan.after(marked, self._stop, self._sides.end))
-            if marked > at or (at > end and MARKS.match(text, at - 1, at)[0]) or _BUT.match(text, at):
+            if marked > at or (at > end and _past(MARKS, text, at - 1, at) == at) or _BUT.match(text, at):
                 for kind, past in self._items(marked, after=True, more=more):
-                    if kind in {"turn", "good", "bad", "regret", "echo", "distress"} and not _STOPS.search(self._scan.text, end, marked):
+                    if kind in {"turn", "good", "bad", "regret", "echo", "distress"} and not _STOPS.search(
+                        self._scan.text, end, marked
+                    ):
                         continue
                     behind.add(_past(MARKS, self._scan.text, past, self._stop))
             for place in behind - reached:
@@ -252,8 +277,10 @@ class _Around:
                 for end in self._scan.match(part, at):
                     if at < end <= self._stop:
                         yield kind, end
-        if self._intent in _DISTRESSED and (not after or "distress" in more) and (end := self._distress(at)) is not None:
-            yield "distress", end
+        if self._intent in _DISTRESSED and (not after or "distress" in more):
+            told = self._distress(at)
+            if told is not None:
+                yield "distress", told
         if self._intent in _SPARING:
             for part in self._known.spare:
                 for end, values in self._scan.match(part, at).items():
@@ -266,7 +293,6 @@ class _Around:
         for end in self._scan.at(at).get(f"unclear {self._intent}", ()):
             if end <= self._stop:
                 yield "echo", end
-
 
     def _distress(self, at: int) -> int | None:
         """The end of a clause that tells of a trouble, also in words that are not known: of nothing else, here and now."""

@@ -80,12 +80,7 @@ class Scan:
 
     def present(self, start: int, stop: int) -> set[str]:
         """The names of all lists of which a word lies between two positions."""
-        return {
-            name
-            for position in range(start, stop)
-            for name, ends in self.at(position).items()
-            if ends[-1] <= stop
-        }
+        return {name for position in range(start, stop) for name, ends in self.at(position).items() if ends[-1] <= stop}
 
     def gap(self, start: int) -> int:
         """The end of blanks and commas."""

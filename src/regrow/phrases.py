@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from regrow.patterns import MARK, Part, Scan, Sequence, Choice, Slot, Word, Words, parse
+from regrow.patterns import MARK, Choice, Part, Scan, Slot, Word, Words, parse
 
 HIDDEN = "\ufffc"
 """Stands for quoted words: no pattern covers it."""
@@ -130,7 +130,9 @@ class Phrases:
         self._simplified = {ord(pair[0]): pair[1] for pair in data["traditional"].split()}
         often = frozenset(data["typos"])
         self._words = {
-            name: list(dict.fromkeys(spelled for word in lists["zh"] + lists["en"] for spelled in _spellings(word, often)))
+            name: list(
+                dict.fromkeys(spelled for word in lists["zh"] + lists["en"] for spelled in _spellings(word, often))
+            )
             for name, lists in data["words"].items()
         }
         self.words = Words()
@@ -161,7 +163,20 @@ class Phrases:
         self.remarks = {kind: parts(patterns) for kind, patterns in data["remarks"].items()}
         self.spare = parts(data["spare"]["patterns"])
         self.reads: dict[str, tuple[str, frozenset[str]]] = {}
-        small_talk = {"talk", "show", "it", "of", "soft", "before", "after", "ability", "ability_after", "log", "while", "take"}
+        small_talk = {
+            "talk",
+            "show",
+            "it",
+            "of",
+            "soft",
+            "before",
+            "after",
+            "ability",
+            "ability_after",
+            "log",
+            "while",
+            "take",
+        }
         for name, lists in data["reads"].items():
             self.words.add(f"{name} anchors", lists["anchors"])
             self.words.add(f"{name} also", lists["also"])
@@ -185,7 +200,8 @@ class Phrases:
         self.ability = Sides(frozenset(before | {"ability"}), frozenset(after | {"ability_after"}))
         self.wanting = Sides(frozenset(before | {"wanting"}), frozenset(after))
         self.wondering = Sides(
-            frozenset(before | {"ability", "wanting", "wondering"}), frozenset(after | {"ability_after", "wondering_after"})
+            frozenset(before | {"ability", "wanting", "wondering"}),
+            frozenset(after | {"ability_after", "wondering_after"}),
         )
         self.distress, self.elsewhere = (re.compile(self._either(name)) for name in ("distress", "elsewhere"))
         self.verbs = frozenset({*KINDS, "cancel", "approve", "reject", "keep", "undo", "pull"})

@@ -10,8 +10,8 @@ import pytest
 from regrow import catalogue
 from regrow.catalogue import LANGUAGES, bytes_text, duration_text, say, seconds_text, time_text
 from regrow.intents import TABLE
-from regrow.understanding import understand
 from regrow.permissions import Role
+from regrow.understanding import understand
 
 
 @pytest.mark.parametrize("part", ["", "cli", "web", "setup"])

@@ -80,7 +80,7 @@ def test_the_utterances_it_was_built_on_are_understood(row: Utterance) -> None:
         ),
     ],
 )
-def test_the_sentences_of_the_seed(text: str, intent: Intent, args: dict[str, Any]) -> None:
+def test_the_sentences_of_the_seed(text: str, intent: Intent, args: dict[str, object]) -> None:
     request = understand(text)
     assert (request.intent, request.args.given(), request.language, request.doubt) == (intent, args, "zh", ())
 
@@ -206,7 +206,7 @@ WRAPPINGS: dict[str, Callable[[str], str]] = {
 @given(body=st.lists(words, min_size=1, max_size=3), wrapping=st.sampled_from(sorted(WRAPPINGS)))
 def test_quoted_and_pasted_text_starts_nothing(body: list[str], wrapping: str) -> None:
     # What would end the quotation, or be another line to a program that prints lines, is left out.
-    inner = re.sub("[`~\"“”「」『』\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]|\n\\s*\n", "", " ".join(body))
+    inner = re.sub('[`~"“”「」『』\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]|\n\\s*\n', "", " ".join(body))
     assert not has_effect(understand(WRAPPINGS[wrapping](inner)))
 
 
@@ -227,12 +227,16 @@ def test_what_is_not_seen_on_a_screen_changes_nothing(said: str, data: st.DataOb
     assert not has_effect(understand(said[:at] + turned + said[at:]))
 
 
-@pytest.mark.parametrize("text", ["ｒｅｓｔａｒｔ", "𝐫𝐞𝐬𝐭𝐚𝐫𝐭", "RESTART", "re\u200bstart", "重\u200b启", "重啟", "restart\u3000please"])
+@pytest.mark.parametrize(
+    "text", ["ｒｅｓｔａｒｔ", "𝐫𝐞𝐬𝐭𝐚𝐫𝐭", "RESTART", "re\u200bstart", "重\u200b启", "重啟", "restart\u3000please"]
+)
 def test_other_forms_of_the_same_letters_are_the_same_words(text: str) -> None:
     assert understand(text).intent is Intent.restart
 
 
-@pytest.mark.parametrize("text", ["rеstart", "r e s t a r t", "re\u0301start", "重、启", "not\u200b restart", "不\u200b要重启"])
+@pytest.mark.parametrize(
+    "text", ["rеstart", "r e s t a r t", "re\u0301start", "重、启", "not\u200b restart", "不\u200b要重启"]
+)
 def test_letters_that_only_look_alike_are_not(text: str) -> None:
     assert not has_effect(understand(text))
 
@@ -246,7 +250,9 @@ def test_the_words_about_a_bug_are_kept_to_the_byte(front: str, middle: str) -> 
     assert request.intent is Intent.repair or request.doubt == (Intent.repair,)
 
 
-@given(st.sampled_from(SAID), st.sampled_from(["算了", "不", "no", "等等", "wait", "not", "别", "never mind", "开玩笑的"]))
+@given(
+    st.sampled_from(SAID), st.sampled_from(["算了", "不", "no", "等等", "wait", "not", "别", "never mind", "开玩笑的"])
+)
 def test_what_is_taken_back_in_the_same_breath_does_not_change_the_service(said: str, back: str) -> None:
     row = understand(f"{said}, {back}")
     changes = row.intent is not Intent.none and TABLE[row.intent].changes_service

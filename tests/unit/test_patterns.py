@@ -11,7 +11,10 @@ def matcher(pattern: str) -> tuple[Part, Words]:
     words = Words()
     words.add("act", ["restart", "roll back", "重启"])
     words.add("it", ["it", "服务"])
-    slots: dict[str, Part] = {"ref": Slot(r"(?P<ref>r\d+)(?!\w)"), "who": Slot(r"(?P<who>[\u3400-\u9fff]{2,8})", shorter=2)}
+    slots: dict[str, Part] = {
+        "ref": Slot(r"(?P<ref>r\d+)(?!\w)"),
+        "who": Slot(r"(?P<who>[\u3400-\u9fff]{2,8})", shorter=2),
+    }
     return parse(pattern, Word, slots, words), words
 
 

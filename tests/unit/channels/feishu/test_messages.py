@@ -14,8 +14,8 @@ from regrow.channels.feishu import messages
 from regrow.channels.feishu.api import Api, App
 from regrow.channels.feishu.messages import Reader, of_event, of_history, quoted, text_of
 from regrow.intents import Intent
-from regrow.understanding import understand
 from regrow.secret import Secret
+from regrow.understanding import understand
 
 BOT = "ou_bot"
 MENTIONS = {"@_user_1": (BOT, "bot"), "@_user_2": ("ou_tom", "Tom"), "@_user_10": ("ou_ann", "Ann")}
