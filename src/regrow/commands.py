@@ -132,8 +132,8 @@ class _Clause:
                 for part in parts:
                     for end in self._scan.match(part, at):
                         if at < end < self._stop:
-                            end = _past(MARKS, self._scan.text, end, self._stop)
-                            for place in self._scan.after(end, self._stop, sides.front):
+                            past = _past(MARKS, self._scan.text, end, self._stop)
+                            for place in self._scan.after(past, self._stop, sides.front):
                                 fronts.setdefault(place, when)
         return fronts
 
@@ -215,7 +215,7 @@ class _Around:
         return sorted(reached)
 
     def closes(self, front: int, end: int) -> bool | None:
-        """Whether a command from `front` to `end` is certain, seen what stands behind it; None when it is not covered."""
+        """Whether a command between the two is certain, seen what stands behind it; None when it is not covered."""
         text = self._scan.text
         asked = text[end : end + 1] == "?"
         place = end + asked
@@ -295,7 +295,7 @@ class _Around:
                 yield "echo", end
 
     def _distress(self, at: int) -> int | None:
-        """The end of a clause that tells of a trouble, also in words that are not known: of nothing else, here and now."""
+        """The end of a clause that tells of a trouble here and now, also in words that are not known; or None."""
         text = self._scan.text
         found = _STOPS.search(text, at, self._stop)
         end = found.start() if found else self._stop
