@@ -117,7 +117,16 @@ class _Clause:
                         yield hit
             return
         for intent, parts in likely.items():
-            around = _Around(self._scan, self._start, self._stop, self._known, intent, parts, sides, self._present)
+            around = _Around(
+                self._scan,
+                self._start,
+                self._stop,
+                self._known,
+                intent=intent,
+                parts=parts,
+                sides=sides,
+                present=self._present,
+            )
             for front in around.fronts():
                 for end, values in self._ends_of(parts, front):
                     certain = around.closes(front, end)
@@ -184,6 +193,7 @@ class _Around:
         start: int,
         stop: int,
         known: Phrases,
+        *,
         intent: Intent,
         parts: list[Part],
         sides: Sides,

@@ -1,8 +1,8 @@
 """Finds in a message what it asks for, in Chinese and English: the grammar.
 
-An action is started only when commands.py finds a command that covers the *whole* message. Everything else a message
-can be (a question about an action, a negation, a postponement, a report, a quotation, a pasted log) fails to be covered and
-starts nothing. Lists of such things only decide between silence and asking back (`Request.doubt`). There is no model,
+An action is started only when commands.py finds a command that covers the *whole* message. Everything else a
+message can be (a question about an action, a negation, a postponement, a report, a quotation, a pasted log) fails to be
+covered and starts nothing. Lists of such things only decide between silence and asking back (`Request.doubt`). There is no model,
 no network and no state here.
 """
 
