@@ -2,7 +2,8 @@
 
 An action is started only when commands.py finds a command that covers the *whole* message. Everything else a
 message can be (a question about an action, a negation, a postponement, a report, a quotation, a pasted log) fails to be
-covered and starts nothing. Lists of such things only decide between silence and asking back (`Request.doubt`). There is no model,
+covered and starts nothing. Lists of such things only decide between silence and asking back (`Request.doubt`).
+There is no model,
 no network and no state here.
 """
 

@@ -23,7 +23,8 @@ LAYERS = {
     "machine": "clock process files sqlite_files pool git store databases backups secret redact places config "
     "config_file availability events catalogue catalogues versions patterns phrases tail",
     "nouns": "migrations probes probe_trial releases workspaces snapshots gate verification permissions intents "
-    "wording commands understanding approvals inbox outbox forwarding canaries incidents audit people notices idle space "
+    "wording commands understanding approvals inbox outbox forwarding canaries incidents audit people notices "
+    "idle space "
     "care rehearsals restores "
     "agents sandboxes services channels installation confinement",
     "jobs": "jobs",
