@@ -1,7 +1,7 @@
 """How well and how fast messages are understood: `scripts/bench intents`.
 
-Reads the labelled utterances of tests/data/utterances that nothing was built on, and times each of them, best of the rounds; the first call
-of all, which reads the phrases, is a figure of its own.
+Reads the labelled utterances of tests/data/utterances that nothing was built on, and times each of them, best of
+the rounds; the first call of all, which reads the phrases, is a figure of its own.
 """
 
 from __future__ import annotations
