@@ -1,7 +1,7 @@
 """How well and how fast messages are understood: `scripts/bench intents`.
 
-Reads the labelled utterances of tests/data/utterances that nothing was built on, and times each of them; the first call
-of all, which reads the phrases, is a figure of its own.
+Reads the labelled utterances of tests/data/utterances that nothing was built on, and times each of them, best of
+the rounds; the first call of all, which reads the phrases, is a figure of its own.
 """
 
 from __future__ import annotations
@@ -41,10 +41,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         lines.put(part, "answered_for_nothing_pct", 100 * found.silly, "%")
     times = []
     for row in utterances(DATA / "measured.jsonl"):
+        taken = []
         for _ in range(rounds):
             begun = time.perf_counter()
             row.read()
-            times.append((time.perf_counter() - begun) * 1000)
+            taken.append((time.perf_counter() - begun) * 1000)
+        times.append(min(taken))  # what else the machine does is not the grammar's
     cuts = statistics.quantiles(times, n=100)
     lines.put("measured", "decide_ms", cuts[49], "ms", percentile=50)
     lines.put("measured", "decide_ms", cuts[98], "ms", percentile=99)

@@ -19,7 +19,7 @@ _TIMED = frozenset({Intent.restart, Intent.deploy, Intent.rollback})
 _TROUBLED = frozenset({Intent.restart, Intent.rollback, Intent.undo, Intent.cancel, Intent.reject})
 """What a trouble is a reason for, also when it is told afterwards."""
 _AFTER = {
-    "regret": frozenset({Intent.cancel, Intent.undo, Intent.reject, Intent.rollback}),
+    "regret": frozenset({Intent.cancel, Intent.reject}),
     "good": frozenset({Intent.approve, Intent.keep}),
     "bad": _TROUBLED - {Intent.restart},
     "trouble": _TROUBLED,
@@ -117,7 +117,16 @@ class _Clause:
                         yield hit
             return
         for intent, parts in likely.items():
-            around = _Around(self._scan, self._start, self._stop, self._known, intent, parts, sides, self._present)
+            around = _Around(
+                self._scan,
+                self._start,
+                self._stop,
+                self._known,
+                intent=intent,
+                parts=parts,
+                sides=sides,
+                present=self._present,
+            )
             for front in around.fronts():
                 for end, values in self._ends_of(parts, front):
                     certain = around.closes(front, end)
@@ -132,8 +141,8 @@ class _Clause:
                 for part in parts:
                     for end in self._scan.match(part, at):
                         if at < end < self._stop:
-                            end = _past(MARKS, self._scan.text, end, self._stop)
-                            for place in self._scan.after(end, self._stop, sides.front):
+                            past = _past(MARKS, self._scan.text, end, self._stop)
+                            for place in self._scan.after(past, self._stop, sides.front):
                                 fronts.setdefault(place, when)
         return fronts
 
@@ -184,6 +193,7 @@ class _Around:
         start: int,
         stop: int,
         known: Phrases,
+        *,
         intent: Intent,
         parts: list[Part],
         sides: Sides,
@@ -215,7 +225,7 @@ class _Around:
         return sorted(reached)
 
     def closes(self, front: int, end: int) -> bool | None:
-        """Whether a command from `front` to `end` is certain, seen what stands behind it; None when it is not covered."""
+        """Whether a command between the two is certain, seen what stands behind it; None when it is not covered."""
         text = self._scan.text
         asked = text[end : end + 1] == "?"
         place = end + asked
@@ -235,7 +245,7 @@ class _Around:
         told = _TOLD.search(text, end, self._stop)
         # "重启，又挂了" may tell of a restart; with anything that makes it a request it does not.
         verb = end in self._scan.at(front).get(str(self._intent), ())
-        bare = verb and told and front == self._start and MARKS.match(text, end, self._stop)[0] != ""  # type: ignore[index]
+        bare = verb and told and front == self._start and _past(MARKS, text, end, self._stop) > end
         return (not bare and not asked) or "polite" in self._scan.present(self._start, end)
 
     def _rest(self, end: int, more: frozenset[str]) -> set[int]:
@@ -247,7 +257,7 @@ class _Around:
             marked = _past(MARKS, self._scan.text, at, self._stop)
             behind.add(marked)
             behind.update(self._scan.after(marked, self._stop, self._sides.end))
-            if marked > at or (at > end and MARKS.match(text, at - 1, at)[0]) or _BUT.match(text, at):
+            if marked > at or (at > end and _past(MARKS, text, at - 1, at) == at) or _BUT.match(text, at):
                 for kind, past in self._items(marked, after=True, more=more):
                     if kind in {"turn", "good", "bad", "regret", "echo", "distress"} and not _STOPS.search(
                         self._scan.text, end, marked
@@ -277,12 +287,10 @@ class _Around:
                 for end in self._scan.match(part, at):
                     if at < end <= self._stop:
                         yield kind, end
-        if (
-            self._intent in _DISTRESSED
-            and (not after or "distress" in more)
-            and (end := self._distress(at)) is not None
-        ):
-            yield "distress", end
+        if self._intent in _DISTRESSED and (not after or "distress" in more):
+            told = self._distress(at)
+            if told is not None:
+                yield "distress", told
         if self._intent in _SPARING:
             for part in self._known.spare:
                 for end, values in self._scan.match(part, at).items():
@@ -297,7 +305,7 @@ class _Around:
                 yield "echo", end
 
     def _distress(self, at: int) -> int | None:
-        """The end of a clause that tells of a trouble, also in words that are not known: of nothing else, here and now."""
+        """The end of a clause that tells of a trouble here and now, also in words that are not known; or None."""
         text = self._scan.text
         found = _STOPS.search(text, at, self._stop)
         end = found.start() if found else self._stop

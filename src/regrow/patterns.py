@@ -226,7 +226,7 @@ def parse(pattern: str, named: Callable[[str], Part], slots: Mapping[str, Part],
         slots: what {name} stands for.
         words: where words that stand in the pattern itself are added.
     """
-    tokens = [token for token in _TOKENS.findall(pattern) if not token.isspace()]
+    pieces = [piece for piece in _TOKENS.findall(pattern) if not piece.isspace()]
     at = 0
 
     def literal(phrases: list[str]) -> Part:
@@ -247,26 +247,26 @@ def parse(pattern: str, named: Callable[[str], Part], slots: Mapping[str, Part],
                 options.append(sequence([literal([part]) if isinstance(part, str) else part for part in parts]))
             parts.clear()
 
-        while at < len(tokens) and tokens[at] != closing:
-            token = tokens[at]
+        while at < len(pieces) and pieces[at] != closing:
+            piece = pieces[at]
             at += 1
-            if token == "|":
+            if piece == "|":
                 end()
-            elif token == "[":
+            elif piece == "[":
                 parts.append(Choice([choice("]")], optional=True))
                 at += 1
-            elif token == "(":
+            elif piece == "(":
                 parts.append(choice(")"))
                 at += 1
-            elif token == "?":
+            elif piece == "?":
                 last = parts[-1]
                 parts[-1] = Choice([literal([last]) if isinstance(last, str) else last], optional=True)
-            elif token[0] == "<":
-                parts.append(named(token[1:-1]))
-            elif token[0] == "{":
-                parts.append(slots[token[1:-1]])
+            elif piece[0] == "<":
+                parts.append(named(piece[1:-1]))
+            elif piece[0] == "{":
+                parts.append(slots[piece[1:-1]])
             else:
-                parts.append(token)
+                parts.append(piece)
         end()
         if literals:
             options.append(literal(literals))

@@ -54,7 +54,8 @@ _LOG_LINE = re.compile(
     r"|[\w.-]+=\S+ +[\w.-]+=|[{<]\W*\w|[\w./-]+\[\d+\]:|(?:step|stage) \d+(?:/\d+)? *:"
     r"|(?:\w+ )?(?:logs?|journal|output|stdout|stderr|console|trace|syslog|dmesg)[:：]"
     r"|(?:system|assistant|user|human|tool|bot|from|to|cc|date|subject|forwarded|fwd)\b[^:：\n]{0,20}[:：]"
-    r"|\[?(?:日志|系统|系统消息|用户|助手|机器人|输出|控制台|报错信息|转发|转发消息|发件人|收件人|主题|引用|forwarded message)\]?\s*[:：\]]"
+    r"|\[?(?:日志|系统|系统消息|用户|助手|机器人|输出|控制台|报错信息|转发|转发消息|发件人|收件人|主题|引用"
+    r"|forwarded message)\]?\s*[:：\]]"
     r"|\w+ err!|[$%] )",
     re.IGNORECASE,
 )
@@ -121,8 +122,8 @@ class Phrases:
         reports: how a fault is told of without asking for a repair.
         unclear: phrases with several meanings, and the names of the intents they may mean.
         answers: bare answers to a question, and whether each is a yes.
-        politeness, ability, wanting, wondering: what is taken off a command, a request put as a question or as a wish, and
-            a thought.
+        politeness, ability, wanting, wondering: what is taken off a command, a request put as a question or as
+            a wish, and a thought.
     """
 
     def __init__(self) -> None:

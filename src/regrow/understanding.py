@@ -1,8 +1,9 @@
 """Finds in a message what it asks for, in Chinese and English: the grammar.
 
-An action is started only when commands.py finds a command that covers the *whole* message. Everything else a message can
-be (a question about an action, a negation, a postponement, a report, a quotation, a pasted log) fails to be covered and
-starts nothing. Lists of such things only decide between silence and asking back (`Request.doubt`). There is no model,
+An action is started only when commands.py finds a command that covers the *whole* message. Everything else a
+message can be (a question about an action, a negation, a postponement, a report, a quotation, a pasted log) fails to be
+covered and starts nothing. Lists of such things only decide between silence and asking back (`Request.doubt`).
+There is no model,
 no network and no state here.
 """
 
@@ -21,6 +22,7 @@ from regrow.phrases import HIDDEN, KINDS, Phrases, phrases, trim
 from regrow.wording import Message
 
 _LONGEST = 240  # characters; nobody commands in longer sentences, but they describe bugs in them
+_THANKS = 40  # characters at the end in which thanks are looked for
 _CLAUSES = re.compile(r"[,;!?\n、~]|\.(?=\s|\Z|[\u3400-\u9fff])|\b(?:and|then|but|or)\b|但是?|还是|然后")
 _SECONDS = {"秒": 1, "s": 1, "分": 60, "m": 60, "小": 3600, "钟": 3600, "h": 3600, "天": 86400, "d": 86400}
 
@@ -147,8 +149,12 @@ def _repair(message: Message, known: Phrases) -> tuple[bool, Args] | None:
                     return sure, replace(shown, bug=text)
             if polite:
                 rest = rest.rstrip("? ")
-            if (not asked or polite) and trim(rest) not in known.unclear and _is_object(rest, known):
-                rest = known.thanks.sub("", rest)
+            if (
+                (not asked or polite)
+                and (len(rest) > _LONGEST or trim(rest) not in known.unclear)
+                and _is_object(rest, known)
+            ):
+                rest = rest[:-_THANKS] + known.thanks.sub("", rest[-_THANKS:])
                 match = _first(known.openings, rest, whole=True)
                 sure = match is not None and bool(known.buggy.search(match["bug"])) and _is_plain(match["bug"], known)
                 match = match or _first(known.loose, rest, whole=True)

@@ -57,6 +57,18 @@ def test_the_goals_hold_on_the_measured_part() -> None:
     assert found.silly <= 0.1
 
 
+def test_no_blind_utterance_starts_what_it_does_not_ask_for() -> None:
+    assert score(utterances(DATA / "blind.jsonl")).false_actions == ()
+
+
+def test_the_page_shows_what_is_understood() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "what-you-can-say.md").read_text("utf-8")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")][1:]
+    said = [sentence for row in rows for cell in row[1:] for sentence in cell.split(" · ")]
+    assert len(said) >= 30
+    assert [sentence for sentence in said if understand(sentence).intent is Intent.none] == []
+
+
 def test_no_utterance_of_the_other_part_starts_what_it_does_not_ask_for() -> None:
     assert score(BUILD).false_actions == ()
 
@@ -80,7 +92,7 @@ def test_the_utterances_it_was_built_on_are_understood(row: Utterance) -> None:
         ),
     ],
 )
-def test_the_sentences_of_the_seed(text: str, intent: Intent, args: dict[str, Any]) -> None:
+def test_the_sentences_of_the_seed(text: str, intent: Intent, args: dict[str, object]) -> None:
     request = understand(text)
     assert (request.intent, request.args.given(), request.language, request.doubt) == (intent, args, "zh", ())
 

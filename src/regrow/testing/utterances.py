@@ -1,8 +1,9 @@
 """Labelled utterances, and how well a reader of messages does on them.
 
 A line of a file is one JSON object: `text`, the `intent` and `args` asked for ("none" and nothing where nothing may be
-started), the `lang` of the answer; and where needed `services` under care with the `service` named, the `kind` of a text
-that asks for nothing (question, mention, negation, postponement, hypothesis, quotation, log, injected, chatter, doubt),
+started), the `lang` of the answer; and where needed `services` under care with the `service` named, the `kind` of a
+text that asks for nothing (question, mention, negation, postponement, hypothesis, quotation, log, injected,
+chatter, doubt),
 and in `doubt` what a colleague would ask back about.
 """
 
