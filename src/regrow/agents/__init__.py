@@ -11,6 +11,8 @@ from regrow.errors import ConfigError
 
 # Dotted names, so that a driver with a large library is imported only where it is used.
 AGENTS = {
+    "acp": "regrow.agents.acp:AcpAgent",
+    "claude": "regrow.agents.claude:ClaudeAgent",
     "command": "regrow.agents.command:CommandAgent",
     "revert": "regrow.agents.revert:RevertAgent",
 }
@@ -32,7 +34,9 @@ def agent(name: str, settings: Mapping[str, object] | None = None) -> Agent:
     try:
         made = getattr(import_module(module), driver)(**(settings or {}))
     except ImportError as error:
-        raise ConfigError(f"cannot use the agent {name!r}: {error}; install regrow[{name}]") from error
+        raise ConfigError(
+            f"cannot use the agent {name!r}: {error}; install regrow[{name}]", kind="agent_missing"
+        ) from error
     except TypeError as error:
         raise ConfigError(f"cannot use the agent {name!r}: {error}; correct its settings") from error
     return cast(Agent, made)

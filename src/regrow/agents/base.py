@@ -19,6 +19,19 @@ class Span:
     bad: str
 
 
+class Door(Protocol):
+    """The only way from the box to a model: a unix socket behind which the key is held and the money is counted.
+
+    Attributes:
+        socket: alone in a directory of its own; speaks HTTP.
+        refusal: why the last request was refused by the door or the model's provider, "" when it was not: "budget",
+            "requests", "rate", "secret", "model", "unauthorised", "unreachable".
+    """
+
+    socket: Path
+    refusal: str
+
+
 @dataclass(frozen=True)
 class Task:
     """What an agent is asked to do.
@@ -34,6 +47,11 @@ class Task:
         readable: toolchains seen read-only in the box.
         env: environment of commands in the box.
         timeout_s: seconds for the whole repair.
+        door: the way to a model; None when there is none.
+        home: the agent's own directory, its HOME in the box; kept as long as its session may be gone on with. None: an
+            empty one that is forgotten.
+        session: the agent's name for an earlier conversation to go on with, in the same home and workspace path.
+        instructions: what the repository tells agents (CLAUDE.md, AGENTS.md), from the commit and not from the tree.
     """
 
     bug: str
@@ -45,6 +63,10 @@ class Task:
     readable: Sequence[Path] = ()
     env: tuple[tuple[str, str], ...] = ()
     timeout_s: float = 600.0
+    door: Door | None = None
+    home: Path | None = None
+    session: str = ""
+    instructions: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,10 +85,12 @@ class Outcome:
         changed: whether the workspace is said to hold a fix.
         summary: one line for people.
         reason: stable word when nothing was changed: "not_reproduced", "no_culprit", "conflict", "no_change",
-            "agent_failed", "timeout", "no_reproduction".
+            "agent_failed", "timeout", "no_reproduction", "agent_missing", "agent_login", "agent_budget", "agent_turns",
+            "agent_killed", "agent_model", "agent_secret".
         culprit: the commit that brought the bug in, where the agent knows it; empty otherwise.
         culprit_subject: that commit's first line.
         log: everything worth keeping for the job's log.
+        session: names the conversation, to go on with it later; empty where the agent cannot.
     """
 
     changed: bool
@@ -75,6 +99,7 @@ class Outcome:
     culprit: str = ""
     culprit_subject: str = ""
     log: str = ""
+    session: str = ""
 
 
 class Agent(Protocol):
