@@ -20,7 +20,7 @@ import structlog
 
 from regrow import __version__, backups, doctor, files, succession, timetable
 from regrow.admissions import Admissions
-from regrow.agents import agent as make_agent
+from regrow.agents import agent_of
 from regrow.api import server as api
 from regrow.api import types
 from regrow.approvals import Approvals
@@ -329,10 +329,6 @@ class Daemon:
             home=Path.home(),
             roots={"workspaces": directory / "workspaces", "releases": directory / "releases", "state": directory},
         )
-        settings: dict[str, dict[str, object]] = {
-            "revert": {"repository": repository, "workspaces": workspaces},
-            "command": {"command": config.expand(repair.command)},
-        }
         limits = Limits(files=repair.max_files, lines=repair.max_lines, file_bytes=repair.max_file_size)
         return Care(
             config=config,
@@ -343,7 +339,7 @@ class Daemon:
             workspaces=workspaces,
             snapshots=Snapshots(self.store, directory / "snapshots", config.service.name),
             sandbox=make_sandbox(config.sandbox.driver),
-            agents=lambda name: make_agent(name or repair.agent, settings.get(name or repair.agent)),
+            agents=lambda name: agent_of(config, name, repository, workspaces),
             idle=Idle(self.store, config.service.name, config.service.idle),
             gate=Gate(repair.allowed, (*DENIED, *repair.denied), limits, [_holds_no_secret(redactor)]),
             redactor=redactor,

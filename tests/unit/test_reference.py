@@ -16,7 +16,13 @@ REFERENCE = Path(regrow.__file__).with_name("reference.toml")
 EXAMPLES = {
     *("service.name", "service.command", "service.listen", "service.env", "service.secrets"),
     *("state.sqlite", "probe.health.target", "probe.health.version", "build.command", "test.command"),
-    *("sandbox.readable", "channels.feishu.app_id", "channels.feishu.app_secret", "channels.feishu.people"),
+    *(
+        "agent.opencode.command",
+        "sandbox.readable",
+        "channels.feishu.app_id",
+        "channels.feishu.app_secret",
+        "channels.feishu.people",
+    ),
 }
 
 

@@ -22,17 +22,23 @@ from regrow.agents import below
 from regrow.agents.base import Event, Outcome, Task
 from regrow.agents.briefing import briefing
 from regrow.agents.told import Telling, refused, summary_of
-from regrow.agents.workplace import Limits, Workplace, behind_relay, located
-from regrow.errors import Refused
+from regrow.agents.workplace import Limits, Workplace, behind_relay, located, parts_of
+from regrow.errors import ProcessError, Refused
 from regrow.gate import SECRET_FILES
 from regrow.process import Talk, exit_words
 from regrow.rehearsals import INTERPRETER
-from regrow.sandboxes.base import Sandbox
+from regrow.sandboxes.base import Box, Sandbox
 
 if TYPE_CHECKING:
     from acp import Client
     from acp.client.connection import ClientSideConnection
-    from acp.schema import PermissionOption, ReadTextFileResponse, RequestPermissionResponse, ToolCallUpdate
+    from acp.schema import (
+        InitializeResponse,
+        PermissionOption,
+        ReadTextFileResponse,
+        RequestPermissionResponse,
+        ToolCallUpdate,
+    )
 
 _LONGEST_MESSAGE = 64 * 1024 * 1024
 _LONGEST_FILE = 4 * 1024 * 1024
@@ -96,7 +102,7 @@ class AcpAgent:
         command: program and arguments, e.g. ["opencode", "acp"]. "{model}" in them stands for the model's address.
         model: which model it is to ask for, where it can be told; its own choice when empty.
         max_turns: tools it may use before it has failed.
-        readable: what the program itself consists of; the directory it lies in when empty.
+        readable: what the program consists of besides its own package.
         env: further environment, in which "{model}" stands for the model's address.
         limits: of its box.
 
@@ -132,8 +138,7 @@ class AcpAgent:
         command = [str(program), *self._command[1:]]
         if task.door is not None:
             command = behind_relay(task.door.socket, command)
-        readable = self._readable or (package_of(program),)
-        place = await Workplace.of(task, self._limits, env, readable=(*INTERPRETER, *readable))
+        place = await Workplace.of(task, self._limits, env, readable=self._seen(program))
         telling = Telling(tell)
         ending, timed_out = _Ending(), False
         async with sandbox.talk(command, place.box) as talk:
@@ -143,6 +148,35 @@ class AcpAgent:
             except TimeoutError:
                 timed_out = True
         return await self._outcome(task, place, talk, ending, telling.last, timed_out=timed_out)
+
+    def _seen(self, program: Path) -> tuple[Path, ...]:
+        return (*INTERPRETER, *parts_of(program), *self._readable)
+
+    async def check(self, sandbox: Sandbox, workspace: Path) -> str:
+        """Greet the agent in the box; arguments, result and errors as in `regrow.agents.base`."""
+        await asyncio.to_thread(importlib.import_module, "acp")
+        program = await asyncio.to_thread(self.find)
+        box = Box(workspace=workspace, readable=self._seen(program), env={**_ENV, **self._models()})
+        lines = asyncio.StreamReader(limit=_LONGEST_MESSAGE)
+        async with sandbox.talk([str(program), *self._command[1:]], box) as talk:
+            from acp import connect_to_agent
+
+            assert talk.stdin is not None and talk.stdout is not None
+            reading = asyncio.create_task(_sift(talk.stdout, lines, Telling(lambda _: None)))
+            connection = connect_to_agent(cast("Client", _Nobody()), talk.stdin, lines)
+            try:
+                about = (await _greet(connection)).agent_info
+            except (ConnectionError, TimeoutError) as error:
+                raise ProcessError(
+                    f"cannot talk to {self.name}: {talk.complaints.strip()[-200:] or 'it does not answer'}; "
+                    f"correct [agent.{self.name}] command",
+                    log=talk.complaints,
+                ) from error
+            finally:
+                reading.cancel()
+                await connection.close()
+                await asyncio.gather(reading, return_exceptions=True)
+        return f"{about.name} {about.version}" if about else "it speaks the protocol"
 
     def find(self) -> Path:
         """The program's real path.
@@ -217,18 +251,9 @@ class AcpAgent:
 
     async def _session(self, task: Task, connection: ClientSideConnection, person: _Person) -> str:
         """The session to talk in: the one to go on with, where the agent can, else a new one."""
-        from acp import PROTOCOL_VERSION
-        from acp.schema import ClientCapabilities, FileSystemCapabilities, Implementation
-
         cwd = str(task.workspace)
+        able = await _greet(connection)
         async with asyncio.timeout(_BEGIN_S):
-            able = await connection.initialize(
-                protocol_version=PROTOCOL_VERSION,
-                client_capabilities=ClientCapabilities(
-                    fs=FileSystemCapabilities(read_text_file=True, write_text_file=True)
-                ),
-                client_info=Implementation(name="regrow", version=__version__),
-            )
             can = able.agent_capabilities
             if task.session and can is not None:
                 if can.session_capabilities and can.session_capabilities.resume is not None:
@@ -420,6 +445,26 @@ def _is_message(line: bytes) -> bool:
         return False
 
 
+async def _greet(connection: ClientSideConnection) -> InitializeResponse:
+    from acp import PROTOCOL_VERSION
+    from acp.schema import ClientCapabilities, FileSystemCapabilities, Implementation
+
+    files = FileSystemCapabilities(read_text_file=True, write_text_file=True)
+    async with asyncio.timeout(_BEGIN_S):
+        return await connection.initialize(
+            protocol_version=PROTOCOL_VERSION,
+            client_capabilities=ClientCapabilities(fs=files),
+            client_info=Implementation(name="regrow", version=__version__),
+        )
+
+
+class _Nobody:
+    """Answers nothing: the agent is only greeted."""
+
+    def on_connect(self, conn: object) -> None:
+        """As in `_Person`."""
+
+
 async def _cancel(connection: ClientSideConnection, session: str) -> None:
     """Ask it to stop; whether it does is not waited for long, since the box is ended next."""
     try:
@@ -445,11 +490,3 @@ def _said(error: Any) -> str:
     data = error.data
     detail = data.get("details") or data.get("message") if isinstance(data, dict) else data
     return f"{error}: {detail}" if detail else str(error)
-
-
-def package_of(program: Path) -> Path:
-    """What has to be seen of a program: for one of npm the directory with all packages, else its own."""
-    for parent in program.parents:
-        if parent.name == "node_modules":
-            return parent
-    return program.parent

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from regrow.sandboxes.base import Sandbox
 
@@ -120,4 +120,23 @@ class Agent(Protocol):
 
         Raises:
             RegrowError: the agent could not be run at all (not installed, box refused).
+        """
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    """An agent that can be tried without a task and without a model."""
+
+    async def check(self, sandbox: Sandbox, workspace: Path) -> str:
+        """Call its program in the box.
+
+        Args:
+            sandbox: the box.
+            workspace: an empty directory.
+
+        Returns:
+            Its name and version in its own words.
+
+        Raises:
+            RegrowError: it cannot be called; says what to install or correct.
         """

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 from regrow.agents.base import Event, Outcome, Task
 from regrow.agents.briefing import briefing
 from regrow.agents.told import Telling, refused, summary_of
-from regrow.agents.workplace import Limits, Workplace, behind_relay, located
+from regrow.agents.workplace import Limits, Workplace, behind_relay, located, parts_of
 from regrow.agents.wrapper import Wrapped, wrapper
 from regrow.process import exit_words
 from regrow.rehearsals import INTERPRETER
-from regrow.sandboxes.base import Sandbox
+from regrow.sandboxes.base import Box, Sandbox
 
 if TYPE_CHECKING:
     from claude_agent_sdk import ClaudeAgentOptions, Message, ResultMessage
@@ -32,6 +32,7 @@ _KINDS = {"Read": "reading", "Grep": "reading", "Glob": "reading", "Bash": "runn
 _KINDS |= dict.fromkeys(("Edit", "MultiEdit", "Write"), "editing")
 _LARGEST_MESSAGE = 64 * 1024 * 1024
 _LET_GO_S = 10.0
+_CHECK_S = 60.0
 _ENV = {
     "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
     "CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1",
@@ -66,6 +67,7 @@ class ClaudeAgent:
         model: which model it asks for; its own choice when empty.
         max_turns: answers of the model after which it has failed.
         relay: give it a port of the box's loopback instead of the socket, for a CLI that does not know that variable.
+        readable: what the program consists of besides the directory it lies in.
         env: further environment.
         limits: of its box.
 
@@ -81,6 +83,7 @@ class ClaudeAgent:
         model: str = "",
         max_turns: int = 100,
         relay: bool = False,
+        readable: Sequence[Path] = (),
         env: Sequence[tuple[str, str]] = (),
         limits: Limits | None = None,
     ) -> None:
@@ -88,7 +91,7 @@ class ClaudeAgent:
             raise ImportError("claude-agent-sdk is not installed")
         self.name = name
         self._program, self._model, self._max_turns, self._relay = program, model, max_turns, relay
-        self._env, self._limits = tuple(env), limits or Limits()
+        self._readable, self._env, self._limits = tuple(readable), tuple(env), limits or Limits()
 
     async def repair(self, task: Task, sandbox: Sandbox, tell: Callable[[Event], None]) -> Outcome:
         """Let it work on `task`; arguments, result and errors as in `regrow.agents.base`."""
@@ -100,7 +103,7 @@ class ClaudeAgent:
             command = behind_relay(task.door.socket, command)
         elif task.door is not None:
             env["ANTHROPIC_UNIX_SOCKET"] = str(task.door.socket)
-        place = await Workplace.of(task, self._limits, env, readable=(*INTERPRETER, program.parent))
+        place = await Workplace.of(task, self._limits, env, readable=self._seen(program))
         said, telling = _Said(), Telling(tell)
         async with wrapper(sandbox, place.box, command, _PASSED) as wrapped:
             talking = asyncio.create_task(self._talk(task, wrapped, said, telling))
@@ -115,6 +118,16 @@ class ClaudeAgent:
         if wrapped.error is not None:
             raise wrapped.error
         return await self._outcome(task, place, wrapped, said, telling.last, timed_out=not done)
+
+    def _seen(self, program: Path) -> tuple[Path, ...]:
+        return (*INTERPRETER, *parts_of(program), *self._readable)
+
+    async def check(self, sandbox: Sandbox, workspace: Path) -> str:
+        """Call the program in the box; arguments, result and errors as in `regrow.agents.base`."""
+        program = await asyncio.to_thread(self.find)
+        box = Box(workspace=workspace, readable=self._seen(program), env=_ENV)
+        done = await sandbox.run([str(program), "--version"], box, timeout_s=_CHECK_S)
+        return done.check(f"call {self.name}").output.strip()
 
     def find(self) -> Path:
         """The program's real path.

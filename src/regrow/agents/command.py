@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import get_args, get_type_hints
 
 from regrow.agents.base import Event, Outcome, Task
@@ -35,28 +36,31 @@ class CommandAgent:
 
     Args:
         command: program and arguments, as the box sees them.
+        name: what people call it.
         env: further environment of the program.
+        readable: what the program itself consists of.
         limits: of its box; the defaults when None.
     """
-
-    name = "command"
 
     def __init__(
         self,
         command: Sequence[str],
         *,
+        name: str = "command",
         env: Sequence[tuple[str, str]] = (),
+        readable: Sequence[Path] = (),
         limits: Limits | None = None,
     ) -> None:
         if isinstance(command, str) or not command:
             raise TypeError("command must be a list of words, program first")
         self._command = tuple(command)
-        self._env = tuple(env)
+        self.name = name
+        self._env, self._readable = tuple(env), tuple(readable)
         self._limits = limits or Limits()
 
     async def repair(self, task: Task, sandbox: Sandbox, tell: Callable[[Event], None]) -> Outcome:
         """Run the program once; arguments, result and errors as in `regrow.agents.base`."""
-        place = await Workplace.of(task, self._limits, dict(self._env))
+        place = await Workplace.of(task, self._limits, dict(self._env), self._readable)
         summary = ""
 
         def hear(line: str) -> None:

@@ -105,6 +105,15 @@ def located(program: str, agent: str) -> Path:
     return Path(os.path.realpath(found))
 
 
+def parts_of(program: Path) -> tuple[Path, ...]:
+    """What has to be seen of a program: of one of npm the directory with all packages, else its own directory; nothing
+    of what lies in /usr, which every box shows."""
+    if program.is_relative_to("/usr"):
+        return ()
+    packages = next((parent for parent in reversed(program.parents) if parent.name == "node_modules"), program.parent)
+    return (packages,)
+
+
 def behind_relay(socket: Path, command: Sequence[str]) -> list[str]:
     """`command` with "{model}" in its words and environment standing for an http address that leads to `socket`."""
     return [sys.executable, "-I", "-S", "-c", inspect.getsource(relay), str(socket), *command]

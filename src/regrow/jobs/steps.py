@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from regrow import files, space
-from regrow.agents.base import Event, Span, Task
+from regrow.agents.base import Span, Task
 from regrow.availability import Availability, Seen
 from regrow.canaries import Canaries, Hearing, hearing
 from regrow.catalogue import bytes_text, say
@@ -18,7 +18,8 @@ from regrow.errors import CandidateFailed, ProcessTimeout, RegrowError, ServiceE
 from regrow.jobs import data
 from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
 from regrow.jobs.candidate_check import run_check
-from regrow.jobs.ledger import WAITING_FOR_IDLE, WAITING_FOR_KEEP, WAITING_FOR_TURN
+from regrow.jobs.hearsay import Hearsay
+from regrow.jobs.ledger import WAITING_FOR_IDLE, WAITING_FOR_KEEP, WAITING_FOR_TURN, Record
 from regrow.jobs.work import Work
 from regrow.pool import in_thread
 from regrow.process import Completed, exit_words
@@ -35,6 +36,7 @@ _BAKE_LOOK_S = 1.0
 _LAST_LOOK_S = 0.5
 _SLACK_S = 10.0
 _LOG_BYTES = 4000
+_INSTRUCTION_BYTES = 64 * 1024
 AUTHOR = ("Regrow", "regrow@localhost")
 _COUNTED = re.compile(r"^\s*\[\s*(\d+)\s*/\s*(\d+)\s*\]\s*(.*)")
 
@@ -96,8 +98,14 @@ def _before(serving: Release | None) -> dict[str, Any]:
 
 
 async def workspace(work: Work) -> Outcome:
-    """A tree of the job's own; the live checkout is never used (F17)."""
-    made = await work.care.workspaces.make(work.job.id, work.facts["commit"])
+    """A tree of the job's own; the live checkout is never used (F17).
+
+    A job that goes on with an agent's session works where the first one did: agents keep their sessions by path.
+    """
+    room = _room_of(work.job)
+    if room != work.job.id and not (await work.ledger.get(room)).ended:
+        return Wait((WAITING_FOR_TURN, {"job": room}), (("job", room),))
+    made = await work.care.workspaces.make(room, work.facts["commit"])
     work.log(f"workspace of {work.facts['commit']} in {made.path}")
     return Done({"workspace": str(made.path)})
 
@@ -105,6 +113,13 @@ async def workspace(work: Work) -> Outcome:
 async def drop_workspace(work: Work) -> None:
     """Forget the tree."""
     await work.care.workspaces.discard(work.job.id)
+    if "workspace" in work.facts:
+        await work.care.workspaces.discard(_room_of(work.job))
+
+
+def _room_of(job: Record) -> int:
+    """The job in whose workspace and home this one works: the first of a conversation with an agent."""
+    return int(job.args.get("room", job.id))
 
 
 # Proving and building, in the box
@@ -257,13 +272,7 @@ async def agent(work: Work) -> Outcome:
     """Let the agent work on the job's tree; what it says is kept, not believed."""
     care, config, job = work.care, work.care.config, work.job
     driver = care.agents(job.args.get("agent", ""))
-
-    def tell(event: Event) -> None:
-        text = care.redactor.redact(event.text)
-        work.log(f"{driver.name}: {event.kind}: {text}")
-        if event.kind != "log":
-            work.tell(detail=care.redactor.shorten_paths(text)[:100])
-
+    hear = Hearsay(work, driver.name, config.repair.timeout)
     task = Task(
         bug="\n\n".join(filter(None, (job.args["bug"], job.args.get("evidence", "")))),
         workspace=Path(work.facts["workspace"]),
@@ -274,15 +283,34 @@ async def agent(work: Work) -> Outcome:
         readable=(*config.readable(), *INTERPRETER),
         env=tuple(config.test.env.items()),
         timeout_s=config.repair.timeout,
+        home=await in_thread(files.private_directory, care.agent_home(_room_of(job))),
+        session=job.args.get("session", ""),
+        instructions=await _instructions(work),
     )
-    outcome = await driver.repair(task, care.sandbox, tell)
+    outcome = await driver.repair(task, care.sandbox, hear)
     work.log(f"{driver.name}: {outcome.summary}\n{outcome.log}")
     facts = {"agent": driver.name, "summary": care.redactor.shorten_paths(care.redactor.redact(outcome.summary))}
+    facts |= {"session": outcome.session} if outcome.session else {}
+    facts |= {"cost": hear.cost} if hear.cost else {}
     if not outcome.changed:
         raise StepFailed(
-            f"cannot repair: {facts['summary']}", kind=outcome.reason or "no_change", log=outcome.log, facts=facts
+            f"cannot repair: {facts['summary']}",
+            kind=outcome.reason or "no_change",
+            log=outcome.log,
+            facts=facts,
+            cause=facts["summary"],
         )
     return Done(facts | {"culprit": outcome.culprit, "culprit_subject": outcome.culprit_subject})
+
+
+async def _instructions(work: Work) -> str:
+    """What the repository tells agents, as it is in the commit: the tree is the agent's own by and by."""
+    entries = await work.care.repository.entries(work.facts["base"])
+    for name in ("AGENTS.md", "CLAUDE.md"):
+        entry = entries.get(name)
+        if entry is not None and entry.mode.startswith("100") and entry.size <= _INSTRUCTION_BYTES:
+            return await work.care.repository.blob(entry.id)
+    return ""
 
 
 async def _spans(work: Work) -> tuple[Span, ...]:
@@ -708,7 +736,7 @@ async def tidy(work: Work) -> Outcome:
     try:
         gone = await care.releases.prune(keep.releases, running | fallbacks | {work.facts.get("release", "")})
         await data.prune(care)
-        await care.workspaces.discard(work.job.id)
+        await drop_workspace(work)
         await in_thread(_prune_logs, work.log_file.parent, keep.job_logs)
     except (RegrowError, OSError) as error:
         work.log(f"tidy: {error}")  # what could not be deleted is deleted another day
