@@ -207,7 +207,8 @@ def test_the_age_of_a_process_grows_from_its_own_start() -> None:
 
 
 async def test_a_program_is_talked_to_and_its_complaints_are_kept() -> None:
-    code = "import sys\nfor line in sys.stdin: print(line.strip()[::-1], flush=True)\nsys.stderr.buffer.write(b'bye \\xff')"
+    code = "import sys\nfor line in sys.stdin: print(line.strip()[::-1], flush=True)\n"
+    code += "sys.stderr.buffer.write(b'bye \\xff')"
     async with process.talk(python(code)) as talk:
         assert talk.stdin is not None and talk.stdout is not None
         for word in (b"abc\n", b"x" * 1_000_000 + b"yz\n"):  # far longer than asyncio's own limit of a line

@@ -17,6 +17,7 @@ EXAMPLES = {
     *("service.name", "service.command", "service.listen", "service.env", "service.secrets"),
     *("state.sqlite", "probe.health.target", "probe.health.version", "build.command", "test.command"),
     *(
+        "agent.opencode.driver",
         "agent.opencode.command",
         "sandbox.readable",
         "channels.feishu.app_id",

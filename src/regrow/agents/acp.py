@@ -21,7 +21,7 @@ from regrow import __version__
 from regrow.agents import below
 from regrow.agents.base import Event, Outcome, Task
 from regrow.agents.briefing import briefing
-from regrow.agents.told import Telling, refused, summary_of
+from regrow.agents.told import Telling, summary_of, with_trouble
 from regrow.agents.workplace import Limits, Workplace, behind_relay, located, parts_of
 from regrow.errors import ProcessError, Refused
 from regrow.gate import SECRET_FILES
@@ -134,7 +134,7 @@ class AcpAgent:
         """Let it work on `task`; arguments, result and errors as in `regrow.agents.base`."""
         await asyncio.to_thread(importlib.import_module, "acp")
         program = await asyncio.to_thread(self.find)
-        env = {**_ENV, **self._models(), **dict(self._env)}
+        env = {**_ENV, **self._models(task), **dict(self._env)}
         command = [str(program), *self._command[1:]]
         if task.door is not None:
             command = behind_relay(task.door.socket, command)
@@ -156,7 +156,7 @@ class AcpAgent:
         """Greet the agent in the box; arguments, result and errors as in `regrow.agents.base`."""
         await asyncio.to_thread(importlib.import_module, "acp")
         program = await asyncio.to_thread(self.find)
-        box = Box(workspace=workspace, readable=self._seen(program), env={**_ENV, **self._models()})
+        box = Box(workspace=workspace, readable=self._seen(program), env={**_ENV, **dict(self._env)})
         lines = asyncio.StreamReader(limit=_LONGEST_MESSAGE)
         async with sandbox.talk([str(program), *self._command[1:]], box) as talk:
             from acp import connect_to_agent
@@ -186,14 +186,17 @@ class AcpAgent:
         """
         return located(self._command[0], self.name)
 
-    def _models(self) -> dict[str, str]:
+    def _models(self, task: Task) -> dict[str, str]:
         """How an agent is told which model to ask, and where."""
-        model = self._model or "claude-sonnet-4-5"
+        model = self._model or (task.door.model if task.door else "")
+        if not model:
+            return {}
+        library = "@ai-sdk/openai-compatible" if task.door and task.door.kind == "openai" else "@ai-sdk/anthropic"
         options = {"baseURL": "{model}/v1", "apiKey": "held-by-regrow"}
         opencode = {
             "provider": {
                 "regrow": {
-                    "npm": "@ai-sdk/anthropic",
+                    "npm": library,
                     "name": "regrow",
                     "options": options,
                     "models": {model: {"name": model, "tool_call": True}},
@@ -206,8 +209,7 @@ class AcpAgent:
             "share": "disabled",
             "permission": {"webfetch": "deny", "websearch": "deny", "external_directory": "deny"},
         }
-        named = {"ANTHROPIC_MODEL": self._model} if self._model else {}
-        return {**named, "OPENCODE_CONFIG_CONTENT": json.dumps(opencode)}
+        return {"ANTHROPIC_MODEL": model, "OPENCODE_CONFIG_CONTENT": json.dumps(opencode)}
 
     async def _converse(self, task: Task, place: Workplace, talk: Talk, telling: Telling, ending: _Ending) -> None:
         from acp import RequestError, connect_to_agent, text_block
@@ -283,8 +285,7 @@ class AcpAgent:
             reason = "agent_failed"
         elif not reason and not await place.changed():
             reason, summary = "no_change", summary or "the agent changed nothing"
-        if task.door is not None and task.door.refusal and reason not in {"", "timeout"}:
-            reason = refused(task.door.refusal) or reason
+        reason, summary = with_trouble(reason, summary, task)
         return Outcome(not reason, summary_of(summary), reason, log=talk.complaints, session=ending.session)
 
 

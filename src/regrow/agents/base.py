@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
+from regrow.errors import RegrowError
 from regrow.sandboxes.base import Sandbox
 
 
@@ -20,16 +21,24 @@ class Span:
 
 
 class Door(Protocol):
-    """The only way from the box to a model: a unix socket behind which the key is held and the money is counted.
+    """The only way from the box to a model, as `regrow.models` opens it: a unix socket behind which the key is held and
+    the money is counted."""
 
-    Attributes:
-        socket: alone in a directory of its own; speaks HTTP.
-        refusal: why the last request was refused by the door or the model's provider, "" when it was not: "budget",
-            "requests", "rate", "secret", "model", "unauthorised", "unreachable".
-    """
+    @property
+    def socket(self) -> Path:
+        """The socket; it speaks HTTP."""
 
-    socket: Path
-    refusal: str
+    @property
+    def kind(self) -> str:
+        """What is spoken there: "anthropic" or "openai"."""
+
+    @property
+    def model(self) -> str:
+        """The model to ask."""
+
+    @property
+    def trouble(self) -> RegrowError | None:
+        """Why the last request was not answered to its end; None when it was."""
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from regrow.agents.base import Event, Outcome, Task
 from regrow.agents.briefing import briefing
-from regrow.agents.told import Telling, refused, summary_of
+from regrow.agents.told import Telling, summary_of, with_trouble
 from regrow.agents.workplace import Limits, Workplace, behind_relay, located, parts_of
 from regrow.agents.wrapper import Wrapped, wrapper
+from regrow.errors import Refused
 from regrow.process import exit_words
 from regrow.rehearsals import INTERPRETER
 from regrow.sandboxes.base import Box, Sandbox
@@ -95,6 +96,12 @@ class ClaudeAgent:
 
     async def repair(self, task: Task, sandbox: Sandbox, tell: Callable[[Event], None]) -> Outcome:
         """Let it work on `task`; arguments, result and errors as in `regrow.agents.base`."""
+        if task.door is not None and task.door.kind != "anthropic":
+            raise Refused(
+                f"cannot repair with {self.name}: the model in the settings speaks {task.door.kind}; use an agent that "
+                "does, or set [model] kind to anthropic",
+                kind="agent_model",
+            )
         await asyncio.to_thread(importlib.import_module, "claude_agent_sdk")
         program = await asyncio.to_thread(self.find)
         env = {**_ENV, **(_RELAY if self._relay else _SOCKET), **dict(self._env)}
@@ -153,7 +160,7 @@ class ClaudeAgent:
             strict_mcp_config=True,
             verbatim_prompts=True,
             max_turns=self._max_turns,
-            model=self._model or None,
+            model=self._model or (task.door.model if task.door else None),
             resume=task.session or None,
             max_buffer_size=_LARGEST_MESSAGE,
         )
@@ -190,8 +197,7 @@ class ClaudeAgent:
             reason, summary = _why(result), (result.result or "; ".join(result.errors or ()) or result.subtype)
         elif not await place.changed():
             reason, summary = "no_change", summary or "the agent changed nothing"
-        if reason not in {"", "timeout", "no_change", "agent_killed"} and task.door is not None:
-            reason = refused(task.door.refusal) or reason
+        reason, summary = with_trouble(reason, summary, task)
         return Outcome(not reason, summary_of(summary), reason, log=wrapped.complaints, session=said.session)
 
 

@@ -5,20 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from regrow.agents.base import Event
+from regrow.agents.base import Event, Task
 
 _EVENT_CHARACTERS = 20_000
 _TOTAL_CHARACTERS = 8_000_000
 _SUMMARY_CHARACTERS = 600
-_REASONS = {
-    "budget": "agent_budget",
-    "requests": "agent_turns",
-    "rate": "agent_model",
-    "model": "agent_model",
-    "secret": "agent_secret",
-    "unauthorised": "agent_login",
-    "unreachable": "agent_model",
-}
+_REASONS = {"model_budget": "agent_budget", "model_secret": "agent_secret", "model_key": "agent_login"}
 
 
 class Telling:
@@ -56,6 +48,14 @@ def summary_of(text: str) -> str:
     return last if len(last) <= _SUMMARY_CHARACTERS else last[: _SUMMARY_CHARACTERS - 1] + "…"
 
 
-def refused(refusal: str) -> str:
-    """The reason of an outcome, from the door's word for why it refused; "" for none."""
-    return _REASONS.get(refusal, "")
+def with_trouble(reason: str, summary: str, task: Task) -> tuple[str, str]:
+    """Why a repair failed: what the door to the model says about it comes before what the agent made of it.
+
+    Args:
+        reason, summary: as the driver sees it; a reason of "" is no failure.
+        task: with the door.
+    """
+    trouble = task.door.trouble if task.door is not None else None
+    if trouble is None or reason in {"", "timeout"}:
+        return reason, summary
+    return _REASONS.get(trouble.kind, "agent_model"), str(trouble)

@@ -64,8 +64,7 @@ class Workplace:
         """
         writable = await asyncio.to_thread(writable_directories, task.workspace, task.allowed)
         git = (task.git_directory,) if await asyncio.to_thread(task.git_directory.is_dir) else ()
-        # The door's own directory and not its socket: it may be bound anew while the agent works.
-        door = (task.door.socket.parent,) if task.door else ()
+        door = (task.door.socket,) if task.door else ()
         box = Box(
             workspace=task.workspace,
             writable=writable,
