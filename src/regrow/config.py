@@ -319,6 +319,62 @@ class SandboxSection(Section):
     processes: Annotated[int, Field(ge=0)] = 512
 
 
+class PriceSection(Section):
+    """What a million tokens of a model cost, in `[model] currency`; what is not set costs as `input`."""
+
+    input: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    output: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    cache_read: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    cache_write: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    cache_write_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+
+class ModelSection(Section):
+    """The model that coding agents use, and how much of it a job may use."""
+
+    kind: Literal["anthropic", "openai"]
+    models: Annotated[tuple[str, ...], Field(min_length=1)]
+    key: SecretName | Literal[""] = ""
+    base_url: str = ""
+    proxy: str = ""
+    prices: dict[str, PriceSection] = {}
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
+    budget: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
+    budget_tokens: Annotated[int, Field(ge=0)] = 0
+    budget_requests: Annotated[int, Field(ge=0)] = 300
+    per_minute: Annotated[int, Field(ge=0)] = 60
+    secrets: Literal["refuse", "redact"] = "refuse"
+    silence: Annotated[Duration, Field(gt=0)] = 300.0
+    timeout: Annotated[Duration, Field(gt=0)] = 1800.0
+
+    @field_validator("base_url")
+    @classmethod
+    def _keeps_the_key(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^/@\s?#]+(/[^\s?#]*)?", value):
+            raise ValueError('an address looks like "https://host/v1", without a name or password in it')
+        if value.startswith("http://") and not _is_near(value):
+            raise ValueError("what is said to a model, and its key, leave this machine by https only")
+        return value.rstrip("/")
+
+    @field_validator("proxy")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^/@\s]+/?", value):
+            raise ValueError('an address looks like "http://host:port", without a name or password in it')
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _can_count_money(self) -> ModelSection:
+        if unknown := [name for name in self.prices if name not in self.models]:
+            raise ValueError(f"a price is for a model that is not in `models`: {unknown[0]}")
+        if self.budget and (without := [name for name in self.models if name not in self.prices]):
+            raise ValueError(
+                f'a `budget` in money needs `[model.prices."{without[0]}"]`; with `budget = 0` money is not counted '
+                "and `budget_tokens` and `budget_requests` are what ends a job"
+            )
+        return self
+
+
 class SwitchSection(Section):
     """How long a new release is on trial."""
 
@@ -453,6 +509,7 @@ class Config(Section):
     repair: RepairSection = RepairSection()
     agent: dict[Name, AgentSection] = {}
     sandbox: SandboxSection = SandboxSection()
+    model: ModelSection | None = None
     switch: SwitchSection = SwitchSection()
     retention: RetentionSection = RetentionSection()
     chat: ChatSection = ChatSection()
