@@ -14,6 +14,7 @@ from regrow.errors import ProcessError, Refused
 from regrow.gate import Gate
 from regrow.git import Repository
 from regrow.idle import Idle
+from regrow.models.gateway import ModelGateway
 from regrow.pool import in_thread
 from regrow.redact import Redactor
 from regrow.releases import Release, Releases
@@ -35,6 +36,7 @@ class Care:
         service: the driver that starts, switches and stops it.
         agents: makes the repairing agent of a name, "" for the one set.
         idle: whether anything would be interrupted.
+        models: the way to the model that is set, for agents that need one.
     """
 
     config: Config
@@ -49,6 +51,7 @@ class Care:
     idle: Idle
     gate: Gate
     redactor: Redactor
+    models: ModelGateway | None = None
 
     @property
     def name(self) -> str:

@@ -54,7 +54,7 @@ def agent_of(config: Config, name: str, repository: Repository, workspaces: Work
         repository, workspaces: of the service.
 
     Raises:
-        Refused: kind "no_such_agent".
+        Refused: kind "no_such_agent", or "no_model" for an agent that needs one where none is set.
         ConfigError: kind "agent_missing", when its library is not installed.
     """
     name = name or config.repair.agent
@@ -73,6 +73,11 @@ def agent_of(config: Config, name: str, repository: Repository, workspaces: Work
     readable = tuple((config.path.parent / path).resolve() for path in section.readable)
     if section.driver == "command":
         return agent("command", {"command": command, "env": env, "name": name, "readable": readable})
+    if config.model is None:
+        raise Refused(
+            f"cannot repair with {name}: it needs a model, and no [model] is set; add it, or use revert",
+            kind="no_model",
+        )
     asked = {"name": name, "model": section.model, "max_turns": section.max_turns, "env": env, "readable": readable}
     if section.driver == "claude":
         return agent("claude", {**asked, "program": command[0] if command else "", "relay": section.relay})

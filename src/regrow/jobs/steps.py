@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import statistics
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from regrow import files, space
-from regrow.agents.base import Span, Task
+from regrow.agents.base import Door, Span, Task
 from regrow.availability import Availability, Seen
 from regrow.canaries import Canaries, Hearing, hearing
 from regrow.catalogue import bytes_text, say
@@ -273,21 +274,16 @@ async def agent(work: Work) -> Outcome:
     care, config, job = work.care, work.care.config, work.job
     driver = care.agents(job.args.get("agent", ""))
     hear = Hearsay(work, driver.name, config.repair.timeout)
-    task = Task(
-        bug="\n\n".join(filter(None, (job.args["bug"], job.args.get("evidence", "")))),
-        workspace=Path(work.facts["workspace"]),
-        git_directory=care.repository.git_dir,
-        allowed=config.repair.allowed,
-        reproduction=job.args.get("reproduction", ""),
-        spans=await _spans(work),
-        readable=(*config.readable(), *INTERPRETER),
-        env=tuple(config.test.env.items()),
-        timeout_s=config.repair.timeout,
-        home=await in_thread(files.private_directory, care.agent_home(_room_of(job))),
-        session=job.args.get("session", ""),
-        instructions=await _instructions(work),
-    )
-    outcome = await driver.repair(task, care.sandbox, hear)
+    # Whoever was here before, in a life of the daemon that was cut off, has left half a change.
+    await care.workspaces.discard(_room_of(job))
+    await care.workspaces.make(_room_of(job), work.facts["commit"])
+    async with contextlib.AsyncExitStack() as stack:
+        door = None
+        if care.models is not None:
+            # One account for the whole conversation with an agent: what follows up has not a new budget.
+            door = await stack.enter_async_context(care.models.serve(f"job-{_room_of(job)}", tell=hear.usage))
+        task = await _task(work, door)
+        outcome = await driver.repair(task, care.sandbox, hear)
     work.log(f"{driver.name}: {outcome.summary}\n{outcome.log}")
     facts = {"agent": driver.name, "summary": care.redactor.shorten_paths(care.redactor.redact(outcome.summary))}
     facts |= {"session": outcome.session} if outcome.session else {}
@@ -301,6 +297,25 @@ async def agent(work: Work) -> Outcome:
             cause=facts["summary"],
         )
     return Done(facts | {"culprit": outcome.culprit, "culprit_subject": outcome.culprit_subject})
+
+
+async def _task(work: Work, door: Door | None) -> Task:
+    care, config, job = work.care, work.care.config, work.job
+    return Task(
+        bug="\n\n".join(filter(None, (job.args["bug"], job.args.get("evidence", "")))),
+        workspace=Path(work.facts["workspace"]),
+        git_directory=care.repository.git_dir,
+        allowed=config.repair.allowed,
+        reproduction=job.args.get("reproduction", ""),
+        spans=await _spans(work),
+        readable=(*config.readable(), *INTERPRETER),
+        env=tuple(config.test.env.items()),
+        timeout_s=config.repair.timeout,
+        home=await in_thread(files.private_directory, care.agent_home(_room_of(job))),
+        session=job.args.get("session", ""),
+        door=door,
+        instructions=await _instructions(work),
+    )
 
 
 async def _instructions(work: Work) -> str:

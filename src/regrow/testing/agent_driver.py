@@ -107,7 +107,7 @@ async def aborted(life: Life) -> None:
 async def nothing_left(workspace: Path) -> None:
     """Wait until no process names the workspace any more; a box names it to bwrap, and ends with that."""
     async with asyncio.timeout(_DEADLINE_S):
-        while await asyncio.to_thread(_named, str(workspace)):
+        while await asyncio.to_thread(_named, str(workspace)):  # noqa: ASYNC110  the kernel tells nobody
             await asyncio.sleep(_LOOK_S)
 
 

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import shutil
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from regrow.agents.acp import AcpAgent
-from regrow.agents.base import Agent, Span, Task
+from regrow.agents.base import Agent, Door, Span, Task
 from regrow.agents.claude import ClaudeAgent
 from regrow.agents.command import CommandAgent
 from regrow.agents.revert import RevertAgent
-from regrow.errors import RegrowError
+from regrow.config import ModelSection
 from regrow.git import Repository
+from regrow.models.gateway import ModelGateway
 from regrow.rehearsals import INTERPRETER
 from regrow.sandboxes.bubblewrap import BubblewrapSandbox
 from regrow.testing import scripted_agent
@@ -31,17 +34,36 @@ from regrow.workspaces import Workspaces
 MODEL = "claude-sonnet-4-5"
 
 
-class Stand:
-    """A repository with a bug, workspaces, and a model behind a door."""
+@dataclass(frozen=True)
+class Place:
+    """A repository with a bug, and room beside it."""
 
-    def __init__(self, root: Path, repository: Repository, checkout: Checkout, good: str) -> None:
-        self.root, self.repository, self.checkout, self.good = root, repository, checkout, good
-        self.workspaces = Workspaces(root / "workspaces", repository)
+    root: Path
+    repository: Repository
+    checkout: Checkout
+    good: str
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> Place:
+    checkout = Checkout(tmp_path / "live")
+    checkout.commit("Begin", {"src/answer.txt": "good\n", "src/other.txt": "other\n"})
+    good = checkout.git("rev-parse", "HEAD")
+    checkout.commit("Break it", {"src/answer.txt": "bad\n"})
+    (tmp_path / "home").mkdir()
+    return Place(tmp_path, await Repository.open(checkout.path), checkout, good)
+
+
+class Stand:
+    """The life of an agent at a place."""
+
+    resumes = False
+
+    def __init__(self, place: Place) -> None:
+        self.root, self.repository, self.checkout, self.good = place.root, place.repository, place.checkout, place.good
+        self.workspaces = Workspaces(self.root / "workspaces", self.repository)
         self.sandbox = BubblewrapSandbox()
-        self.api: ModelApi
-        self.door: Any = None
-        self.resumes = True
-        (root / "home").mkdir()
+        self.door: Door | None = None
 
     async def task(self, **more: Any) -> Task:
         """A task in a workspace made anew, always at the same place."""
@@ -59,6 +81,22 @@ class Stand:
             **more,
         )
 
+    def remembers(self, words: str) -> bool:
+        """Only a model does."""
+        raise NotImplementedError
+
+
+class WithModel(Stand):
+    """An agent that asks the model."""
+
+    resumes = True
+    shell: str
+
+    def __init__(self, place: Place, make: Callable[[], Agent]) -> None:
+        super().__init__(place)
+        self.make = make
+        self.api: ModelApi
+
     async def busy(self) -> None:
         """The model was asked, and does not answer."""
         await self.api.until(lambda: bool(self.api.asked), 60)
@@ -66,23 +104,6 @@ class Stand:
     def remembers(self, words: str) -> bool:
         """Whether the last request holds what was said before."""
         return words in json.dumps(self.api.asked[-1].body["messages"])
-
-
-@pytest.fixture
-async def stand(tmp_path: Path) -> Stand:
-    checkout = Checkout(tmp_path / "live")
-    checkout.commit("Begin", {"src/answer.txt": "good\n", "src/other.txt": "other\n"})
-    good = checkout.git("rev-parse", "HEAD")
-    checkout.commit("Break it", {"src/answer.txt": "bad\n"})
-    return Stand(tmp_path, await Repository.open(checkout.path), checkout, good)
-
-
-class WithModel(Stand):
-    """An agent that asks the model."""
-
-    make: Callable[[], Agent]
-    tool: str
-    shell: str
 
     def edit(self, path: str) -> Call:
         """A change of the answer in the words of this agent's tools."""
@@ -93,7 +114,7 @@ class WithModel(Stand):
         path = str(task.workspace / "src/answer.txt")
         end = Turn("The cause was the last commit. I put the answer right.")
         kill = Call(self.shell, {"command": "sleep 0.2; kill -9 -1", "description": "end"})
-        self.api.script = {
+        turns = {
             "mends": [Turn("I look.", [self.look(path)]), Turn(calls=[self.edit(path)]), end],
             "nothing": [Turn("I cannot find anything.")],
             "answers": [Turn("I know.")],
@@ -101,7 +122,7 @@ class WithModel(Stand):
             "dies": [Turn(calls=[kill]), end],
             "fails": [Turn(status=401, message="invalid x-api-key", repeat=100)],
         }[plan]
-        self.api._said = 0
+        self.api.say(turns)
         self.api.asked.clear()
         return self.make(), task
 
@@ -156,7 +177,7 @@ class Scripted(Stand):
 
     async def busy(self) -> None:
         """It says so by a file."""
-        while not (self.root / "home" / "busy").exists():  # noqa: ASYNC110
+        while not (self.root / "home" / "busy").exists():
             await asyncio.sleep(0.01)
 
 
@@ -176,80 +197,56 @@ class Revert(Stand):
 
     async def busy(self) -> None:
         """The reproduction runs."""
-        while not any(  # noqa: ASYNC110
+        while not any(
             b"sleep\x001000" in path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()
         ):
             await asyncio.sleep(0.01)
 
 
-class PlainDoor:
-    """Bytes to the scripted model, uncounted."""
-
-    kind, model = "anthropic", MODEL
-    trouble: RegrowError | None = None
-
-    def __init__(self, socket: Path) -> None:
-        self.socket = socket
-
-
 @asynccontextmanager
-async def opened(stand: Stand) -> AsyncIterator[None]:
-    """A model, and a door to it."""
-    async with ModelApi() as api:
+async def modelled(stand: WithModel) -> AsyncIterator[None]:
+    """A model behind the real gateway, which alone has the key."""
+    key = secrets.token_hex(16)
+    (stand.root / "key").write_text(key)
+    async with ModelApi(key=key) as api:
         stand.api = api
-        port = int(api.base_url.rpartition(":")[2])
-
-        async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            up_reader, up_writer = await asyncio.open_connection("127.0.0.1", port)
-
-            async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-                try:
-                    while chunk := await source.read(65536):
-                        sink.write(chunk)
-                        await sink.drain()
-                except OSError:
-                    pass
-                finally:
-                    sink.close()
-
-            await asyncio.gather(pump(reader, up_writer), pump(up_reader, writer))
-
-        path = stand.root / "model.sock"
-        server = await asyncio.start_unix_server(carry, path)
-        async with server:
-            stand.door = PlainDoor(path)
+        settings = ModelSection.model_validate(
+            {
+                "kind": "anthropic",
+                "models": [MODEL],
+                "base_url": api.base_url,
+                "key": f"file:{stand.root / 'key'}",
+                "prices": {MODEL: {"input": 3.0, "output": 15.0}},
+            }
+        )
+        (stand.root / "doors").mkdir()
+        async with ModelGateway(settings, {}, stand.root / "doors").serve("job-1") as door:
+            stand.door = door
             yield
 
 
-async def test_claude_lives(stand: Stand) -> None:
-    life = Claude(stand.root / "1", stand.repository, stand.checkout, stand.good) if False else stand
-    life.__class__ = Claude
-    async with opened(life):
-        life.make = ClaudeAgent
+@pytest.mark.parametrize("relay", [False, True], ids=["socket", "relay"])
+async def test_claude_lives(place: Place, relay: bool) -> None:
+    life = Claude(place, lambda: ClaudeAgent(relay=relay))
+    async with modelled(life):
         await drive_agent(life)
 
 
-async def test_claude_agent_acp_lives(stand: Stand, programs: Path) -> None:
-    stand.__class__ = Claude
-    async with opened(stand):
-        stand.make = lambda: AcpAgent([str(programs / "claude-agent-acp")])
-        await drive_agent(stand)
+async def test_claude_agent_acp_lives(place: Place, programs: Path) -> None:
+    life = Claude(place, lambda: AcpAgent([str(programs / "claude-agent-acp")]))
+    async with modelled(life):
+        await drive_agent(life)
 
 
-async def test_opencode_lives(stand: Stand, programs: Path) -> None:
-    stand.__class__ = OpenCode
-    async with opened(stand):
-        stand.make = lambda: AcpAgent([str(programs / "opencode"), "acp"], name="opencode")
-        await drive_agent(stand)
+async def test_opencode_lives(place: Place, programs: Path) -> None:
+    life = OpenCode(place, lambda: AcpAgent([str(programs / "opencode"), "acp"], name="opencode"))
+    async with modelled(life):
+        await drive_agent(life)
 
 
-async def test_a_command_lives(stand: Stand) -> None:
-    stand.__class__ = Scripted
-    stand.resumes = False
-    await drive_agent(stand)
+async def test_a_command_lives(place: Place) -> None:
+    await drive_agent(Scripted(place))
 
 
-async def test_revert_lives(stand: Stand) -> None:
-    stand.__class__ = Revert
-    stand.resumes = False
-    await drive_agent(stand)
+async def test_revert_lives(place: Place) -> None:
+    await drive_agent(Revert(place))
