@@ -144,6 +144,9 @@ class Conversations:
         earlier = await self._last_here(asked.address)
         if earlier is None or earlier.kind != "repair":
             return False
+        if earlier.address == asked.address:  # handled again after a kill: this message made it
+            await self.tell(earlier.id)
+            return True
         if earlier.ended_at is not None and self._clock.now() - earlier.ended_at > _GOES_ON_WITHIN_S:
             return False
         if not same and earlier.ended and not asked.address.in_thread:

@@ -227,13 +227,11 @@ async def test_undo_is_asked_back_before_it_is_done(parts: Parts) -> None:
 # Agents
 
 
-async def repaired(
-    parts: Parts, number: str, text: str = "fix this bug with claude: the answer is wrong", **result: Any
-) -> int:
+async def repaired(parts: Parts, number: str, chat: str = "main") -> int:
     """A repair that was asked for and has ended."""
-    await parts.conversations.handle(parts.message(text, number))
+    await parts.conversations.handle(parts.message("fix this bug with claude: the answer is wrong", number, chat=chat))
     (job, *_) = await parts.ledger.last()
-    found = {"agent": "claude", "session": "s-1", **result}
+    found = {"agent": "claude", "session": "s-1"}
     await parts.ledger.change(job.id, status="failed", result=found, ended_at=parts.clock.now())
     return job.id
 
@@ -283,11 +281,14 @@ async def test_an_answer_in_the_thread_goes_on_with_the_agents_session(modelled:
     first = await repaired(modelled, "m1", chat="main/t1")
     said = modelled.message("not quite, also the title is wrong", "m3", chat="main/t1")
     await modelled.conversations.handle(said)
+    assert await answers(modelled) == []
     second = (await modelled.ledger.last())[0]
     assert second.args["bug"] == "not quite, also the title is wrong"
     assert (second.args["session"], second.args["room"], second.args["agent"]) == ("s-1", str(first), "claude")
     await modelled.ledger.change(second.id, status="failed", result={"agent": "claude", "session": "s-1"})
     await modelled.ledger.change(second.id, ended_at=modelled.clock.now())
+    await modelled.conversations.handle(said)  # handled again after a kill
+    assert len(await modelled.ledger.last()) == 2
     await modelled.conversations.handle(modelled.message("still wrong", "m4", chat="main/t1"))
     third = (await modelled.ledger.last())[0]
     assert (third.args["room"], third.args["follows"]) == (str(first), str(second.id))
