@@ -285,7 +285,7 @@ async def test_an_answer_in_the_thread_goes_on_with_the_agents_session(modelled:
     second = (await modelled.ledger.last())[0]
     assert second.args["bug"] == "not quite, also the title is wrong"
     assert (second.args["session"], second.args["room"], second.args["agent"]) == ("s-1", str(first), "claude")
-    await modelled.ledger.change(second.id, status="failed", result={"agent": "claude", "session": "s-1"})
+    await modelled.ledger.change(second.id, status="cancelled", result={"agent": "claude", "session": "s-1"})
     await modelled.ledger.change(second.id, ended_at=modelled.clock.now())
     await modelled.conversations.handle(said)  # handled again after a kill
     assert len(await modelled.ledger.last()) == 2
