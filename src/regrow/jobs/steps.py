@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from regrow import files, space
+from regrow import files, process, space
 from regrow.agents.base import Door, Span, Task
 from regrow.availability import Availability, Seen
 from regrow.canaries import Canaries, Hearing, hearing
@@ -37,6 +37,7 @@ _BAKE_LOOK_S = 1.0
 _LAST_LOOK_S = 0.5
 _SLACK_S = 10.0
 _LOG_BYTES = 4000
+_HOMES = 50
 _INSTRUCTION_BYTES = 64 * 1024
 AUTHOR = ("Regrow", "regrow@localhost")
 _COUNTED = re.compile(r"^\s*\[\s*(\d+)\s*/\s*(\d+)\s*\]\s*(.*)")
@@ -286,7 +287,11 @@ async def agent(work: Work) -> Outcome:
         outcome = await driver.repair(task, care.sandbox, hear)
     work.log(f"{driver.name}: {outcome.summary}\n{outcome.log}")
     facts = {"agent": driver.name, "summary": care.redactor.shorten_paths(care.redactor.redact(outcome.summary))}
-    facts |= {"session": outcome.session} if outcome.session else {}
+    if outcome.reason == "agent_secret":
+        # Its memory holds the value now: nothing that it could say in this session would be let through again.
+        await _forget(care.agent_home(_room_of(job)))
+    elif outcome.session:
+        facts["session"] = outcome.session
     facts |= {"cost": hear.cost} if hear.cost else {}
     if not outcome.changed:
         raise StepFailed(
@@ -297,6 +302,12 @@ async def agent(work: Work) -> Outcome:
             cause=facts["summary"],
         )
     return Done(facts | {"culprit": outcome.culprit, "culprit_subject": outcome.culprit_subject})
+
+
+async def _forget(*homes: Path) -> None:
+    """Delete homes of agents. By a program: an agent can nest directories deeper than a recursion goes."""
+    if homes:
+        await process.run(["rm", "-rf", "--", *map(str, homes)], timeout_s=_SLACK_S * 3)
 
 
 async def _task(work: Work, door: Door | None) -> Task:
@@ -753,12 +764,19 @@ async def tidy(work: Work) -> Outcome:
         await data.prune(care)
         await drop_workspace(work)
         await in_thread(_prune_logs, work.log_file.parent, keep.job_logs)
+        await _forget(*await in_thread(_old_homes, care.agent_home(0).parent))
     except (RegrowError, OSError) as error:
         work.log(f"tidy: {error}")  # what could not be deleted is deleted another day
         return Done()
     if gone:
         work.log(f"tidy: deleted {', '.join(gone)}")
     return Done()
+
+
+def _old_homes(directory: Path) -> list[Path]:
+    """The homes of agents whose conversations are long over."""
+    found = sorted((int(path.name) for path in directory.glob("*") if path.name.isdecimal()), reverse=True)
+    return [directory / str(number) for number in found[_HOMES:]]
 
 
 def _prune_logs(directory: Path, keep: int) -> None:
