@@ -131,6 +131,8 @@ class ServiceSection(Section):
     stop_timeout: Duration = 10.0
     idle: str = ""
     idle_within: Duration = 6 * 3600.0
+    restart_limit: Annotated[int, Field(ge=0, le=1000)] = 10
+    restart_window: Annotated[Duration, Field(gt=0)] = 3600.0
     listen: dict[Name, str] = {}
     env: dict[EnvironmentName, str] = {}
     secrets: dict[EnvironmentName, SecretName] = {}

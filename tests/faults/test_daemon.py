@@ -34,9 +34,9 @@ counter = iter(range(10_000))
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+async def world(tmp_path: Path, new_database: Callable[[], str]) -> AsyncIterator[World]:
     """A world of the test's own, up."""
-    made = World(tmp_path, {"switch": {"bake": "2s"}})
+    made = World(tmp_path, {"switch": {"bake": "2s"}}, new_database())
     try:
         await made.bring_up()
         yield made

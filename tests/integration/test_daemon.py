@@ -6,7 +6,7 @@ Most tests share one world, and each begins by saying what it needs of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ counter = iter(range(10_000))
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    world = World(tmp_path_factory.mktemp("shared"))
+def shared(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]) -> Iterator[World]:
+    world = World(tmp_path_factory.mktemp("shared"), database=new_database())
     asyncio.run(world.bring_up())
     yield world
     asyncio.run(world.close())
@@ -316,9 +316,9 @@ async def test_a_reproduction_that_does_not_reproduce(shared: World) -> None:
 
 
 @pytest.fixture(scope="module")
-def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def hasty(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]) -> Iterator[World]:
     """A world with short time limits, once its first release serves."""
-    world = World(tmp_path_factory.mktemp("hasty"))
+    world = World(tmp_path_factory.mktemp("hasty"), database=new_database())
 
     async def begin() -> None:
         await world.bring_up()

@@ -25,7 +25,7 @@ LAYERS = {
     "http_server",
     "nouns": "migrations probes probe_trial releases workspaces snapshots gate verification permissions intents "
     "approvals inbox outbox forwarding canaries incidents audit people notices idle space care rehearsals restores "
-    "secret_files agents models sandboxes services channels installation",
+    "secret_files agents models sandboxes services channels installation confinement",
     "jobs": "jobs",
     "talk": "timetable story views admissions lookout requests presses conversations doctor",
     "surfaces": "api web succession",
@@ -38,7 +38,7 @@ FEISHU = " ".join(f"channels.feishu.{one}" for one in ("api", "checks", "greetin
 
 CLIENTS = {
     # What a person starts knows of the daemon only what crosses the API; an installation comes before any daemon.
-    "cli": "cli api.client api.types backups catalogue errors places files versions installation",
+    "cli": "cli api.client api.types backups catalogue errors places files versions installation confinement",
     # Setting up a channel comes before there is a daemon to ask.
     "cli.feishu_meeting": f"cli api.client catalogue errors config_file secret {FEISHU}",
     "cli.feishu_setup": f"cli errors places files config config_file secret {FEISHU}",

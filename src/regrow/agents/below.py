@@ -35,11 +35,16 @@ def read(root: str, path: str, *, longest: int) -> bytes:
             file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=directory)
         except OSError as error:
             raise _refusal("read", path, error) from error
-        with os.fdopen(file, "rb") as opened:
-            status = os.fstat(opened.fileno())
+        try:
+            status = os.fstat(file)
             if not stat.S_ISREG(status.st_mode) or status.st_size > longest:
                 raise Refused(f"cannot read {path}: it is no file, or too long; read another", kind="agent_path")
-            return opened.read(longest)
+            content = b""
+            while len(content) < longest and (chunk := os.read(file, longest - len(content))):
+                content += chunk
+            return content
+        finally:
+            os.close(file)
 
 
 def write(root: str, path: str, content: bytes) -> None:

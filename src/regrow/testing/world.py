@@ -11,10 +11,8 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -34,6 +32,7 @@ from regrow.errors import Refused, RegrowError
 from regrow.places import Places
 from regrow.services.embedded import EmbeddedService
 from regrow.testing import tiny_service
+from regrow.testing.ports import free_ports
 from regrow.testing.repositories import Checkout
 from regrow.testing.service_system import Traffic
 
@@ -42,7 +41,6 @@ DEADLINE_S = 60.0
 T = TypeVar("T")
 Settings = Mapping[str, Mapping[str, Any] | None]
 _LOOK_S = 0.02
-_LOWEST_PORT = 10_000
 _PACE_S = 0.005
 _NOT_YET = frozenset({"no_daemon", "lost", "no_answer", "starting", "stopping"})
 
@@ -528,21 +526,6 @@ async def eventually(look: Callable[[], Awaitable[T | None]], what: str, seconds
                 await asyncio.sleep(_LOOK_S)
     except TimeoutError:
         raise AssertionError(f"not within {seconds:g} s: {what}") from None
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that nobody listens on, and that no outgoing connection is given meanwhile."""
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    choice = random.sample(range(_LOWEST_PORT, first), first - _LOWEST_PORT) if first > _LOWEST_PORT else [0] * count
-    found: list[int] = []
-    with contextlib.ExitStack() as stack:
-        for port in choice:
-            with contextlib.suppress(OSError):
-                held = stack.enter_context(socket.create_server(("127.0.0.1", port)))
-                found.append(held.getsockname()[1])
-            if len(found) == count:
-                return found
-    raise AssertionError("not enough free ports")
 
 
 def to_toml(sections: Mapping[str, Mapping[str, Any]]) -> str:
