@@ -167,7 +167,7 @@ class Requests:
                 what = await self._to_build(care, args.target)
         if args.when not in {"", "now"}:
             what["when"] = await self._when(args.when, asked, care)
-        return await self._open(intent, what, known, asked, care, limit)
+        return await self._open(intent, what, known, asked, care, limit=limit)
 
     async def go_on(self, earlier: Record, words: str, asked: Asked, *, agent: str = "") -> types.Accepted:
         """Go on with a repair, or do it again: a new job that knows the earlier one.
@@ -220,6 +220,7 @@ class Requests:
         known: dict[str, str],
         asked: Asked,
         care: Care,
+        *,
         limit: Limit | None = None,
     ) -> types.Accepted:
         record, new = await self._ledger.open(
