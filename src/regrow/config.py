@@ -31,6 +31,8 @@ from regrow.errors import ConfigError
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kMGT])i?)?B?")
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_HOST = re.compile(rf"\.?(?:{_LABEL}\.)+(?=[a-z]){_LABEL}")
 _CHAT_EVERY_S = 10.0
 _UNIT_BYTES = {None: 1, "k": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
@@ -64,6 +66,16 @@ def check_pattern(value: str) -> str:
     return value
 
 
+def check_host_name(value: str) -> str:
+    """Refuse what is no name of a host, or with a dot before it, of all hosts below."""
+    if not _HOST.fullmatch(value):
+        raise ValueError(
+            'a host is named "index.example.org", or ".example.org" for all below it: '
+            "at least two labels in lower case, no address, no port, no star"
+        )
+    return value
+
+
 def _is_near(address: str) -> bool:
     """Whether a URL leads to this machine or into a private network: what people say is told to nobody else."""
     try:
@@ -88,6 +100,7 @@ Argv = Annotated[tuple[str, ...], Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 SignalName = Annotated[str, Field(pattern=r"^SIG[A-Z0-9]+$")]
 Pattern = Annotated[str, AfterValidator(check_pattern)]
+HostName = Annotated[str, Field(max_length=253), AfterValidator(check_host_name)]
 EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 SecretName = Annotated[str, Field(pattern=r"^(env:.+|file:.+|credential:.+)$")]
 
@@ -258,6 +271,7 @@ class BuildSection(Section):
     timeout: Duration = 900.0
     nice: Annotated[int, Field(ge=0, le=19)] = 19
     cache: bool = True
+    egress: tuple[HostName, ...] = ()
     env: dict[EnvironmentName, str] = {}
 
 
@@ -267,6 +281,7 @@ class TestSection(Section):
     command: tuple[str, ...] = ()
     timeout: Duration = 600.0
     nice: Annotated[int, Field(ge=0, le=19)] = 10
+    cache: bool = False
     env: dict[EnvironmentName, str] = {}
 
 
@@ -316,8 +331,11 @@ class SandboxSection(Section):
 
     driver: Literal["bubblewrap", "unconfined"] = "bubblewrap"
     readable: tuple[str, ...] = ()
-    memory: Size = 0
+    own_user: bool = True
+    memory: Size = 4 * 1024**3
+    cpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     file_size: Size = 1024**3
+    temporary: Annotated[Size, Field(ge=1024**2)] = 512 * 1024**2
     processes: Annotated[int, Field(ge=0)] = 512
 
 
@@ -625,7 +643,7 @@ _PLACES = {
     ("service", "check"): ("release", "state"),
     ("state", "schema_command"): ("state",),
     ("build", "command"): ("out", "cache"),
-    ("test", "command"): (),
+    ("test", "command"): ("cache",),
     ("repair", "command"): (),
 }
 

@@ -25,7 +25,7 @@ LAYERS = {
     "http_server",
     "nouns": "migrations probes probe_trial releases workspaces snapshots gate verification permissions intents "
     "approvals inbox outbox forwarding canaries incidents audit people notices idle space care rehearsals restores "
-    "secret_files agents models sandboxes services channels installation confinement",
+    "secret_files agents models sandboxes services channels installation confinement boxes",
     "jobs": "jobs",
     "talk": "timetable story views admissions lookout requests presses conversations doctor",
     "surfaces": "api web succession",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from regrow.agents.base import Event, Outcome, Task
 from regrow.agents.briefing import briefing
 from regrow.agents.told import Telling, summary_of, with_trouble
-from regrow.agents.workplace import Limits, Workplace, behind_relay, located, parts_of
+from regrow.agents.workplace import Limits, Workplace, behind_relay, located, parts_of, seen
 from regrow.agents.wrapper import Wrapped, wrapper
 from regrow.errors import Refused
 from regrow.process import exit_words
@@ -107,9 +107,9 @@ class ClaudeAgent:
         env = {**_ENV, **(_RELAY if self._relay else _SOCKET), **dict(self._env)}
         command = [str(program)]
         if task.door is not None and self._relay:
-            command = behind_relay(task.door.socket, command)
+            command = behind_relay(task.door, sandbox, command, env)
         elif task.door is not None:
-            env["ANTHROPIC_UNIX_SOCKET"] = str(task.door.socket)
+            env["ANTHROPIC_UNIX_SOCKET"] = seen(task.door, sandbox)
         place = await Workplace.of(task, self._limits, env, readable=self._seen(program))
         said, telling = _Said(), Telling(tell)
         async with wrapper(sandbox, place.box, command, _PASSED) as wrapped:

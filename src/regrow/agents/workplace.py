@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import inspect
 import os
 import re
 import shutil
@@ -13,16 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pathspec import GitIgnoreSpec
-
-from regrow.agents import relay
-from regrow.agents.base import Task
+from regrow.agents.base import Door, Task
 from regrow.errors import ConfigError, Refused
-from regrow.gate import SECRET_FILES
-from regrow.sandboxes.base import Box
+from regrow.models import relay
+from regrow.sandboxes.base import Box, Sandbox
+from regrow.sandboxes.masks import secret_files
 
 _WILD = re.compile(r"[*?\[\\]")
 _HASHED_BYTES = 16 * 1024 * 1024
+_SOCKET = "model.sock"
 
 
 @dataclass(frozen=True)
@@ -64,11 +62,10 @@ class Workplace:
         """
         writable = await asyncio.to_thread(writable_directories, task.workspace, task.allowed)
         git = (task.git_directory,) if await asyncio.to_thread(task.git_directory.is_dir) else ()
-        door = (task.door.socket,) if task.door else ()
         box = Box(
             workspace=task.workspace,
             writable=writable,
-            readable=(*dict.fromkeys((*task.readable, *readable, *git, *door)),),
+            readable=tuple(dict.fromkeys((*task.readable, *readable, *git))),
             masked=await asyncio.to_thread(masked, task),
             env={
                 "PYTHONDONTWRITEBYTECODE": "1",
@@ -77,6 +74,7 @@ class Workplace:
                 **(env or {}),
             },
             home=task.home,
+            sockets={_SOCKET: task.door.socket} if task.door else {},
             memory_bytes=limits.memory_bytes,
             file_bytes=limits.file_bytes,
             processes=limits.processes,
@@ -113,9 +111,17 @@ def parts_of(program: Path) -> tuple[Path, ...]:
     return (packages,)
 
 
-def behind_relay(socket: Path, command: Sequence[str]) -> list[str]:
-    """`command` with "{model}" in its words and environment standing for an http address that leads to `socket`."""
-    return [sys.executable, "-I", "-S", "-c", inspect.getsource(relay), str(socket), *command]
+def seen(door: Door, sandbox: Sandbox) -> str:
+    """Where the socket of a door is for what runs in a sandbox."""
+    return str(door.socket) if sandbox.name == "unconfined" else f"/run/regrow/{_SOCKET}"
+
+
+def behind_relay(door: Door, sandbox: Sandbox, command: Sequence[str], env: Mapping[str, str]) -> list[str]:
+    """`command` with a relay, "{model}" in its words and in values of `env` standing for an http address of the box."""
+    address = "http://127.0.0.1:{port}"
+    words = [word.replace("{model}", address) for word in command]
+    moved = {name: value.replace("{model}", address) for name, value in env.items() if "{model}" in value}
+    return [*relay.command(seen(door, sandbox), words, moved, python=sys.executable)]
 
 
 def writable_directories(workspace: Path, allowed: Sequence[str]) -> tuple[Path, ...]:
@@ -171,12 +177,7 @@ def _git_environment(task: Task) -> dict[str, str]:
 
 def masked(task: Task) -> tuple[Path, ...]:
     """Secret files of the workspace, and what of the git directory can hold an address with a password in it."""
-    secret = GitIgnoreSpec.from_lines(SECRET_FILES)
-    hidden = [
-        Path(entry.path)
-        for entry in _below(task.workspace)
-        if entry.is_file(follow_symlinks=False) and secret.match_file(os.path.relpath(entry.path, task.workspace))
-    ]
+    hidden = secret_files(task.workspace)
     git = [task.git_directory / name for name in ("config", "config.worktree", "FETCH_HEAD", "logs", "hooks")]
     return (*hidden, *(path for path in git if path.exists()))
 
@@ -209,5 +210,5 @@ def _signature(directories: Sequence[Path]) -> bytes:
             elif entry.is_file(follow_symlinks=False) and status.st_size <= _HASHED_BYTES:
                 digest.update(hashlib.sha256(Path(entry.path).read_bytes()).digest())
             else:
-                digest.update(b"%d" % status.st_ctime_ns)
+                digest.update(b"%d" % status.st_mtime_ns)  # not of its inode, which changes with its owner
     return digest.digest()

@@ -21,7 +21,7 @@ from regrow.secret import Secret
 
 _SHORTEST = 12
 """Letters and digits of a value that is looked for without its punctuation; fewer would be found by chance."""
-_ESCAPES = re.compile(r"\\+u([0-9a-fA-F]{4})|\\+x([0-9a-fA-F]{2})|\\+([0-7]{3})")
+_ESCAPES = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([0-7]{3})|([nrtbf]))")
 _BARE = re.compile(r"[\W_]+")
 _NO_TEXT = frozenset({"type", "id", "role", "tool_use_id", "tool_call_id", "signature"})
 _REMEMBERED = 50_000
@@ -153,13 +153,16 @@ def _unescaped(text: str) -> str:
 
 
 def _character(escape: re.Match[str]) -> str:
+    if escape[4]:
+        return " "
     return chr(int(escape[3], 8) if escape[3] else int(escape[1] or escape[2], 16))
 
 
 def _bares(value: str) -> set[str]:
     """A value and its encodings without punctuation and case."""
     raw = value.encode("utf-8", "surrogatepass")
-    forms = [value, value[::-1], raw.hex()]
+    # Escapes of single bytes give what UTF-8 looks like to who takes it for Latin-1.
+    forms = [value, value[::-1], raw.hex(), raw.decode("latin-1")]
     for shift in range(3):
         # The characters at either end also belong to what stands beside the value.
         encoded = base64.b64encode(b"\0" * shift + raw).decode()

@@ -47,6 +47,8 @@ class ModelApi:
     Attributes:
         received: every request, in the order of arrival; one that is being answered has the status 0.
         asked: of these, the requests for an answer.
+        busy: how many requests are being answered.
+        models: what the list of models says.
         raw: every byte that any client sent, in the order of arrival. Tests look for canaries in it.
     """
 
@@ -64,6 +66,8 @@ class ModelApi:
         self.key = key
         self.received: list[Received] = []
         self.asked: list[Asked] = []
+        self.busy = 0
+        self.models: list[str] = []
         self.raw = bytearray()
         self._said = 0
         self._port = port
@@ -152,6 +156,7 @@ class ModelApi:
         at = len(self.received)
         got = Received(request.method, f"{request.url.path}{query}", dict(request.headers), body)
         self.received.append(got)
+        self.busy += 1
         answer = _Answer(send, request.method == "HEAD")
         waiting = asyncio.create_task(self._answer(request, body, answer))
         gone = asyncio.create_task(_disconnected(receive))
@@ -166,6 +171,7 @@ class ModelApi:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self.busy -= 1
             self.received[at] = replace(got, status=answer.status if answer.complete else 0)
             self._changed.set()
             if self._on_received is not None:
@@ -183,7 +189,8 @@ class ModelApi:
         }:
             await answer.json(401, errors(401, "", "invalid x-api-key"))
         elif (request.method, path) == ("GET", "/v1/models"):
-            await answer.json(200, {"object": "list", "data": [], "has_more": False})
+            listed = [{"id": name, "object": "model", "type": "model"} for name in self.models]
+            await answer.json(200, {"object": "list", "data": listed, "has_more": False})
         elif request.method == "POST" and (path in _PATHS or path == "/v1/messages/count_tokens"):
             try:
                 read = json.loads(body)
@@ -219,7 +226,7 @@ class ModelApi:
         answer.cut, answer.hang, answer.more = turn.cut, turn.hang, dict(turn.headers)
         if turn.hang and turn.cut is None:
             await asyncio.get_running_loop().create_future()
-        if turn.status >= 400:
+        if turn.status != 200:
             errors = anthropic.error if asked.protocol == "anthropic" else openai.error
             if turn.retry_after:
                 answer.more["retry-after"] = str(turn.retry_after)

@@ -47,7 +47,7 @@ class Turn:
         thinking: what it thinks before it speaks.
         tokens: the usage it reports.
         stop: the stop reason in the words of Anthropic; by default "tool_use" when it calls a tool, else "end_turn".
-        status: an HTTP status of 400 or more: the request fails with it.
+        status: an HTTP status other than 200: the request fails with it.
         error: the type of that error; by default the one that belongs to the status.
         message: its text.
         retry_after: seconds for the header of that name; 0: none.
