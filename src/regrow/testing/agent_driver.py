@@ -58,7 +58,7 @@ async def drive_agent(life: Life) -> None:
         return outcome, task
 
     mended, task = await repair("mends")
-    assert mended.changed, mended
+    assert mended.changed, (mended, events)
     assert mended.reason == ""
     assert mended.summary
     assert (task.workspace / "src/answer.txt").read_text() == "good\n"

@@ -102,8 +102,8 @@ class WithModel(Stand):
         await self.api.until(lambda: bool(self.api.asked), 60)
 
     def remembers(self, words: str) -> bool:
-        """Whether the last request holds what was said before."""
-        return words in json.dumps(self.api.asked[-1].body["messages"])
+        """Whether a request holds what was said before."""
+        return any(words in json.dumps(asked.body["messages"]) for asked in self.api.asked)
 
     def edit(self, path: str) -> Call:
         """A change of the answer in the words of this agent's tools."""
@@ -208,7 +208,8 @@ async def modelled(stand: WithModel) -> AsyncIterator[None]:
     """A model behind the real gateway, which alone has the key."""
     key = secrets.token_hex(16)
     (stand.root / "key").write_text(key)
-    async with ModelApi(key=key) as api:
+    # A title, which some agents ask for beside their work, takes no turn.
+    async with ModelApi(key=key, aside=Turn("A title")) as api:
         stand.api = api
         settings = ModelSection.model_validate(
             {
