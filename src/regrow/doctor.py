@@ -10,12 +10,13 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from regrow import files
+from regrow import files, secret
 from regrow.agents.base import Checkable
 from regrow.api.types import Finding
 from regrow.care import Care
 from regrow.channels.base import Channel, Checked
 from regrow.errors import RegrowError
+from regrow.models.gateway import ModelGateway
 from regrow.places import Places
 from regrow.process import run
 from regrow.services.embedded import trap_refusal
@@ -33,6 +34,8 @@ async def findings(places: Places, cares: Mapping[str, Care], channels: Mapping[
         found += [await _agent(care, name) for name in dict.fromkeys((care.config.repair.agent, *care.config.agent))]
         if care.config.service.trap_bind:
             found.append(await _trap(care))
+        if care.models is not None:
+            found.append(await _model(care.name, care.models))
     for channel in channels.values():
         if isinstance(channel, Checked):
             found += await _channel(channel, channel.name)
@@ -134,6 +137,19 @@ async def _agent(care: Care, name: str) -> Finding:
     except RegrowError as error:
         return Finding(name=title, ok=False, detail=str(error), mend="see docs/how-to/choose-an-agent.md")
     return Finding(name=title, ok=True, detail=said)
+
+
+async def _model(service: str, models: ModelGateway) -> Finding:
+    """The upstream is asked for what costs nothing (it counts the tokens of a few words, or lists its models), so that
+    a wrong key is found before a repair is asked for; no setting is needed to allow it."""
+    name, key = f"{service}: model", models.settings.key
+    try:
+        said = await models.check()
+        exposed = secret.warning(key) if key else ""
+    except RegrowError as error:
+        mend = "see docs/how-to/use-a-model.md; repairs by an agent that needs the model fail until then"
+        return Finding(name=name, ok=False, detail=str(error), mend=mend)
+    return Finding(name=name, ok=not exposed, detail=said, mend=exposed)
 
 
 def _commands(care: Care) -> Finding:

@@ -23,6 +23,7 @@ UNITS = {
     "events",
     "connections",
     "ms",
+    "s",
     "MiB",
     "%",
     "bool",
@@ -60,6 +61,21 @@ NAMES = {
         *(("forwarding", metric) for metric in ("intake_per_s", "ready_ms", "client_rss_mib")),
     },
     "chat": {("two_builds", "first_answer_p99_ms")},
+    "gateway": {
+        *(
+            (f"request/{case}", metric)
+            for case in ("short", "agent", "long")
+            for metric in (
+                "direct_p50_ms",
+                "gateway_p50_ms",
+                "gateway_p99_ms",
+                "added_p50_ms",
+                "added_p99_ms",
+                "cpu_ms",
+            )
+        ),
+        *(("run/agent", metric) for metric in ("run_s", "requests", "share_pct")),
+    },
     "kill": {
         (case, metric)
         for case in (*_BY_STORE, "machine/random", "enospc/sweep")

@@ -350,3 +350,43 @@ def test_looking_in_what_is_almost_toml_never_breaks(text: str) -> None:
 )
 def test_other_ways_to_write_a_key(text: str, line: int) -> None:
     assert line_of(text, ["a", "b", "c"]) == line
+
+
+MODEL = '[model]\nkind = "anthropic"\nmodels = ["m-1"]\n'
+PRICE = '[model.prices."m-1"]\ninput = 3\noutput = 15\n'
+
+
+def test_a_model_and_what_a_job_may_use_of_it(tmp_path: Path) -> None:
+    model = written(tmp_path, SERVICE + MODEL + 'key = "env:KEY"\nbudget = 2\n' + PRICE).model
+    assert model is not None
+    assert (model.models, model.key, model.budget, model.prices["m-1"].output) == (("m-1",), "env:KEY", 2, 15)
+    local = written(tmp_path, SERVICE + MODEL.replace("anthropic", "openai") + "budget = 0\nbudget_tokens = 9\n").model
+    assert local is not None
+    assert (local.key, local.secrets, local.prices) == ("", "refuse", {})
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (MODEL, 'a `budget` in money needs `[model.prices."m-1"]`'),
+        (MODEL.replace('"m-1"', "") + PRICE, "models"),
+        (MODEL + PRICE.replace("m-1", "m-2"), "a price is for a model that is not in `models`: m-2"),
+        (MODEL + PRICE.replace("15", "-1"), "greater than or equal to 0"),
+        (MODEL + 'key = "sk-word"\n' + PRICE, "model.key"),
+        (MODEL + 'base_url = "http://example.com"\n' + PRICE, "leave this machine by https only"),
+        (MODEL + 'base_url = "https://u:w@example.com"\n' + PRICE, "without a name or password"),
+        (MODEL + 'base_url = "ftp://example.com"\n' + PRICE, "an address looks like"),
+        (MODEL + 'proxy = "http://u:w@proxy:1"\n' + PRICE, "without a name or password"),
+        (MODEL + 'currency = "Euro"\n' + PRICE, "model.currency"),
+        (MODEL + 'silence = "0s"\n' + PRICE, "model.silence"),
+    ],
+)
+def test_a_model_that_cannot_be_used(tmp_path: Path, text: str, why: str) -> None:
+    assert why in refusal(tmp_path, SERVICE + text)
+
+
+@pytest.mark.parametrize("url", ["https://api.example.com/v1", "http://127.0.0.1:11434/v1", "http://192.168.1.7:8000/"])
+def test_where_a_model_may_be(tmp_path: Path, url: str) -> None:
+    model = written(tmp_path, SERVICE + MODEL + f'base_url = "{url}"\n' + PRICE).model
+    assert model is not None
+    assert model.base_url == url.rstrip("/")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
+from pathlib import Path
 
 import pytest
 
 from regrow import doctor
 from regrow.api.types import Finding
+from regrow.config import ModelSection
+from regrow.models.gateway import ModelGateway
 from regrow.places import Places
 from regrow.services.embedded import EmbeddedService
+from regrow.testing.model_api import ModelApi
 from regrow.testing.parts import Parts
 
 
@@ -30,3 +35,31 @@ async def test_the_trap_is_tried_for_a_service_that_asks_for_it(parts: Parts, mo
     [finding] = await found(parts, trap_bind=True)
     assert (finding.ok, finding.detail) == (False, "this machine cannot do it: its kernel is old")
     assert finding.mend == 'use handover = "exclusive", without trap_bind and [service.listen]'
+
+
+async def test_the_model_is_asked_for_what_costs_nothing(parts: Parts, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text(token := secrets.token_urlsafe(12))
+    key.chmod(0o600)
+    root = parts.care.config.path.parent
+    places = Places(state=root, runtime=root, socket=root / "regrow.sock")
+
+    async def said() -> Finding:
+        found = await doctor.findings(places, {"tiny": care}, {})
+        return next(one for one in found if one.name == "tiny: model")
+
+    async with ModelApi(key=token) as api:
+        model = {"kind": "anthropic", "models": ["m"], "base_url": api.base_url, "key": f"file:{key}", "budget": 0}
+        gateway = ModelGateway(ModelSection.model_validate(model), {}, tmp_path)
+        care = dataclasses.replace(parts.care, models=gateway)
+        host = api.base_url.removeprefix("http://")
+        assert await said() == Finding(name="tiny: model", ok=True, detail=f"{host} answers and takes the key")
+        key.chmod(0o644)
+        assert "chmod 600" in (await said()).mend
+        key.write_text("another")
+        assert (await said()).detail.startswith(f"cannot use the model: {host} refuses the key (401)")
+        key.unlink()
+        assert "there is no such file" in (await said()).detail
+        assert api.asked == []
+    key.write_text(token)
+    assert (await said()).detail.startswith(f"cannot reach {host}")

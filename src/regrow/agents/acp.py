@@ -137,7 +137,7 @@ class AcpAgent:
         env = {**_ENV, **self._models(task), **dict(self._env)}
         command = [str(program), *self._command[1:]]
         if task.door is not None:
-            command = behind_relay(task.door, sandbox, command, env)
+            command = behind_relay(task.door, sandbox, command)
         place = await Workplace.of(task, self._limits, env, readable=self._seen(program))
         telling = Telling(tell)
         ending, timed_out = _Ending(), False

@@ -107,7 +107,7 @@ class ClaudeAgent:
         env = {**_ENV, **(_RELAY if self._relay else _SOCKET), **dict(self._env)}
         command = [str(program)]
         if task.door is not None and self._relay:
-            command = behind_relay(task.door, sandbox, command, env)
+            command = behind_relay(task.door, sandbox, command)
         elif task.door is not None:
             env["ANTHROPIC_UNIX_SOCKET"] = seen(task.door, sandbox)
         place = await Workplace.of(task, self._limits, env, readable=self._seen(program))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
 import os
 import re
 import shutil
@@ -12,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from regrow.agents import relay
 from regrow.agents.base import Door, Task
 from regrow.errors import ConfigError, Refused
-from regrow.models import relay
 from regrow.sandboxes.base import Box, Sandbox
 from regrow.sandboxes.masks import secret_files
 
@@ -116,12 +117,9 @@ def seen(door: Door, sandbox: Sandbox) -> str:
     return str(door.socket) if sandbox.name == "unconfined" else f"/run/regrow/{_SOCKET}"
 
 
-def behind_relay(door: Door, sandbox: Sandbox, command: Sequence[str], env: Mapping[str, str]) -> list[str]:
-    """`command` with a relay, "{model}" in its words and in values of `env` standing for an http address of the box."""
-    address = "http://127.0.0.1:{port}"
-    words = [word.replace("{model}", address) for word in command]
-    moved = {name: value.replace("{model}", address) for name, value in env.items() if "{model}" in value}
-    return [*relay.command(seen(door, sandbox), words, moved, python=sys.executable)]
+def behind_relay(door: Door, sandbox: Sandbox, command: Sequence[str]) -> list[str]:
+    """`command` with a relay: "{model}" in its words and environment is an http address that leads to `door`."""
+    return [sys.executable, "-I", "-S", "-c", inspect.getsource(relay), seen(door, sandbox), *command]
 
 
 def writable_directories(workspace: Path, allowed: Sequence[str]) -> tuple[Path, ...]:

@@ -737,7 +737,10 @@ async def tidy(work: Work) -> Outcome:
         await data.prune(care)
         await drop_workspace(work)
         await in_thread(_prune_logs, work.log_file.parent, keep.job_logs)
-        await _forget(*await in_thread(_old_homes, care.agent_home(0).parent))
+        old = await in_thread(_old_homes, care.agent_home(0).parent)
+        await _forget(*old)
+        for home in old if care.models is not None else ():
+            await care.models.forget(f"job-{home.name}")  # type: ignore[union-attr]
     except (RegrowError, OSError) as error:
         work.log(f"tidy: {error}")  # what could not be deleted is deleted another day
         return Done()

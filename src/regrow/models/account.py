@@ -9,11 +9,15 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import structlog
+
 from regrow.clock import Clock
 from regrow.config import ModelSection
-from regrow.errors import Refused
+from regrow.errors import Refused, RegrowError
 from regrow.models.usage import Tokens, Usage, cost, least_cost
 from regrow.pool import in_thread
+
+log = structlog.get_logger("model")
 
 _BYTES_A_TOKEN = 8
 """More than texts have: a request costs hardly less than one token for so many of its bytes."""
@@ -73,11 +77,17 @@ class Account:
             usage = usage.plus(entry.tokens, cost(self._settings, entry.model, entry.tokens))
         return usage
 
+    @property
+    def least(self) -> float:
+        """The least money that has been used. An answer is not cut for what its request may have cost and has not: of a
+        long conversation most comes from the upstream's cache, and some upstreams say so at the end only."""
+        return self._settled.cost + sum(least_cost(self._settings, one.model, one.tokens) for one in self._open)
+
     def spent(self) -> str:
         """What is used up, in words, or ""."""
         settings, used = self._settings, self.usage
-        if settings.budget and used.cost >= settings.budget:
-            return f"{used.cost:.2f} of {settings.budget:.2f} {settings.currency} are spent"
+        if settings.budget and self.least >= settings.budget:
+            return self._spending()
         if settings.budget_tokens and used.tokens >= settings.budget_tokens:
             return f"{used.tokens} of {settings.budget_tokens} tokens are used"
         return ""
@@ -96,11 +106,10 @@ class Account:
         why = self.spent()
         if not why and settings.budget_requests and used.requests >= settings.budget_requests:
             why = f"{used.requests} of {settings.budget_requests} requests are made"
-        least = size // _BYTES_A_TOKEN
-        if not why and settings.budget and used.cost + least_cost(settings, model, least) > settings.budget:
-            spent = f"{used.cost:.2f} of {settings.budget:.2f} {settings.currency} are spent"
-            why = f"{spent}, and it costs more than the rest"
-        if not why and settings.budget_tokens and used.tokens + least > settings.budget_tokens:
+        least = _least(size)
+        if not why and settings.budget and self.least + least_cost(settings, model, least) > settings.budget:
+            why = f"{self._spending()}, and it costs more than the rest"
+        if not why and settings.budget_tokens and used.tokens + least.total > settings.budget_tokens:
             why = f"{used.tokens} of {settings.budget_tokens} tokens are used, and it needs more than the rest"
         if why:
             raise over_budget(why)
@@ -112,14 +121,14 @@ class Account:
             model: who is asked.
             size: bytes of the request.
         """
-        settings, used = self._settings, self.usage
+        settings = self._settings
         limits = []
         price = settings.prices.get(model)
         if settings.budget and price is not None and price.output:
-            left = settings.budget - used.cost - least_cost(settings, model, size // _BYTES_A_TOKEN)
+            left = settings.budget - self.least - least_cost(settings, model, _least(size))
             limits.append(int(left * 1_000_000 / price.output))
         if settings.budget_tokens:
-            limits.append(settings.budget_tokens - used.tokens - size // _BYTES_A_TOKEN)
+            limits.append(settings.budget_tokens - self.usage.tokens - _least(size).total)
         return min(limits) if limits else None
 
     async def pace(self) -> None:
@@ -148,11 +157,22 @@ class Account:
             await self._clock.sleep(at - now)
 
     async def begin(self, model: str, size: int) -> Entry:
-        """An answer is going to be written; it is on disk before the upstream is asked."""
-        entry = Entry(model, Tokens(input=size // _BYTES_A_TOKEN, estimated=True))
+        """An answer is going to be written; it is on disk before the upstream is asked.
+
+        Raises:
+            RegrowError: kind "model_account", when it cannot be written down: then nothing may be asked.
+        """
+        entry = Entry(model, _least(size))
         self._settled = Usage(**{**asdict(self._settled), "requests": self._settled.requests + 1})
         self._open.append(entry)
-        await self._write()
+        try:
+            await self._write()
+        except OSError as error:
+            self._open.remove(entry)
+            raise RegrowError(
+                f"cannot write down what the model costs: {error.strerror}; make room on the disk of Regrow's state",
+                kind="model_account",
+            ) from error
         return entry
 
     def count(self, entry: Entry, tokens: Tokens) -> None:
@@ -169,20 +189,34 @@ class Account:
         self._settled = self._settled.plus(entry.tokens, cost(self._settings, entry.model, entry.tokens))
         self._told = self._clock.monotonic()
         self._tell(self.usage)
-        await self._write()
+        await self.save()
 
     def refuse(self) -> None:
         """A request was refused."""
         self._settled = Usage(**{**asdict(self._settled), "refused": self._settled.refused + 1})
 
     async def save(self) -> None:
-        """Write what has not been written."""
-        await self._write()
+        """Write what has not been written. Where that fails the account goes on in memory, and the next request is
+        refused."""
+        try:
+            await self._write()
+        except OSError as error:
+            log.warning("the account of a job could not be written", action="model", error=error.strerror)
+
+    def _spending(self) -> str:
+        settings = self._settings
+        digits = 2 if settings.budget >= 1 else 4
+        return f"{self.least:.{digits}f} of {settings.budget:.{digits}f} {settings.currency} are spent"
 
     async def _write(self) -> None:
         async with self._writing:
             open_ = [{"model": entry.model, **asdict(entry.tokens)} for entry in self._open]
             await in_thread(_replace, self._path, json.dumps({"usage": asdict(self._settled), "open": open_}))
+
+
+def _least(size: int) -> Tokens:
+    """The least tokens of a request of so many bytes."""
+    return Tokens(input=size // _BYTES_A_TOKEN, estimated=True, guessed_input=True)
 
 
 def read(path: Path, settings: ModelSection) -> Usage:

@@ -118,7 +118,7 @@ class AnthropicMeter:
         said = self._said
         output = max(said.get("output_tokens", 0), 0 if self._summed else self._estimate.output)
         if not self._begun:
-            return Tokens(self._estimate.input, max(output, self._estimate.output), estimated=True)
+            return Tokens(self._estimate.input, max(output, self._estimate.output), estimated=True, guessed_input=True)
         hour = min(said.get("hour", 0), said.get("cache_creation_input_tokens", 0))
         return Tokens(
             said.get("input_tokens", 0),

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,11 @@ from regrow.pool import in_thread
 log = structlog.get_logger("model")
 
 _LARGEST_REQUEST = 32 * 1024 * 1024  # what Anthropic takes
+_LARGE_REQUEST = 1024 * 1024
+_LARGE_AT_ONCE = 4
+_MOST_PARTS = (
+    1_000_000  # objects, lists and what is in them; a text that holds as many of their signs has 20 MB of code
+)
 _BODY_S = 60.0
 _HEADER = re.compile(r"[\w.,; -]{1,2000}")
 _TAKEN_OVER = ("anthropic-version", "anthropic-beta")
@@ -84,6 +90,8 @@ class Door:
         self._account = account
         self._leaks = leaks
         self._closing = asyncio.Event()
+        # An agent must not be able to fill the daemon's memory: its own is limited by the box.
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     @property
     def model(self) -> str:
@@ -110,13 +118,27 @@ class Door:
             return
         with contextlib.suppress(ClientDisconnect):
             try:
-                ask, content = await self._read(request)
-                given = self._taken_over(request.headers)
-                await self._until_gone(receive, self._answer(Exchange(ask, content, answer), given))
+                async with self._room(request):
+                    await self._serve(request, receive, answer)
             except RegrowError as error:
                 await self._refuse(error, answer)
 
+    async def _serve(self, request: Request, receive: Receive, answer: Answer) -> None:
+        ask, content = await self._read(request)
+        given = self._taken_over(request.headers)
+        await self._until_gone(receive, self._answer(Exchange(ask, content, answer), given))
+
     # What the agent asks
+
+    @asynccontextmanager
+    async def _room(self, request: Request) -> AsyncIterator[None]:
+        """Room for a request: of large ones, and those that do not say, a few are taken at once and the others wait."""
+        size = request.headers.get("content-length", "")
+        if size.isascii() and size.isdecimal() and int(size) <= _LARGE_REQUEST:
+            yield
+            return
+        async with self._large:
+            yield
 
     async def _read(self, request: Request) -> tuple[Ask, bytes]:
         """The request as it may be sent, and its bytes.
@@ -145,6 +167,8 @@ class Door:
         return await in_thread(self._prepare, path, bytes(body), request.url.query)
 
     def _prepare(self, path: str, body: bytes, query: str) -> tuple[Ask, bytes]:
+        if sum(body.count(one) for one in b"{[,:") > _MOST_PARTS:
+            raise _unreadable("it has too many parts")
         try:
             said = json.loads(body)
         except (ValueError, RecursionError):
@@ -246,17 +270,32 @@ class Door:
         await exchange.answer.begin(back)
         try:
             async for part in response.aiter_bytes():
-                for one in events.feed(part):
-                    await self._pass_event(one, exchange)
+                await self._pass(events.feed(part), exchange)
         except TooLarge:
             raise RegrowError("cannot pass on the answer: one event of it does not end", kind="model_cut") from None
         if rest := events.close():
-            await self._pass_event(rest, exchange)
+            await self._pass(iter((rest,)), exchange)
         if exchange.meter is not None and not exchange.meter.finished and exchange.answer.failure is None:
             raise self._upstream.cut()
         await exchange.answer.end()
 
-    async def _pass_event(self, one: bytes, exchange: Exchange) -> None:
+    async def _pass(self, events: Iterator[bytes], exchange: Exchange) -> None:
+        """Count events that came together, and pass them on together: all of them, or those before the budget's end."""
+        passed = bytearray()
+        try:
+            for one in events:
+                if self._count(one, exchange):
+                    passed += one
+        finally:
+            if passed:
+                await exchange.answer.part(bytes(passed))
+
+    def _count(self, one: bytes, exchange: Exchange) -> bool:
+        """Count an event; whether the agent is to hear it.
+
+        Raises:
+            Refused: kind "model_budget", when it is the one with which the budget is gone.
+        """
         text = data(one)
         said = object_of(text) if text.startswith("{") else {}
         if exchange.entry is not None and exchange.meter is not None:
@@ -266,8 +305,7 @@ class Door:
                 raise over_budget(why)
         if said.get("type") == "error" or said.get("error"):
             exchange.answer.failure = self._upstream.broke_off()
-        if not (exchange.ask.hide_usage and said.get("choices") == [] and "usage" in said):
-            await exchange.answer.part(one)
+        return not (exchange.ask.hide_usage and said.get("choices") == [] and "usage" in said)
 
     # What goes wrong
 

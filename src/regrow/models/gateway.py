@@ -4,7 +4,7 @@
         ...  # door.socket is bound into the box; the agent is told door.model, and a key that is none
     door.usage, door.trouble
 
-An agent that cannot speak to a unix socket gets a relay inside its box: `regrow.models.relay`.
+An agent that cannot speak to a unix socket gets a relay in its box, which the driver of the agent sees to.
 
 What goes up are the few paths of the dialect, for the models of the settings, as JSON that was read, looked through for
 known secrets and written anew, with the key and the few headers of the protocol. What is refused is answered with 400
@@ -28,7 +28,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from regrow.clock import Clock, SystemClock
 from regrow.config import ModelSection
-from regrow.errors import Refused
+from regrow.errors import Refused, RegrowError
 from regrow.http_server import Server
 from regrow.models.account import Account, read
 from regrow.models.door import Door
@@ -88,6 +88,7 @@ class ModelGateway:
         Raises:
             ConfigError: the key cannot be read.
             Refused: kind "model_account", when the account cannot be read, or the job's door is open already.
+            RegrowError: kind "model_door", when the socket cannot be made.
         """
         if not _JOB.fullmatch(job):
             raise ValueError("a job's name is letters, digits, dots and dashes")
@@ -173,21 +174,31 @@ async def _serving(door: Door, listening: socket.socket) -> AsyncIterator[None]:
 
 
 def _listen(path: Path, owner: tuple[int, int] | None) -> socket.socket:
-    """A listening socket at `path`, for one user; what a killed daemon left there gives way."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.unlink(missing_ok=True)
+    """A listening socket at `path`, for one user; what a killed daemon left there gives way.
+
+    Raises:
+        RegrowError: kind "model_door".
+    """
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with _short(path) as address:
-            listening.bind(address)
-        path.chmod(0o600)
-        if owner is not None:
-            os.chown(path, *owner)
-        listening.listen(_BACKLOG)
-    except BaseException:
+        _bind(listening, path, owner)
+    except OSError as error:
         listening.close()
-        raise
+        raise RegrowError(
+            f"cannot open the door to the model at {path}: {error.strerror}; look at its directory", kind="model_door"
+        ) from error
     return listening
+
+
+def _bind(listening: socket.socket, path: Path, owner: tuple[int, int] | None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.unlink(missing_ok=True)
+    with _short(path) as address:
+        listening.bind(address)
+    path.chmod(0o600)
+    if owner is not None:
+        os.chown(path, *owner)
+    listening.listen(_BACKLOG)
 
 
 @contextlib.contextmanager

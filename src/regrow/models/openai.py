@@ -100,7 +100,7 @@ class OpenAIMeter:
     def tokens(self) -> Tokens:
         """What the upstream said last; what has gone by since is counted from the text."""
         if self._usage is None:
-            return Tokens(self._estimate.input, self._estimate.output, estimated=True)
+            return Tokens(self._estimate.input, self._estimate.output, estimated=True, guessed_input=True)
         details = self._usage.get("prompt_tokens_details")
         prompt = whole(self._usage, "prompt_tokens")
         cached = whole(details, "cached_tokens") if isinstance(details, dict) else 0

@@ -54,7 +54,7 @@ class Upstream:
         """
         key = await in_thread(resolve, settings.key) if settings.key else None
         # Reading the certificates takes long enough to be felt in a chat.
-        context = await in_thread(ssl.create_default_context)
+        context = await in_thread(_trusted)
         http = httpx.AsyncClient(
             verify=context,
             trust_env=False,
@@ -197,6 +197,13 @@ class Upstream:
             f"cannot use the model: {self.host} refuses the key ({status}); put the right one where [model] key says",
             kind="model_key",
         )
+
+
+def _trusted() -> ssl.SSLContext:
+    """The authorities that httpx brings, and those of this machine: a company's own is among the latter."""
+    context = httpx.create_ssl_context(trust_env=False)
+    context.load_default_certs()
+    return context
 
 
 def object_of(text: str | bytes) -> dict[str, Any]:

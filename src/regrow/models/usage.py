@@ -21,6 +21,7 @@ class Tokens:
         cache_write: tokens of the request that were written to it for minutes.
         cache_write_hour: the same for an hour.
         estimated: whether the upstream has not said it (yet) and it was counted from the text.
+        guessed_input: whether `input` was guessed from the size of the request, whatever of it came from a cache.
     """
 
     input: int = 0
@@ -29,6 +30,7 @@ class Tokens:
     cache_write: int = 0
     cache_write_hour: int = 0
     estimated: bool = False
+    guessed_input: bool = False
 
     @property
     def total(self) -> int:
@@ -95,12 +97,11 @@ def cost(settings: ModelSection, model: str, tokens: Tokens) -> float:
     ) / _MILLION
 
 
-def least_cost(settings: ModelSection, model: str, tokens: int) -> float:
-    """The least that a request of so many tokens costs: as if all of it came from the cache."""
-    price = settings.prices.get(model)
-    if price is None:
-        return 0.0
-    return tokens * min(price.input, price.input if price.cache_read is None else price.cache_read) / _MILLION
+def least_cost(settings: ModelSection, model: str, tokens: Tokens) -> float:
+    """The least money for an answer: as if a request of which only the size is known came from the cache as a whole."""
+    if tokens.guessed_input:
+        tokens = replace(tokens, input=0, cache_read=tokens.input)
+    return cost(settings, model, tokens)
 
 
 def whole(values: Mapping[str, object], name: str) -> int:
