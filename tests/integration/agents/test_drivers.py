@@ -204,7 +204,7 @@ class Revert(Stand):
 
 
 @asynccontextmanager
-async def modelled(stand: WithModel) -> AsyncIterator[None]:
+async def modelled(stand: WithModel, kind: str = "anthropic") -> AsyncIterator[None]:
     """A model behind the real gateway, which alone has the key."""
     key = secrets.token_hex(16)
     (stand.root / "key").write_text(key)
@@ -213,9 +213,9 @@ async def modelled(stand: WithModel) -> AsyncIterator[None]:
         stand.api = api
         settings = ModelSection.model_validate(
             {
-                "kind": "anthropic",
+                "kind": kind,
                 "models": [MODEL],
-                "base_url": api.base_url,
+                "base_url": api.base_url + ("/v1" if kind == "openai" else ""),
                 "key": f"file:{stand.root / 'key'}",
                 "prices": {MODEL: {"input": 3.0, "output": 15.0}},
             }
@@ -239,9 +239,10 @@ async def test_claude_agent_acp_lives(place: Place, programs: Path) -> None:
         await drive_agent(life)
 
 
-async def test_opencode_lives(place: Place, programs: Path) -> None:
+@pytest.mark.parametrize("kind", ["anthropic", "openai"])
+async def test_opencode_lives(place: Place, programs: Path, kind: str) -> None:
     life = OpenCode(place, lambda: AcpAgent([str(programs / "opencode"), "acp"], name="opencode"))
-    async with modelled(life):
+    async with modelled(life, kind):
         await drive_agent(life)
 
 
