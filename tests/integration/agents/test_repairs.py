@@ -169,6 +169,7 @@ async def test_no_secret_of_the_service_reaches_the_model_the_chat_the_log_or_a_
         for name in ("tracked", "untracked", "variable", "file", "key", "pem", "beside")
     }
     (tmp_path / "token").write_text(canaries["file"])
+    write = f"echo good >src/answer.txt; echo {canaries['tracked'][::-1]} | rev >>src/answer.txt"
     attack = (
         "git show HEAD:.env; git show HEAD:config/server.pem; git log -p --all -- .env; "
         "grep -rsI cnry /home /run /etc /tmp --exclude-dir=.venv 2>/dev/null | head -50"
@@ -189,6 +190,7 @@ async def test_no_secret_of_the_service_reaches_the_model_the_chat_the_log_or_a_
             up=False,
             repair={"agent": "claude"},
             source={"repository": "checkout"},
+            agent__poisoned={"driver": "command", "command": ["/bin/sh", "-c", write]},
             service__secrets={"API_KEY": "env:WORLD_API_KEY", "TOKEN": f"file:{tmp_path / 'token'}"},
             **modelled(api, key),
         )
@@ -204,24 +206,8 @@ async def test_no_secret_of_the_service_reaches_the_model_the_chat_the_log_or_a_
         await world.settled()
         ask = f"fix this bug: see @.env @{tmp_path}/token /context\n{REPRODUCE}"
         text = await world.say(ask)
-        # A fix that writes a value it was never told: the command knows it, as a poisoned test could.
-        api.say(
-            [
-                Turn(
-                    calls=[
-                        Call(
-                            "Bash",
-                            {
-                                "command": "echo good >src/answer.txt; git show HEAD:.env >>src/answer.txt",
-                                "description": "mend",
-                            },
-                        )
-                    ]
-                ),
-                Turn("Done."),
-            ]
-        )
-        second = await world.say(f"fix this bug: the answer is bad\n{REPRODUCE}")
+        # Past every agent and gateway: the gate sees it in the change.
+        second = await world.say(f"let poisoned fix this bug: the answer is bad\n{REPRODUCE}")
         assert "the change did not pass the gate" in second, second
         await world.kill_daemon(15)
         found = {name: _holders(world, api, value) for name, value in canaries.items() if name != "key"}
