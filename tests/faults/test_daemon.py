@@ -7,7 +7,6 @@ one commit and one confirmation.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -415,9 +414,7 @@ async def test_f28_the_machine_was_restarted_in_a_bake(world: World) -> None:
     # What a boot changes: the id of the boot, in the record and in the store.
     state = json.loads(record.read_text())
     record.write_text(json.dumps(state | {"boot": "another"}))
-    with contextlib.closing(sqlite3.connect(world.state / "regrow.db")) as connection:
-        connection.execute("update lives set boot = 'another'")
-        connection.commit()
+    world.change("update lives set boot = 'another'")
     await world.start_daemon()
     ended = await world.ended(job)
     assert ended.status == "undone"

@@ -494,15 +494,17 @@ async def test_jobs_change_a_service_one_after_the_other_in_order(make_world: An
 
 
 async def test_a_restart_in_the_queue_restarts_what_serves_at_its_turn(make_world: Any) -> None:
-    world = await make_world(switch={"bake": "1s"})
+    world = await make_world(service={"start_timeout": "120s"})
     change(world)
+    world.hold("start")
     numbers = [await world.asked("build and restart")]
-    await world.step(numbers[0], "bake", "doing")
+    await world.step(numbers[0], "candidate", "doing")
     newest = change(world)
     numbers.append(await world.asked("build and restart"))
     await world.step(numbers[1], "turn", "waiting")
     numbers.append(await world.asked("重启一下"))
     await world.step(numbers[2], "turn", "waiting")
+    world.let_go("start")
     texts = [(await live_and_result(world, number))[1] for number in numbers]
     assert await world.version() == world.short(newest), "the restart brought an older version back"
     assert f"- 当前版本: {world.short(newest)}" in texts[2]
