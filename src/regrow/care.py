@@ -108,6 +108,10 @@ class Care:
         """The full, redacted log of a job."""
         return self.directory / "jobs" / f"{job}.log"
 
+    def agent_home(self, job: int) -> Path:
+        """The directory that is an agent's HOME in its conversation that began with a job."""
+        return self.directory / "agents" / str(job)
+
     def release_log(self, release: str) -> Path:
         """What a release printed."""
         return self.directory / "logs" / f"{release}.log"

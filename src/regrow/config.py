@@ -288,7 +288,7 @@ class TestSection(Section):
 class RepairSection(Section):
     """Who repairs, what may change, and who says yes."""
 
-    agent: Literal["revert", "command"] = "revert"
+    agent: Name = "revert"
     command: tuple[str, ...] = ()
     allowed: tuple[str, ...] = ("src/**",)
     denied: tuple[str, ...] = ()
@@ -303,6 +303,26 @@ class RepairSection(Section):
     def _has_command(self) -> RepairSection:
         if self.agent == "command" and not self.command:
             raise ValueError("the agent `command` needs `command`")
+        return self
+
+
+class AgentSection(Section):
+    """A coding agent under a name of one's own, by which people ask for it."""
+
+    driver: Literal["claude", "acp", "command"]
+    command: tuple[str, ...] = ()
+    model: str = ""
+    max_turns: Annotated[int, Field(ge=1)] = 100
+    relay: bool = False
+    readable: tuple[str, ...] = ()
+    env: dict[EnvironmentName, str] = {}
+
+    @model_validator(mode="after")
+    def _has_command(self) -> AgentSection:
+        if self.driver != "claude" and not self.command:
+            raise ValueError(f"an agent with the driver `{self.driver}` needs `command`")
+        if self.driver == "claude" and len(self.command) > 1:
+            raise ValueError("the driver `claude` takes the program alone in `command`: its arguments are Regrow's")
         return self
 
 
@@ -507,6 +527,7 @@ class Config(Section):
     build: BuildSection = BuildSection()
     test: TestSection = TestSection()
     repair: RepairSection = RepairSection()
+    agent: dict[Name, AgentSection] = {}
     sandbox: SandboxSection = SandboxSection()
     model: ModelSection | None = None
     switch: SwitchSection = SwitchSection()
@@ -524,6 +545,20 @@ class Config(Section):
         if kinds.count("ready") > 1:
             raise ValueError("one probe of type ready is enough: a service has one watchdog")
         return self
+
+    @model_validator(mode="after")
+    def _agent_is_known(self) -> Config:
+        if taken := {"revert", "command"} & set(self.agent):
+            raise ValueError(f"`[agent.{min(taken)}]` is taken: call it by another name")
+        if self.repair.agent not in {"revert", "command", *self.agents}:
+            names = ", ".join(("revert", "command", *self.agents))
+            raise ValueError(f'`[repair] agent = "{self.repair.agent}"` is not known: it is one of {names}')
+        return self
+
+    @property
+    def agents(self) -> dict[str, AgentSection]:
+        """The coding agents by name; `claude` needs no section."""
+        return {"claude": AgentSection(driver="claude"), **self.agent}
 
     @property
     def repository(self) -> Path:

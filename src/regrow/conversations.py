@@ -15,6 +15,7 @@ import structlog
 
 from regrow import story
 from regrow.admissions import Admissions
+from regrow.agent_phrases import again, chosen, goes_on
 from regrow.api import types
 from regrow.care import Care
 from regrow.catalogue import Language, doubt_text, fields, say, texts
@@ -34,6 +35,7 @@ log = structlog.get_logger("conversations")
 
 _LIVE_EVERY_S = 0.5
 _QUESTION_S = 300.0
+_GOES_ON_WITHIN_S = 86400.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Question:
     request: Request
     candidates: tuple[Intent, ...]
     until: float
+    agent: str = ""
+    follows: Record | None = None
 
     def answer(self, text: str) -> Intent | None:
         """The candidate that an answer chooses: yes to the only one, or a number; None is anything else."""
@@ -104,7 +108,8 @@ class Conversations:
 
     async def handle(self, message: Incoming) -> None:
         """Understand one message and act on it, or ask back, or hand it to the service, or stay silent."""
-        request = understand(message.text, addressed=message.addressed, services=self._cares)
+        agent, text = chosen(message.text, self._agents) if message.addressed else ("", message.text)
+        request = understand(text, addressed=message.addressed, services=self._cares)
         asked = Asked(
             person=self._who(message),
             name=message.sender_name,
@@ -116,14 +121,16 @@ class Conversations:
         age = self._clock.now() - message.created_at
         if await self._answered(message, request, asked):
             return
+        if age <= self._fresh(request) and await self._gone_on(message, text, request, asked, agent):
+            return
         if request.intent is not Intent.none and TABLE[request.intent].effect and age > self._fresh(request):
             # A command that comes late may have been overtaken by events (F5, F34).
             await self._ask_again(request, asked, age)
         elif request.intent is not Intent.none and TABLE[request.intent].confirm:
             await self._ask_which(replace(request, intent=Intent.none, doubt=(request.intent,)), asked)
         elif request.intent is not Intent.none:
-            await self._act(request, asked)
-        elif request.doubt and await self._ask_which(request, asked):
+            await self._act(request, asked, agent)
+        elif request.doubt and await self._ask_which(request, asked, agent):
             return
         elif message.addressed and message.text.strip():
             if self._forward is not None:
@@ -135,9 +142,53 @@ class Conversations:
         cares = [self._cares[request.service]] if request.service in self._cares else list(self._cares.values())
         return min(care.config.chat.fresh for care in cares)
 
-    async def _act(self, request: Request, asked: Asked) -> None:
+    @property
+    def _agents(self) -> list[str]:
+        """The names of all agents of all services."""
+        return list(dict.fromkeys(name for care in self._cares.values() for name in ("revert", *care.config.agents)))
+
+    async def _gone_on(self, message: Incoming, text: str, request: Request, asked: Asked, agent: str) -> bool:
+        """Whether a message is about the repair that was last told of where it is said, and that goes on now: "not
+        quite, also ...", or "let opencode fix it"."""
+        same = bool(agent) and again(text)
+        if not message.addressed or not (same or goes_on(text)):
+            return False
+        if not same and request.intent not in {Intent.none, Intent.repair}:
+            return False
+        earlier = await self._last_here(asked.address)
+        if earlier is None or earlier.kind != "repair":
+            return False
+        if earlier.address == asked.address:  # handled again after a kill: this message made it
+            await self.tell(earlier.id)
+            return True
+        if earlier.ended_at is not None and self._clock.now() - earlier.ended_at > _GOES_ON_WITHIN_S:
+            return False
+        if not same and earlier.ended and not asked.address.in_thread:
+            # In a room people also speak of other things.
+            who = (asked.address.channel, asked.address.chat, asked.name)
+            until = self._clock.now() + _QUESTION_S
+            self._questions[who] = Question(request, (Intent.repair,), until, agent, earlier)
+            await self._answer(asked, Content(say(asked.language, "chat.go_on", job=earlier.id)))
+            return True
+        await self._go_on(earlier, "" if same else text, asked, agent)
+        return True
+
+    async def _go_on(self, earlier: Record, words: str, asked: Asked, agent: str) -> None:
+        await self._carry(lambda: self._requests.go_on(earlier, words.strip(), asked, agent=agent), asked)
+
+    async def _last_here(self, address: Address) -> Record | None:
+        """The last job that was asked for in a chat."""
+        here = (address.channel, address.chat)
+        return next((r for r in await self._ledger.last(50) if (r.address.channel, r.address.chat) == here), None)
+
+    async def _act(self, request: Request, asked: Asked, agent: str = "") -> None:
+        await self._carry(
+            lambda: self._requests.carry_out(request.intent, request.args, asked, request.service, agent), asked
+        )
+
+    async def _carry(self, act: Callable[[], Awaitable[types.Accepted | types.Answer]], asked: Asked) -> None:
         try:
-            done = await self._requests.carry_out(request.intent, request.args, asked, request.service)
+            done = await act()
         except RegrowError as error:
             if error.kind == "forbidden" and asked.person is None:
                 await self._answer(asked, Content(await self._stranger(asked)))
@@ -152,7 +203,7 @@ class Conversations:
             # The receipt goes out before anything else happens to the job; a message handled again gets it again.
             await self.tell(done.job)
 
-    async def _ask_which(self, request: Request, asked: Asked) -> bool:
+    async def _ask_which(self, request: Request, asked: Asked, agent: str = "") -> bool:
         """Ask back what was meant; False when nothing it could mean is possible now."""
         waiting = {Intent.approve, Intent.reject, Intent.cancel, Intent.keep}
         something_waits = bool(await self._ledger.live())
@@ -160,7 +211,7 @@ class Conversations:
         if not candidates:
             return False
         who = (asked.address.channel, asked.address.chat, asked.name)
-        self._questions[who] = Question(request, tuple(candidates), self._clock.now() + _QUESTION_S)
+        self._questions[who] = Question(request, tuple(candidates), self._clock.now() + _QUESTION_S, agent)
         if candidates == [Intent.repair] and not request.args.bug:
             example = say(asked.language, TABLE[Intent.repair].example)
             await self._answer(asked, Content(say(asked.language, "doubt.bug", example=example)))
@@ -190,9 +241,12 @@ class Conversations:
         if question is None or self._clock.now() > question.until:
             return False
         asked = replace(asked, language=question.request.language)
-        chosen = question.answer(message.text)
-        if chosen is not None:
-            await self._act(replace(question.request, intent=chosen), asked)
+        answer = question.answer(message.text)
+        if answer is not None and question.follows is not None:
+            await self._go_on(question.follows, question.request.text, asked, question.agent)
+            return True
+        if answer is not None:
+            await self._act(replace(question.request, intent=answer), asked, question.agent)
             return True
         if yes_or_no(message.text) is False:
             await self._answer(asked, Content(say(asked.language, "chat.dropped")))

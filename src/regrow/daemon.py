@@ -18,9 +18,9 @@ from pathlib import Path
 
 import structlog
 
-from regrow import __version__, backups, doctor, files, succession, timetable
+from regrow import __version__, backups, doctor, files, secret_files, succession, timetable
 from regrow.admissions import Admissions
-from regrow.agents import agent as make_agent
+from regrow.agents import agent_of
 from regrow.api import server as api
 from regrow.api import types
 from regrow.approvals import Approvals
@@ -48,6 +48,7 @@ from regrow.jobs.ledger import Ledger
 from regrow.jobs.runner import Runner
 from regrow.jobs.steps import STEPS
 from regrow.lookout import Lookout
+from regrow.models.gateway import ModelGateway
 from regrow.notices import Notices
 from regrow.outbox import Outbox
 from regrow.people import People
@@ -76,6 +77,7 @@ log = structlog.get_logger("daemon")
 
 EXIT_CONFIG = 78
 EXIT_REFUSED = 5
+_LONGEST_DOOR = 70  # bytes, of the 100 that the address of a socket may have
 _RESTART_PART_S = 1.0
 _PART_PAUSE_S = 60.0
 _STOP_S = 30.0
@@ -321,19 +323,18 @@ class Daemon:
         directory = files.private_directory(self.places.service(config.service.name))
         repository = await Repository.open(config.repository)
         workspaces = Workspaces(directory / "workspaces", repository)
-        known = [Secret(token), *self._known, *(resolve(reference) for reference in config.service.secrets.values())]
+        named = {reference: resolve(reference) for reference in config.service.secrets.values()}
+        named |= await in_thread(secret_files.values, config.repository)
+        named |= {"the token of the console": Secret(token)}
+        named |= {f"the store's password {index}": value for index, value in enumerate(self._known)}
         if (feishu := _feishu_section(self.configs)) is not None:
-            known.append(resolve(feishu.app_secret))
-        repair = config.repair
+            named[feishu.app_secret] = resolve(feishu.app_secret)
+        model, repair = config.model, config.repair
         redactor = Redactor(
-            [*known],
+            [*named.values(), *((resolve(model.key),) if model is not None and model.key else ())],
             home=Path.home(),
             roots={"workspaces": directory / "workspaces", "releases": directory / "releases", "state": directory},
         )
-        settings: dict[str, dict[str, object]] = {
-            "revert": {"repository": repository, "workspaces": workspaces},
-            "command": {"command": config.expand(repair.command)},
-        }
         limits = Limits(files=repair.max_files, lines=repair.max_lines, file_bytes=repair.max_file_size)
         return Care(
             config=config,
@@ -344,11 +345,17 @@ class Daemon:
             workspaces=workspaces,
             snapshots=Snapshots(self.store, directory / "snapshots", config.service.name),
             sandbox=sandbox_of(config.sandbox, (self.places.state, self.places.runtime)),
-            agents=lambda name: make_agent(name or repair.agent, settings.get(name or repair.agent)),
+            agents=lambda name: agent_of(config, name, repository, workspaces),
+            models=None if model is None else ModelGateway(model, named, self._doors(directory)),
             idle=Idle(self.store, config.service.name, config.service.idle),
             gate=Gate(repair.allowed, (*DENIED, *repair.denied), limits, [_holds_no_secret(redactor)]),
             redactor=redactor,
         )
+
+    def _doors(self, directory: Path) -> Path:
+        """Where a service's sockets to its model are: the address of a socket must be short."""
+        long = len(os.fsencode(directory)) > _LONGEST_DOOR
+        return files.private_directory((self.places.runtime / directory.name if long else directory) / "models")
 
     def _clean(self, text: str) -> str:
         for care in self.cares.values():

@@ -6,10 +6,12 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from regrow import files, secret
+from regrow.agents.base import Checkable
 from regrow.api.types import Finding
 from regrow.care import Care
 from regrow.channels.base import Channel, Checked
@@ -30,6 +32,7 @@ async def findings(places: Places, cares: Mapping[str, Care], channels: Mapping[
     found = [_python(), await _git(), _disk(places.state)]
     for care in cares.values():
         found += [*await _box(care), await _repository(care), await _service(care), _commands(care)]
+        found += [await _agent(care, name) for name in dict.fromkeys((care.config.repair.agent, *care.config.agent))]
         if care.config.service.trap_bind:
             found.append(await _trap(care))
         if care.models is not None:
@@ -147,6 +150,21 @@ async def _trap(care: Care) -> Finding:
         mend = 'use handover = "exclusive", without trap_bind and [service.listen]'
         return Finding(name=name, ok=False, detail=f"this machine cannot do it: {refusal}", mend=mend)
     return Finding(name=name, ok=True, detail="a bind is trapped")
+
+
+async def _agent(care: Care, name: str) -> Finding:
+    """The agent's program is called where it will work: in the box, as this daemon's user."""
+    title = f"{care.name}: agent {name}"
+    try:
+        agent = care.agents(name)
+        said = "needs nothing"
+        if isinstance(agent, Checkable):
+            empty = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix="regrow-agent-")
+            with empty as directory:
+                said = await agent.check(care.sandbox, await asyncio.to_thread(Path(directory).resolve))
+    except RegrowError as error:
+        return Finding(name=title, ok=False, detail=str(error), mend="see docs/how-to/choose-an-agent.md")
+    return Finding(name=title, ok=True, detail=said)
 
 
 async def _model(service: str, models: ModelGateway) -> Finding:

@@ -21,8 +21,8 @@ from regrow.sandboxes.base import Box
 from regrow.snapshots import Schema, Snapshot
 
 _MARGIN_S = 15.0
-INTERPRETER = (Path(sys.prefix), Path(sys.base_prefix))
-"""What runs the trial is a program of this interpreter."""
+INTERPRETER = tuple(dict.fromkeys(Path(prefix) for prefix in (sys.prefix, sys.base_prefix) if prefix != "/usr"))
+"""What runs the trial is a program of this interpreter; /usr is in every box."""
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,62 @@ class Requests:
                 what = await self._to_build(care, args.target)
         if args.when not in {"", "now"}:
             what["when"] = await self._when(args.when, asked, care)
+        return await self._open(intent, what, known, asked, care, limit=limit)
+
+    async def go_on(self, earlier: Record, words: str, asked: Asked, *, agent: str = "") -> types.Accepted:
+        """Go on with a repair, or do it again: a new job that knows the earlier one.
+
+        The same agent goes on with its own session, in the same workspace path and home; another begins anew and is
+        told the bug and all words since. What was not deployed is not in its tree.
+
+        Args:
+            earlier: the repair.
+            words: what the person says now; "" asks for the same once more.
+            asked: who asks.
+            agent: by another agent.
+
+        Raises:
+            Refused: kind "forbidden", "still_repairing" while the agent of the earlier job works, and others.
+        """
+        try:
+            self._permissions.check(asked.person, Intent.repair)
+        except Refused:
+            await self.record(asked, "refused", intent=str(Intent.repair))
+            raise
+        care = self.care(earlier.service)
+        before = earlier.args.get("agent", "") or str(earlier.result.get("agent", ""))
+        agent = agent or before
+        care.agents(agent)
+        release = await self._serving(care, "repair")
+        if not earlier.ended:
+            if not any(step["name"] == "approve" and step["status"] == "waiting" for step in earlier.steps):
+                raise Refused(
+                    f"cannot go on: the agent of job {earlier.id} is still at work; wait for it, or cancel it",
+                    kind="still_repairing",
+                    job=earlier.id,
+                )
+            await self._ledger.cancel(earlier.id, asked.name)
+            await self._audit.write(asked.name, asked.address.channel, "cancelled", earlier.id, why="goes on")
+        session = str(earlier.result.get("session", "")) if words and agent == before else ""
+        what = {**earlier.args, "commit": release.commit, "agent": agent, "follows": str(earlier.id)}
+        for name in ("room", "session"):
+            what.pop(name, None)
+        if session:
+            what |= {"bug": words, "session": session, "room": earlier.args.get("room", str(earlier.id))}
+        elif words:
+            what["bug"] = f"{earlier.args['bug']}\n\n{words}"
+        return await self._open(Intent.repair, what, {}, asked, care)
+
+    async def _open(
+        self,
+        intent: Intent,
+        what: dict[str, str],
+        known: dict[str, str],
+        asked: Asked,
+        care: Care,
+        *,
+        limit: Limit | None = None,
+    ) -> types.Accepted:
         record, new = await self._ledger.open(
             service=care.name,
             kind=intent.value,  # type: ignore[arg-type]

@@ -191,6 +191,8 @@ def _success(job: types.Job) -> list[str]:
             say(language, "result.summary", summary=_summary(job)),
             say(language, f"result.{proof}"),
         ]
+        if found.get("cost"):
+            lines.append(say(language, "result.agent_cost", agent=found["agent"], cost=found["cost"]))
     if job.kind == "deploy" and "tests_seconds" in found:
         lines.append(say(language, "result.tests_seconds", seconds=seconds_text(found["tests_seconds"])))
     if job.kind in {"deploy", "repair"}:
@@ -282,6 +284,8 @@ def _failure(job: types.Job) -> list[str]:
     lines = [say(language, "result.failed", title=job.title, step=step)]
     lines.append(say(language, "result.cause", cause=cause(job)))
     lines += [*_decisive_lines(job), *_data_back(job)]
+    if job.result.get("cost"):
+        lines.append(say(language, "result.agent_cost", agent=job.result["agent"], cost=job.result["cost"]))
     return [*lines, *_what_serves(job), say(language, "result.log", job=job.id)]
 
 

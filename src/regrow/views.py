@@ -37,7 +37,7 @@ SHOWN = frozenset(
         *("previous_version", "previous_release", "serving", "serving_release", "uncommitted"),
         *("schema_moved", "restored", "restored_at", "displaced", "rows", "data_back"),
         *("tests", "tests_seconds", "build_seconds", "build_bytes", "build_estimate", "snapshot_bytes"),
-        *("agent", "summary", "culprit", "culprit_subject", "files", "added", "removed", "reproduced"),
+        *("agent", "cost", "summary", "culprit", "culprit_subject", "files", "added", "removed", "reproduced"),
         *("keep_until", "kept_by"),
         *("approved_by", "branch", "merged", "merged_into", "merge_note"),
         *("cause", "fell_back", "probes_mended", "probes_failing"),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from regrow.agents import agent_of
 from regrow.channels.base import Address, Choice, Content, Outgoing, Press
+from regrow.config import AgentSection, ModelSection
 from regrow.intents import Args, Intent
 from regrow.testing.manual_clock import ManualClock
 from regrow.testing.parts import Parts
@@ -86,7 +89,6 @@ async def test_a_command_that_comes_late_is_asked_back_and_not_run(parts: Parts,
 async def test_what_is_not_understood_is_answered_only_when_it_was_said_to_us(parts: Parts) -> None:
     await parts.conversations.handle(parts.message("今天天气不错", "m1"))
     assert len(await answers(parts)) == 1
-    from dataclasses import replace
 
     await parts.conversations.handle(replace(parts.message("今天天气不错", "m2"), addressed=False))
     await parts.conversations.handle(parts.message("  ", "m3"))
@@ -269,3 +271,117 @@ async def test_undo_is_asked_back_before_it_is_done(parts: Parts) -> None:
     assert "没有执行任何操作" in asked
     await parts.conversations.handle(parts.message("是", "m2"))
     assert (await answers(parts))[-1] == "⛔ 没有可以撤销的操作。", "now it was tried"
+
+
+# Agents
+
+
+async def repaired(parts: Parts, number: str, chat: str = "main") -> int:
+    """A repair that was asked for and has ended."""
+    await parts.conversations.handle(parts.message("fix this bug with claude: the answer is wrong", number, chat=chat))
+    (job, *_) = await parts.ledger.last()
+    found = {"agent": "claude", "session": "s-1"}
+    await parts.ledger.change(job.id, status="failed", result=found, ended_at=parts.clock.now())
+    return job.id
+
+
+@pytest.fixture
+async def modelled(parts: Parts) -> Parts:
+    """A service with a model, so that coding agents can be asked for."""
+    settings = {"kind": "anthropic", "models": ["m"], "budget": 0}
+    config = parts.care.config.model_copy(
+        update={
+            "model": ModelSection.model_validate(settings),
+            "agent": {"opencode": AgentSection(driver="acp", command=("opencode", "acp"))},
+        }
+    )
+    object.__setattr__(parts.care, "config", config)
+    object.__setattr__(
+        parts.care, "agents", lambda name: agent_of(config, name, parts.care.repository, parts.workspaces)
+    )
+    await served(parts)
+    return parts
+
+
+async def test_an_agent_is_chosen_by_its_name(modelled: Parts) -> None:
+    await modelled.conversations.handle(modelled.message("let opencode fix this bug: 答案不对", "m1"))
+    (job,) = await modelled.ledger.last()
+    assert (job.args["agent"], job.args["bug"]) == ("opencode", "答案不对")
+
+
+async def test_without_a_model_an_agent_that_needs_one_is_refused(parts: Parts) -> None:
+    await served(parts)
+    await parts.conversations.handle(parts.message("用 claude 修复 bug：答案不对", "m1"))
+    assert await parts.ledger.last() == []
+    assert (await answers(parts))[-1] == "⛔ 还没有设置模型：请在设置里加上 [model]，或者改用 revert。"
+
+
+async def test_another_agent_does_the_same_repair_from_its_beginning(modelled: Parts) -> None:
+    first = await repaired(modelled, "m1")
+    await modelled.conversations.handle(modelled.message("让 opencode 来修", "m2"))
+    job = (await modelled.ledger.last())[0]
+    assert job.id != first
+    assert (job.args["agent"], job.args["bug"], job.args["follows"]) == ("opencode", "the answer is wrong", str(first))
+    assert "session" not in job.args
+    assert "room" not in job.args
+
+
+async def test_an_answer_in_the_thread_goes_on_with_the_agents_session(modelled: Parts) -> None:
+    first = await repaired(modelled, "m1", chat="main/t1")
+    said = modelled.message("not quite, also the title is wrong", "m3", chat="main/t1")
+    await modelled.conversations.handle(said)
+    assert await answers(modelled) == []
+    second = (await modelled.ledger.last())[0]
+    assert second.args["bug"] == "not quite, also the title is wrong"
+    assert (second.args["session"], second.args["room"], second.args["agent"]) == ("s-1", str(first), "claude")
+    await modelled.ledger.change(second.id, status="cancelled", result={"agent": "claude", "session": "s-1"})
+    await modelled.ledger.change(second.id, ended_at=modelled.clock.now())
+    await modelled.conversations.handle(said)  # handled again after a kill
+    assert len(await modelled.ledger.last()) == 2
+    await modelled.conversations.handle(modelled.message("still wrong", "m4", chat="main/t1"))
+    third = (await modelled.ledger.last())[0]
+    assert (third.args["room"], third.args["follows"]) == (str(first), str(second.id))
+
+
+async def test_in_a_room_it_is_asked_whether_it_goes_on(modelled: Parts) -> None:
+    first = await repaired(modelled, "m1")
+    await modelled.conversations.handle(modelled.message("also the title is wrong", "m2"))
+    assert len(await modelled.ledger.last()) == 1
+    assert f"job #{first}" in (await answers(modelled))[-1]
+    await modelled.conversations.handle(modelled.message("yes", "m3"))
+    job = (await modelled.ledger.last())[0]
+    assert (job.args["bug"], job.args["session"]) == ("also the title is wrong", "s-1")
+
+
+async def test_what_goes_on_after_something_else_is_no_repair(modelled: Parts, clock: ManualClock) -> None:
+    await modelled.conversations.handle(modelled.message("还有别的事", "m0"))
+    first = await repaired(modelled, "m1")
+    clock.advance(86401.0)
+    await modelled.conversations.handle(modelled.message("still wrong", "m2"))
+    assert [job.id for job in await modelled.ledger.last()] == [first]
+
+
+async def test_an_agent_that_works_is_not_told_more(modelled: Parts) -> None:
+    await modelled.conversations.handle(modelled.message("fix this bug with claude: the answer is wrong", "m1"))
+    (job,) = await modelled.ledger.last()
+    await modelled.conversations.handle(modelled.message("let opencode fix it", "m2"))
+    assert len(await modelled.ledger.last()) == 1
+    assert (await answers(modelled))[-1].startswith(f"⛔ The agent of job #{job.id} is still at work")
+
+
+async def test_words_about_a_change_that_waits_for_approval_call_it_off_and_go_on(modelled: Parts) -> None:
+    await modelled.conversations.handle(modelled.message("fix this bug with claude: the answer is wrong", "m1"))
+    (job,) = await modelled.ledger.last()
+    await modelled.ledger.change(job.id, status="waiting", result={"agent": "claude", "session": "s-1"})
+    await modelled.ledger.step(job.id, job.plan.index("approve"), status="waiting")
+    await modelled.conversations.handle(modelled.message("not quite, also the title", "m2"))
+    second, first = await modelled.ledger.last()
+    assert first.cancelled_by == "owner"
+    assert (second.args["session"], second.args["room"]) == ("s-1", str(first.id))
+
+
+async def test_a_viewer_does_not_go_on_with_a_repair(modelled: Parts) -> None:
+    await repaired(modelled, "m1")
+    await modelled.conversations.handle(modelled.message("let opencode fix it", "m2", who="viewer"))
+    assert len(await modelled.ledger.last()) == 1
+    assert "⛔" in (await answers(modelled))[-1]

@@ -19,7 +19,14 @@ EXAMPLES = {
     *("service.name", "service.command", "service.listen", "service.env", "service.secrets"),
     *("state.sqlite", "probe.health.target", "probe.health.version", "build.command", "test.command"),
     *("model.kind", "model.models", "model.key", *(f"model.prices.a-model.{name}" for name in PRICES)),
-    *("sandbox.readable", "channels.feishu.app_id", "channels.feishu.app_secret", "channels.feishu.people"),
+    *(
+        "agent.opencode.driver",
+        "agent.opencode.command",
+        "sandbox.readable",
+        "channels.feishu.app_id",
+        "channels.feishu.app_secret",
+        "channels.feishu.people",
+    ),
 }
 
 

@@ -161,7 +161,7 @@ async def test_a_repair_needs_words_a_service_and_a_known_agent(parts: Parts) ->
     assert await refusal(parts, Intent.repair, bug="wrong") == "nothing_runs"
     await served(parts)
     assert await refusal(parts, Intent.repair, bug=" \n") == "no_bug"
-    with pytest.raises(Exception, match="cannot use the agent 'genius'"):
+    with pytest.raises(Exception, match="cannot repair with genius: it is none of revert, claude"):
         await parts.requests.carry_out(Intent.repair, Args(bug="wrong"), parts.asked(), agent="genius")
     assert await parts.ledger.last() == []
     args = await args_of(parts, Intent.repair, bug="wrong", reproduction="false", evidence=("Traceback",))

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
+from regrow.errors import RegrowError
 from regrow.sandboxes.base import Sandbox
 
 
@@ -17,6 +18,27 @@ class Span:
 
     good: str
     bad: str
+
+
+class Door(Protocol):
+    """The only way from the box to a model, as `regrow.models` opens it: a unix socket behind which the key is held and
+    the money is counted."""
+
+    @property
+    def socket(self) -> Path:
+        """The socket; it speaks HTTP."""
+
+    @property
+    def kind(self) -> str:
+        """What is spoken there: "anthropic" or "openai"."""
+
+    @property
+    def model(self) -> str:
+        """The model to ask."""
+
+    @property
+    def trouble(self) -> RegrowError | None:
+        """Why the last request was not answered to its end; None when it was."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +56,11 @@ class Task:
         readable: toolchains seen read-only in the box.
         env: environment of commands in the box.
         timeout_s: seconds for the whole repair.
+        door: the way to a model; None when there is none.
+        home: the agent's own directory, its HOME in the box; kept as long as its session may be gone on with. None: an
+            empty one that is forgotten.
+        session: the agent's name for an earlier conversation to go on with, in the same home and workspace path.
+        instructions: what the repository tells agents (CLAUDE.md, AGENTS.md), from the commit and not from the tree.
     """
 
     bug: str
@@ -45,6 +72,10 @@ class Task:
     readable: Sequence[Path] = ()
     env: tuple[tuple[str, str], ...] = ()
     timeout_s: float = 600.0
+    door: Door | None = None
+    home: Path | None = None
+    session: str = ""
+    instructions: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,10 +94,12 @@ class Outcome:
         changed: whether the workspace is said to hold a fix.
         summary: one line for people.
         reason: stable word when nothing was changed: "not_reproduced", "no_culprit", "conflict", "no_change",
-            "agent_failed", "timeout", "no_reproduction".
+            "agent_failed", "timeout", "no_reproduction", "agent_missing", "agent_login", "agent_budget", "agent_turns",
+            "agent_killed", "agent_model", "agent_secret".
         culprit: the commit that brought the bug in, where the agent knows it; empty otherwise.
         culprit_subject: that commit's first line.
         log: everything worth keeping for the job's log.
+        session: names the conversation, to go on with it later; empty where the agent cannot.
     """
 
     changed: bool
@@ -75,6 +108,7 @@ class Outcome:
     culprit: str = ""
     culprit_subject: str = ""
     log: str = ""
+    session: str = ""
 
 
 class Agent(Protocol):
@@ -95,4 +129,23 @@ class Agent(Protocol):
 
         Raises:
             RegrowError: the agent could not be run at all (not installed, box refused).
+        """
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    """An agent that can be tried without a task and without a model."""
+
+    async def check(self, sandbox: Sandbox, workspace: Path) -> str:
+        """Call its program in the box.
+
+        Args:
+            sandbox: the box.
+            workspace: an empty directory.
+
+        Returns:
+            Its name and version in its own words.
+
+        Raises:
+            RegrowError: it cannot be called; says what to install or correct.
         """

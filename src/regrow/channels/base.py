@@ -15,13 +15,18 @@ class Address:
 
     Attributes:
         channel: the channel's name.
-        chat: the chat within it, threads included.
+        chat: the chat within it, threads included: a thread of a room is "room/thread".
         message: the platform's id of the message that asked; empty for what nobody asked.
     """
 
     channel: str
     chat: str
     message: str = ""
+
+    @property
+    def in_thread(self) -> bool:
+        """Whether it is a thread, where everything is about what it began with."""
+        return "/" in self.chat
 
 
 @dataclass(frozen=True)

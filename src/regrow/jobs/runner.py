@@ -43,6 +43,7 @@ _QUEUE_POLL_S = 2.0  # the net below the bell
 _RING_AGAIN_S = (0.1, 0.3, 1.0)  # the engine's own thread brings back the jobs of the last life, and rings nobody
 _LISTENER_POLL_S = 0.25  # looks at memory only while nothing is received; a stop waits for one round of it
 _RECOVERIES = 1000
+_TAIL_CHARACTERS = 400
 _UNDO_DEADLINE_S = 120.0
 _COME_BACK_LOOK_S = 0.5
 _WATCHED = frozenset({"bake", "confirm", "promote", "merge", "tidy"})
@@ -326,7 +327,8 @@ class Runner:
     @staticmethod
     def _failure(step: str, error: RegrowError) -> dict[str, Any]:
         extra = {"facts": error.facts, "fields": error.fields} if isinstance(error, StepFailed) else {}
-        tail = "\n".join(error.log.splitlines()[-40:])
+        # A program may print megabytes without an end of line; this goes into chats.
+        tail = "\n".join(line[:_TAIL_CHARACTERS] for line in error.log.splitlines()[-40:])
         return {"status": "failed", "step": step, "kind": error.kind, "text": str(error), "log_tail": tail, **extra}
 
     async def _take_back(self, job: int, index: int, facts: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import statistics
 from collections.abc import Mapping
@@ -9,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from regrow import files, space
-from regrow.agents.base import Event, Span, Task
+from regrow import files, process, space
+from regrow.agents.base import Door, Span, Task
 from regrow.availability import Availability, Seen
 from regrow.boxes import build_box, test_box
 from regrow.canaries import Canaries, Hearing, hearing
@@ -19,7 +20,8 @@ from regrow.errors import CandidateFailed, ProcessTimeout, RegrowError, ServiceE
 from regrow.jobs import data
 from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
 from regrow.jobs.candidate_check import run_check
-from regrow.jobs.ledger import WAITING_FOR_IDLE, WAITING_FOR_KEEP, WAITING_FOR_TURN
+from regrow.jobs.hearsay import Hearsay
+from regrow.jobs.ledger import WAITING_FOR_IDLE, WAITING_FOR_KEEP, WAITING_FOR_TURN, Record
 from regrow.jobs.work import Work
 from regrow.pool import in_thread
 from regrow.process import Completed, exit_words
@@ -37,6 +39,8 @@ _BAKE_LOOK_S = 1.0
 _LAST_LOOK_S = 0.5
 _SLACK_S = 10.0
 _LOG_BYTES = 4000
+_HOMES = 50
+_INSTRUCTION_BYTES = 64 * 1024
 AUTHOR = ("Regrow", "regrow@localhost")
 _COUNTED = re.compile(r"^\s*\[\s*(\d+)\s*/\s*(\d+)\s*\]\s*(.*)")
 
@@ -98,8 +102,14 @@ def _before(serving: Release | None) -> dict[str, Any]:
 
 
 async def workspace(work: Work) -> Outcome:
-    """A tree of the job's own; the live checkout is never used (F17)."""
-    made = await work.care.workspaces.make(work.job.id, work.facts["commit"])
+    """A tree of the job's own; the live checkout is never used (F17).
+
+    A job that goes on with an agent's session works where the first one did: agents keep their sessions by path.
+    """
+    room = _room_of(work.job)
+    if room != work.job.id and not (await work.ledger.get(room)).ended:
+        return Wait((WAITING_FOR_TURN, {"job": room}), (("job", room),))
+    made = await work.care.workspaces.make(room, work.facts["commit"])
     work.log(f"workspace of {work.facts['commit']} in {made.path}")
     return Done({"workspace": str(made.path)})
 
@@ -107,6 +117,13 @@ async def workspace(work: Work) -> Outcome:
 async def drop_workspace(work: Work) -> None:
     """Forget the tree."""
     await work.care.workspaces.discard(work.job.id)
+    if "workspace" in work.facts:
+        await work.care.workspaces.discard(_room_of(work.job))
+
+
+def _room_of(job: Record) -> int:
+    """The job in whose workspace and home this one works: the first of a conversation with an agent."""
+    return int(job.args.get("room", job.id))
 
 
 # Proving and building, in the box
@@ -226,14 +243,45 @@ async def agent(work: Work) -> Outcome:
     """Let the agent work on the job's tree; what it says is kept, not believed."""
     care, config, job = work.care, work.care.config, work.job
     driver = care.agents(job.args.get("agent", ""))
+    hear = Hearsay(work, driver.name, config.repair.timeout)
+    # Whoever was here before, in a life of the daemon that was cut off, has left half a change.
+    await care.workspaces.discard(_room_of(job))
+    await care.workspaces.make(_room_of(job), work.facts["commit"])
+    async with contextlib.AsyncExitStack() as stack:
+        door = None
+        if care.models is not None:
+            # One account for the whole conversation with an agent: what follows up has not a new budget.
+            door = await stack.enter_async_context(care.models.serve(f"job-{_room_of(job)}", tell=hear.usage))
+        task = await _task(work, door)
+        outcome = await driver.repair(task, care.sandbox, hear)
+    work.log(f"{driver.name}: {outcome.summary}\n{outcome.log}")
+    facts = {"agent": driver.name, "summary": care.redactor.shorten_paths(care.redactor.redact(outcome.summary))}
+    if outcome.reason == "agent_secret":
+        # Its memory holds the value now: nothing that it could say in this session would be let through again.
+        await _forget(care.agent_home(_room_of(job)))
+    elif outcome.session:
+        facts["session"] = outcome.session
+    facts |= {"cost": hear.cost} if hear.cost else {}
+    if not outcome.changed:
+        raise StepFailed(
+            f"cannot repair: {facts['summary']}",
+            kind=outcome.reason or "no_change",
+            log=outcome.log,
+            facts=facts,
+            cause=facts["summary"],
+        )
+    return Done(facts | {"culprit": outcome.culprit, "culprit_subject": outcome.culprit_subject})
 
-    def tell(event: Event) -> None:
-        text = care.redactor.redact(event.text)
-        work.log(f"{driver.name}: {event.kind}: {text}")
-        if event.kind != "log":
-            work.tell(detail=care.redactor.shorten_paths(text)[:100])
 
-    task = Task(
+async def _forget(*homes: Path) -> None:
+    """Delete homes of agents. By a program: an agent can nest directories deeper than a recursion goes."""
+    if homes:
+        await process.run(["rm", "-rf", "--", *map(str, homes)], timeout_s=_SLACK_S * 3)
+
+
+async def _task(work: Work, door: Door | None) -> Task:
+    care, config, job = work.care, work.care.config, work.job
+    return Task(
         bug="\n\n".join(filter(None, (job.args["bug"], job.args.get("evidence", "")))),
         workspace=Path(work.facts["workspace"]),
         git_directory=await shown_git(care.repository),
@@ -243,15 +291,21 @@ async def agent(work: Work) -> Outcome:
         readable=(*config.readable(), *INTERPRETER),
         env=tuple(config.test.env.items()),
         timeout_s=config.repair.timeout,
+        home=await in_thread(files.private_directory, care.agent_home(_room_of(job))),
+        session=job.args.get("session", ""),
+        door=door,
+        instructions=await _instructions(work),
     )
-    outcome = await driver.repair(task, care.sandbox, tell)
-    work.log(f"{driver.name}: {outcome.summary}\n{outcome.log}")
-    facts = {"agent": driver.name, "summary": care.redactor.shorten_paths(care.redactor.redact(outcome.summary))}
-    if not outcome.changed:
-        raise StepFailed(
-            f"cannot repair: {facts['summary']}", kind=outcome.reason or "no_change", log=outcome.log, facts=facts
-        )
-    return Done(facts | {"culprit": outcome.culprit, "culprit_subject": outcome.culprit_subject})
+
+
+async def _instructions(work: Work) -> str:
+    """What the repository tells agents, as it is in the commit: the tree is the agent's own by and by."""
+    entries = await work.care.repository.entries(work.facts["base"])
+    for name in ("AGENTS.md", "CLAUDE.md"):
+        entry = entries.get(name)
+        if entry is not None and entry.mode.startswith("100") and entry.size <= _INSTRUCTION_BYTES:
+            return await work.care.repository.blob(entry.id)
+    return ""
 
 
 async def _spans(work: Work) -> tuple[Span, ...]:
@@ -681,14 +735,24 @@ async def tidy(work: Work) -> Outcome:
     try:
         gone = await care.releases.prune(keep.releases, running | fallbacks | {work.facts.get("release", "")})
         await data.prune(care)
-        await care.workspaces.discard(work.job.id)
+        await drop_workspace(work)
         await in_thread(_prune_logs, work.log_file.parent, keep.job_logs)
+        old = await in_thread(_old_homes, care.agent_home(0).parent)
+        await _forget(*old)
+        for home in old if care.models is not None else ():
+            await care.models.forget(f"job-{home.name}")  # type: ignore[union-attr]
     except (RegrowError, OSError) as error:
         work.log(f"tidy: {error}")  # what could not be deleted is deleted another day
         return Done()
     if gone:
         work.log(f"tidy: deleted {', '.join(gone)}")
     return Done()
+
+
+def _old_homes(directory: Path) -> list[Path]:
+    """The homes of agents whose conversations are long over."""
+    found = sorted((int(path.name) for path in directory.glob("*") if path.name.isdecimal()), reverse=True)
+    return [directory / str(number) for number in found[_HOMES:]]
 
 
 def _prune_logs(directory: Path, keep: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any, cast
 import sqlalchemy as sa
 
 from regrow.admissions import Admissions
-from regrow.agents import agent as make_agent
+from regrow.agents import agent_of
 from regrow.api import types
 from regrow.approvals import Approvals
 from regrow.audit import Audit
@@ -120,7 +120,6 @@ class Parts:
         directory = root / "state"
         directory.mkdir()
         self.workspaces = Workspaces(directory / "workspaces", repository)
-        settings = {"repository": repository, "workspaces": self.workspaces}
         self.care = Care(
             config=config,
             directory=directory,
@@ -130,7 +129,7 @@ class Parts:
             workspaces=self.workspaces,
             snapshots=Snapshots(store, directory / "snapshots", "tiny", clock),
             sandbox=UnconfinedSandbox(),
-            agents=lambda name: make_agent(name or "revert", settings),
+            agents=lambda name: agent_of(config, name, repository, self.workspaces),
             idle=Idle(store, "tiny", ""),
             gate=Gate(config.repair.allowed, config.repair.denied),
             redactor=Redactor([], home=Path.home(), roots={"<state>": directory}),

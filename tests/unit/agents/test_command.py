@@ -8,7 +8,8 @@ import pytest
 
 from regrow.agents import AGENTS, agent
 from regrow.agents.base import Event, Outcome, Span, Task
-from regrow.agents.command import CommandAgent, writable_directories
+from regrow.agents.command import CommandAgent
+from regrow.agents.workplace import writable_directories
 from regrow.errors import ConfigError, Refused
 from regrow.gate import Gate
 from regrow.git import Repository

@@ -117,6 +117,10 @@ class ModelApi:
             await self._task
         _UVICORN.setLevel(self._level)
 
+    def say(self, script: Script) -> None:
+        """Begin another script."""
+        self.script, self._said = script, 0
+
     @property
     def base_url(self) -> str:
         """What an agent takes for `https://api.anthropic.com`."""
