@@ -22,6 +22,7 @@ from regrow.jobs.work import Work
 from regrow.pool import in_thread
 from regrow.process import Completed, exit_words
 from regrow.releases import Release
+from regrow.risks import WEAK
 from regrow.sandboxes.base import Box
 from regrow.services.base import Instance, ServiceStatus
 from regrow.space import Need
@@ -69,8 +70,10 @@ async def _room(work: Work) -> None:
         files_of = await care.repository.entries(job.args["commit"])
         tree = sum(entry.size for entry in files_of.values())
         newest = next(iter(await care.releases.all()), None)
-        # One tree to work in and a fresh one to build from; the release while it is built and sealed.
-        needs.append(Need("the workspace", care.directory / "workspaces", 2 * tree))
+        # A tree for each attempt, one for its test and a fresh one to build from; the release while it is built and
+        # sealed.
+        trees = 2 + (care.config.repair.attempts if "agent" in job.plan else 0)
+        needs.append(Need("the workspace", care.directory / "workspaces", trees * tree))
         needs.append(Need("the release", care.directory / "releases", max(newest.bytes if newest else 0, tree)))
     if lack := await in_thread(space.shortage, needs):
         what, need, free = ", ".join(lack.what) or "this job", bytes_text(lack.needed), bytes_text(lack.free)
@@ -253,17 +256,17 @@ async def release(work: Work) -> Outcome:
 async def approve(work: Work) -> Outcome:
     """Ask; the answer counts for exactly this digest, once (F35)."""
     care, facts, job = work.care, work.facts, work.job
-    if care.config.repair.approve == "never":
+    serious = [risk for risk in facts.get("risks", ()) if risk["rule"] not in WEAK]
+    if care.config.repair.approve == "never" and not serious:
         return Done({"approved_by": ""})
     question = await work.approvals.of(job.id)
     if question is None:
-        patch = await care.repository.patch(facts["base"], facts["tree"])
         question = await work.approvals.ask(
             job.id,
             facts["digest"],
             facts["summary"],
             facts["files"],
-            care.redactor.redact(patch),
+            await repair.patch(work),
             within_s=care.config.repair.approve_within,
         )
     if question.state == "open":
@@ -604,6 +607,7 @@ STEPS: dict[str, Step] = {
     "test": Step(test, deadline_s=None),
     "build": Step(build, drop_staging, deadline_s=None),
     "release": Step(release),
+    "reproduce": Step(repair.reproduce, deadline_s=None),
     "agent": Step(repair.agent, deadline_s=None),
     "gate": Step(repair.gate),
     "verify": Step(repair.verify, deadline_s=None),
