@@ -279,6 +279,7 @@ class RepairSection(Section):
     ask: tuple[str, ...] = ()
     reproduce: Literal["required", "preferred", "off"] = "preferred"
     tests: Annotated[tuple[str, ...], Field(min_length=1)] = ("tests/**", "test/**", "spec/**", "__tests__/**")
+    try_parts: bool = True
     attempts: Annotated[int, Field(ge=1, le=3)] = 1
     attempts_parallel: Annotated[int, Field(ge=1, le=3)] = 1
     attempts_until: Literal["all", "proved"] = "all"

@@ -171,11 +171,13 @@ class Gate:
         self._build_time = _lowered(BUILD_TIME)
         self._scripts = frozenset(scripts)
         self._sealed: GitIgnoreSpec | None = None
+        self._new_only = False
 
     def only(self, allowed: Sequence[str]) -> Gate:
-        """The same gate for a change of other paths: those of a reproducing test."""
+        """The same gate for new files on other paths: a reproducing test, beside which no other test is touched."""
         other = copy.copy(self)
         other._allowed, other._ask = GitIgnoreSpec.from_lines(allowed), _lowered(())
+        other._new_only = True
         return other
 
     def sealing(self, patterns: Sequence[str]) -> Gate:
@@ -283,6 +285,8 @@ class Gate:
                 found.append(Refusal("outside", path, f"{path} is outside of the paths that may be changed"))
             elif self._denied.match_file(path.lower()) or (path in self._scripts and difference.status != "A"):
                 found.append(Refusal("denied", path, f"{path} is protected"))
+            if self._new_only and difference.status != "A":
+                found.append(Refusal("not_new", path, f"{path} was there before; only new files may be added"))
             if difference.new_mode == EXECUTABLE and difference.old_mode != EXECUTABLE:
                 found.append(Refusal("executable", path, f"{path} was made executable"))
             if difference.new_mode in (SYMLINK, GITLINK) or difference.old_mode == GITLINK:
@@ -322,6 +326,8 @@ class Gate:
                 found.append(Risk("build_time", path))
             elif self._ask.match_file(path.lower()):
                 found.append(Risk("asked", path))
+            elif difference.status != "A" and self._tests.match_file(path):
+                found.append(Risk("tests_changed", path))
             if difference.status == "A" and (shadowed := risks.shadows(path)):
                 found.append(Risk("shadows", path, shadowed))
         return found

@@ -7,6 +7,7 @@ anything, and a sign that is missing proves nothing either: so they refuse nothi
 
 from __future__ import annotations
 
+import difflib
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 
 _LONGEST_LINE = 500
 
-WEAK = frozenset({"reaches_out", "hides_errors", "long_line", "flaky", "no_names"})
+WEAK = frozenset({"flaky", "no_names"})
 """Worth telling, and asked about where the settings ask about risks; all others are never decided without a person."""
 
 _SIGNS: tuple[tuple[str, re.Pattern[str]], ...] = (
@@ -52,6 +53,29 @@ _SIGNS: tuple[tuple[str, re.Pattern[str]], ...] = (
         ),
     ),
     (
+        "destroys",
+        re.compile(
+            r"\b(?:rmtree|os\.(?:remove|unlink|rmdir|removedirs|rename|replace|truncate|chmod|chown|symlink|link)"
+            r"|write_(?:text|bytes)|writeFile\w*|rmSync|rimraf|DROP\s+(?:TABLE|DATABASE)|DELETE\s+FROM|TRUNCATE)\b"
+            r"|\.unlink\(|\bopen\([^)\n]*[\"'][waxr]b?\+?[\"'](?<![\"']r[\"'])(?<!rb[\"'])|\brm\s+-\w*[rf]"
+        ),
+    ),
+    (
+        "asks_where",
+        re.compile(
+            r"\b(?:os\.environ|getenv|os\.Getenv|process\.env|std::env|gethostname|platform\.node|os\.(?:getcwd|uname"
+            r"|getuid|getpid|getppid|cpu_count)|sys\.(?:flags|executable|argv|path|modules)|__file__|HOSTNAME|isatty)\b"
+            r"|/proc/|/home/|\$HOME\b"
+        ),
+    ),
+    (
+        "asks_when",
+        re.compile(
+            r"\b(?:time\.time|time\.monotonic|datetime\.(?:now|utcnow|today)|date\.today|Date\.now|new Date\(\)"
+            r"|time\.Now|SystemTime::now|random\.\w+|Math\.random|secrets\.\w+|uuid\d?)\b"
+        ),
+    ),
+    (
         "hides_errors",
         re.compile(r"^\s*except\s*(?:(?:Base)?Exception(?:\s+as\s+\w+)?)?\s*:|catch\s*(?:\(\w*\))?\s*\{\s*\}", re.M),
     ),
@@ -63,6 +87,38 @@ _NUMBER = re.compile(r"(?<![\w.])\d[\d_]*(?:\.\d+)?(?![\w.])")
 _WORD = re.compile(r"[^\s\"'`(){}\[\],;=<>|&]+")
 _SHORTEST = 3
 _BRANCH = re.compile(r"\b(?:if|elif|unless|case|when|match|switch|while|assert)\b|[=!]=|\?|\bin\b|\.get\(|\breturn\b")
+
+_ASKED = re.compile(r"\.\w{3,}|\bimport [\w ,]+|[\"']\w{3,}[\"']")
+_MADE = re.compile(
+    r"\b(?:def|class|func|fn|function|const|let|var|type|struct)\s+(\w+)|^\s*(?:self\.)?(\w+)\s*(?::[^=\n]+)?=[^=]"
+    r"|\b(?:setattr\([^,\n]+,\s*[\"'])(\w+)|\.(\w+)\s*=[^=]",
+    re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the change of one file, and the file without it."""
+
+    path: str
+    line: int
+    without: str
+
+
+def parts(path: str, before: str, after: str) -> list[Part]:
+    """The parts of a change that can be taken out one at a time: runs of changed lines that do something.
+
+    Args:
+        path: the file.
+        before, after: its texts; "" where it is absent.
+    """
+    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    found = []
+    for tag, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag == "equal" or not any(_uncommented(line).strip() for line in (*old[a:b], *new[c:d])):
+            continue
+        found.append(Part(path, c + 1, "".join((*new[:c], *old[a:b], *new[d:]))))
+    return found
 
 
 @dataclass(frozen=True)
@@ -133,6 +189,29 @@ def copied(known: Iterable[str], changed: Mapping[str, tuple[str, str]]) -> list
             if same:
                 found.append(Risk("knows_the_case", path, same[0][:60]))
                 break
+    return found
+
+
+def introduced(tests: Iterable[str], changed: Mapping[str, tuple[str, str]]) -> list[Risk]:
+    """Names that the new tests ask for and that only the change brings.
+
+    A test that was written for a bug of the old code asks the old code. One that asks for a name that the fix brings
+    may prove nothing but that the name is there.
+
+    Args:
+        tests: the new lines of the tests.
+        changed: what files that are no tests were and are, by path.
+    """
+    asked: set[str] = set()
+    for text in tests:
+        for match in _ASKED.finditer(text):
+            asked |= set(re.findall(r"[A-Za-z_]\w{2,}", match[0].removeprefix("import")))
+    found = []
+    for path, (before, after) in changed.items():
+        made = {next(filter(None, match.groups())) for match in _MADE.finditer(new_lines(before, after))}
+        known = {name for other, _ in changed.values() for name in re.findall(r"\w+", other)}
+        if same := sorted((made & asked) - known):
+            found.append(Risk("test_knows_fix", path, same[0][:60]))
     return found
 
 

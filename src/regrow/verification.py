@@ -25,10 +25,11 @@ from typing import Literal
 
 from pathspec import GitIgnoreSpec
 
-from regrow import files, test_results
+from regrow import files, risks, test_results
 from regrow.errors import ProcessTimeout
 from regrow.pool import in_thread
 from regrow.process import Completed, LineSink, exit_words
+from regrow.risks import Part
 from regrow.sandboxes.base import Box, Sandbox
 from regrow.test_results import COMMAND, Results
 from regrow.workspaces import Workspaces
@@ -418,6 +419,59 @@ async def prove_test(
     return result("", steady, sections[min(steady)])
 
 
+async def unneeded(
+    sandbox: Sandbox,
+    workspaces: Workspaces,
+    job: int,
+    base: str,
+    change: str,
+    *,
+    test_command: Sequence[str] = (),
+    reproduction: str = "",
+    proving: Sequence[str] = (),
+    conditions: Conditions = Conditions(),
+    test_files: Sequence[str] = TEST_FILES,
+    most: int = 6,
+    runs: Runs | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> tuple[list[Part], int]:
+    """The parts of a proved change without which the proof holds all the same.
+
+    Who mends a bug may change something else besides, which no test sees. Each part of the change of the code is taken
+    out alone, and what proved the fix, or another test, must fail then. A change of one part needs no such trial.
+
+    Args:
+        sandbox, workspaces, job, base, change, test_command, reproduction, conditions, test_files, runs, tell: as
+            `verify`.
+        proving: the tests that prove the fix.
+        most: so many parts are tried.
+
+    Returns:
+        The parts that are not needed, and how many there are in all; none are tried when there are more than `most`.
+    """
+    repository = workspaces.repository
+    matches = GitIgnoreSpec.from_lines(test_files).match_file
+    parts: list[Part] = []
+    for one in await repository.diff(base, change):
+        if not matches(one.path) and not one.binary:
+            before = "" if one.status == "A" else await repository.blob(one.old_id)
+            after = "" if one.status == "D" else await repository.blob(one.new_id)
+            parts += risks.parts(one.path, before, after)
+    if not 1 < len(parts) <= most:
+        return [], len(parts)
+    proof = _Proof(
+        sandbox,
+        workspaces,
+        job,
+        conditions=conditions,
+        runs=Runs() if runs is None else runs,
+        command=tuple(test_command),
+        label="part-",
+        tell=tell,
+    )
+    return [part for part in parts if await proof.holds(change, part, reproduction, proving)], len(parts)
+
+
 async def _tested(
     proof: _Proof,
     base: str,
@@ -599,6 +653,23 @@ class _Proof:
             flaky |= {name for name in asked if _well(again, name) != _well(before, name)}
         return flaky
 
+    async def holds(self, tree: str, part: Part, script: str, proving: Sequence[str]) -> bool:
+        """Whether what proved a change passes without one part of it."""
+        self._tell(f"without {part.path}:{part.line}")
+        async with self._export("without", tree) as path:
+            await in_thread(_put, path / part.path, part.without)
+            if script and (await reproduce(self._sandbox, path, script, self._conditions)).finding != "passes":
+                return False
+            if not self._command:
+                return True
+            try:
+                done = await attempt(self._sandbox, path, self._command, self._conditions)
+            except ProcessTimeout:
+                return False
+        results = test_results.read(done.output, done.code)
+        whole = await self.tested("change", tree)
+        return all(_passes(results, name) for name in proving) and not _lost(whole, results, missing=True)
+
     async def built(self, tree: str, build: Callable[[Path], Awaitable[Completed]]) -> Completed:
         """Build a tree."""
         self._tell("building the change")
@@ -606,6 +677,14 @@ class _Proof:
             done = await build(path)
         self.log.append(f"== build of the change: {exit_words(done.code)}\n{done.output}")
         return done
+
+
+def _put(path: Path, text: str) -> None:
+    """Write a file of an export; one that is a link is another file than it seems."""
+    if path.is_symlink():
+        raise OSError(f"{path} is a link")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, newline="")
 
 
 def _well(results: Results, name: str) -> bool:

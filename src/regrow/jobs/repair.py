@@ -35,6 +35,7 @@ from regrow.verification import TEST_FILES, Conditions, Runs, Trial, Verificatio
 from regrow.workspaces import FIRST
 
 _TRIES = 2
+_PARTS = 6
 _TAIL_LINES = 20
 _MADE_BY = ("Regrow", "regrow@localhost")
 
@@ -443,7 +444,7 @@ async def verify(work: Work) -> Outcome:
                 cause=", ".join(result.lost[:5]),
             )
         found = _proof(work, result)
-    known = await _known_by_heart(work)
+    known = [*await _known_by_heart(work), *await _unneeded(work, found)]
     return Done(found | {"risks": [*facts.get("risks", ()), *found["risks"], *(_fact(risk) for risk in known)]})
 
 
@@ -553,17 +554,42 @@ async def known_by_heart(repository: Repository, base: str, tree: str, told: Seq
         told: the script and the words of the report.
     """
     tests = GitIgnoreSpec.from_lines(TEST_FILES)
-    known, changed = list(told), dict[str, tuple[str, str]]()
+    new_tests, changed = list[str](), dict[str, tuple[str, str]]()
     for one in await repository.diff(base, tree):
         if one.binary or one.status == "D":
             continue
         after = await repository.blob(one.new_id)
         before = "" if one.status == "A" else await repository.blob(one.old_id)
         if tests.match_file(one.path):
-            known.append(risks.new_lines(before, after))
+            new_tests.append(risks.new_lines(before, after))
         else:
             changed[one.path] = before, after
-    return risks.copied(known, changed)
+    return [*risks.copied([*told, *new_tests], changed), *risks.introduced(new_tests, changed)]
+
+
+async def _unneeded(work: Work, found: Mapping[str, Any]) -> list[Risk]:
+    """The parts of the change that have no part in the proof."""
+    care, config, facts = work.care, work.care.config, work.facts
+    if not found["reproduced"] or facts["agent"] == "revert" or not config.repair.try_parts:
+        return []
+    parts, count = await verification.unneeded(
+        care.sandbox,
+        care.workspaces,
+        work.job.id,
+        facts["base"],
+        facts["tree"],
+        test_command=config.expand(config.test.command) if config.test.command else (),
+        reproduction=work.job.args.get("reproduction", ""),
+        proving=found["proving_tests"],
+        conditions=_conditions(work),
+        test_files=_test_files(config),
+        most=_PARTS,
+        runs=await _runs(work),
+        tell=_teller(work),
+    )
+    if count > _PARTS:
+        return [Risk("too_many_parts", "", str(count))]
+    return [Risk("unneeded", part.path, str(part.line)) for part in parts]
 
 
 async def patch(work: Work) -> str:

@@ -153,7 +153,9 @@ async def test_what_the_agent_is_told_in_each_phase(bench: Bench) -> None:
         ([{"write": NEW, "text": HEAD + "    def test_two(self)\n        self.fail()\n"}], "broken"),
         ([{"write": NEW, "text": HEAD + "    def test_two(self):\n        ad(2, 2)\n"}], "broken"),
         ([TEST, {"link": "tests/out", "to": "/etc/passwd"}], "refused"),
-        ([TEST, {"write": "tests/test_zero.py", "text": HEAD}], "breaks_others"),
+        ([TEST, {"write": "tests/test_zero.py", "text": HEAD + ZERO + TWO}], "refused"),
+        ([TEST, {"delete": "tests/test_zero.py"}], "refused"),
+        ([TEST, {"write": "tests/test_a.py", "text": HEAD + "    pass\n\nimport add\nadd.add = 0\n"}], "breaks_others"),
     ],
 )  # fmt: skip
 async def test_what_reproduces_nothing(bench: Bench, steps: list[Any], why: str) -> None:
@@ -214,6 +216,25 @@ async def test_a_fix_of_the_reported_case_alone_goes_to_a_person(bench: Bench) -
     test = {"write": NEW, "text": HEAD + TWO.replace("2, 2", "22, 20").replace("4)", "42)")}
     facts = await through(await bench.work({"reproduce": [test], "fix": [cheat]}), *ALL)
     assert [(risk["rule"], risk["path"]) for risk in facts["risks"]] == [("knows_the_case", "src/add.py")]
+
+
+async def test_a_part_that_the_proof_does_not_need_goes_to_a_person(bench: Bench) -> None:
+    more = {"write": "src/more.py", "text": "LIMIT = 0\n"}
+    for args in ({}, {"reproduction": SCRIPT}):
+        facts = await through(await bench.work({"reproduce": [TEST], "fix": [RIGHT, more]}, **args), *ALL)
+        assert [(risk["rule"], risk["path"]) for risk in facts["risks"]] == [("unneeded", "src/more.py")]
+        shutil.rmtree(bench.root / "workspaces")
+
+
+async def test_a_test_that_only_asks_for_what_the_fix_brings_goes_to_a_person(bench: Bench) -> None:
+    test = {
+        "write": NEW,
+        "text": HEAD.replace("from add", "import add as m\nfrom add")
+        + "    def test_two(self):\n        self.assertTrue(hasattr(m, 'MENDED'))\n",
+    }
+    fix = {"replace": "src/add.py", "old": "def add", "new": "MENDED = True\n\n\ndef add"}
+    facts = await through(await bench.work({"reproduce": [test], "fix": [fix]}), *ALL)
+    assert [(risk["rule"], risk["detail"]) for risk in facts["risks"]] == [("test_knows_fix", "MENDED")]
 
 
 async def test_off_proves_by_what_the_fix_brings(bench: Bench) -> None:
@@ -300,7 +321,7 @@ async def test_an_attempt_that_was_cut_off_begins_again(bench: Bench) -> None:
     await through(work, "reproduce")
     task = asyncio.create_task(repair.agent(work))
     async with asyncio.timeout(60):
-        while "waiting" not in bench.told:  # noqa: ASYNC110 - a program says so
+        while "waiting" not in bench.told:
             await asyncio.sleep(0.01)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
