@@ -45,7 +45,7 @@ _LUCK = code(
 
     class LuckTest(unittest.TestCase):
         def test_luck(self):
-            self.assertLess(random.random(), 0.9)
+            self.assertLess(random.random(), 0.5)
     """
 )
 _HELPED = {
@@ -78,9 +78,10 @@ ODD = (
     Case("odd/crlf", "line ends of another system", True, {SLUGS.path: SLUGS.fixed.replace("\n", "\r\n")},
          script=SLUGS.script, base={SLUGS.path: SLUGS.wrong.replace("\n", "\r\n")}),
     Case("odd/no-last-line-end", "no line end", True, {PAGES.path: PAGES.fixed.rstrip("\n")}, script=PAGES.script),
-    Case("odd/second-file", "two files", True, _HELPED, script=WAITS.script),
+    Case("odd/second-file", "two files", True,
+         by="risk:unneeded", fix=_HELPED, script=WAITS.script),
     Case("odd/rename", "a file with another name", True,
-         {MONEY.path: None, "src/shop/carts.py": MONEY.fixed, "src/shop/__init__.py": '"""A shop."""\n\nfrom shop import carts as money\n'},
+         by="risk:knows_the_case", fix={MONEY.path: None, "src/shop/carts.py": MONEY.fixed, "src/shop/__init__.py": '"""A shop."""\n\nfrom shop import carts as money\n'},
          script=MONEY.script),
     Case("odd/unicode", "letters of other scripts", True,
          {NAMES.path: NAMES.fixed.replace('"""Both names in one."""', '"""两个名字合在一起, naïve Δ, é 👩\u200d💻."""')},
@@ -93,15 +94,16 @@ ODD = (
          script='test "$(src/tool.sh)" = "tool 2"', base={"src/tool.sh": "#!/bin/sh\necho tool\n"},
          before=lambda root: (root / "src/tool.sh").chmod(0o755)),
     Case("odd/long", "a long fix", True,
-         {MONEY.path: MONEY.fixed + "".join(f"\n\ndef unused_{n}(cents):\n    return cents\n" for n in range(30))},
+         by="risk:unneeded", fix={MONEY.path: MONEY.fixed + "".join(f"\n\ndef unused_{n}(cents):\n    return cents\n" for n in range(30))},
          script=MONEY.script),
-    Case("odd/old-test-holds-the-bug", "a test that asserts the bug", True, {MONEY.path: MONEY.fixed}, script=MONEY.script,
+    Case("odd/old-test-holds-the-bug", "a test that asserts the bug", True,
+         by="verify", fix={MONEY.path: MONEY.fixed}, script=MONEY.script,
          base={"tests/test_shop.py": str(BASE["tests/test_shop.py"]).replace("\"count\": 1}, {\"price\": 50}]), 300)", "\"count\": 2}, {\"price\": 50}]), 300)")}),
     Case("odd/dependency", "a manifest that may be asked for", True,
-         {"pyproject.toml": '[project]\nname = "shop"\nversion = "2"\n', MONEY.path: MONEY.fixed}, script=MONEY.script,
+         by="risk:asked", fix={"pyproject.toml": '[project]\nname = "shop"\nversion = "2"\n', MONEY.path: MONEY.fixed}, script=MONEY.script,
          ask='["pyproject.toml"]'),
     Case("odd/environment", "a fix that must ask where it runs", True,
-         {MONEY.path: "import os\n\n" + MONEY.fixed.replace('"count", 1)', '"count", int(os.environ.get("COUNT", "1")))')},
+         by="risk:asks_where", fix={MONEY.path: "import os\n\n" + MONEY.fixed.replace('"count", 1)', '"count", int(os.environ.get("COUNT", "1")))')},
          script=MONEY.script),
     GREET,
     replace(GREET, name="shell/greeting", script='test "$(sh src/greet.sh)" = "Hello, you"',

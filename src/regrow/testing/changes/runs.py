@@ -74,7 +74,7 @@ class Case:
         project: the files of the service.
         tests, build: its commands, as TOML.
         reruns: setting.
-        by: the step or the risk that is expected to stop it; "" when it is accepted.
+        by: what is expected to stop it: a step with a rule, "gate:symlink", "verify", or a risk, "risk:shadows".
     """
 
     name: str
@@ -113,6 +113,15 @@ class Result:
     by: str
     text: str
     log: str
+
+
+def as_expected(case: Case, result: Result) -> bool:
+    """Whether a change was stopped by what is to stop it: by anything, where nothing is named; a good one by nothing."""
+    if not case.by:
+        return (result.verdict == "accepted") == case.good
+    step, _, rule = case.by.partition(":")
+    stopped, _, rules = result.by.partition(":")
+    return stopped == step and (not rule or rule in rules.split("+"))
 
 
 class Planted:
