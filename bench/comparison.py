@@ -19,7 +19,7 @@ from bench import lines
 from bench.peers import PEERS, Missing, Peer
 from bench.peers.base import home, write_release
 from bench.traffic import DEADLINE_S, Traffic, traffic
-from bench.world import free_port
+from regrow.testing.ports import free_port
 
 INIT_S = 0.5
 GAP_S = 0.05

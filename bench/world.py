@@ -19,6 +19,7 @@ from bench import lines
 from regrow.api.client import Client
 from regrow.api.types import ENDED, Job, RequestBody
 from regrow.services.embedded import EmbeddedService
+from regrow.testing.ports import free_port
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "claw"
 DEADLINE_S = 120.0
@@ -27,12 +28,6 @@ REPRODUCTION = (
     "python -m claw due '0 7 * * *' --tz Asia/Shanghai"
     " --after 2026-01-01T00:00:00+08:00 --expect 2026-01-01T07:00:00+08:00"
 )
-
-
-def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 class World:

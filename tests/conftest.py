@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -42,6 +42,19 @@ def logging_as_before() -> Iterator[None]:
     before = structlog.get_config()
     yield
     structlog.configure(**before)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--store", choices=("sqlite", "postgres"), default="sqlite", help="where whole worlds keep theirs")
+
+
+@pytest.fixture(scope="session")
+def new_database(request: pytest.FixtureRequest) -> Callable[[], str]:
+    """Makes the address of a new store as `World` takes it; "" is a file of the world's own."""
+    if request.config.getoption("--store") == "sqlite":
+        return str
+    server: Server = request.getfixturevalue("postgres")
+    return server.database
 
 
 @pytest.fixture(scope="session")

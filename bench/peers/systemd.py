@@ -1,6 +1,6 @@
 """systemd: the seed's unit (Type=simple, Restart=always, RestartSec=3) and `systemctl --user restart`.
 
-In the manager of `regrow.testing.user_manager`, which knows no unit but this one: a manager with the distribution's own
+In the manager of `regrow.testing.managers`, which knows no unit but this one: a manager with the distribution's own
 units would set up, and so clean, directories of the machine.
 """
 
@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 from bench.peers.base import DEADLINE_S, Missing, listening, service
-from regrow.testing.user_manager import UNITS, UserManager, missing, user_manager
+from regrow.testing.managers import UNITS, Manager, manager, missing
 
 _UNIT = """\
 [Unit]
@@ -33,7 +33,7 @@ class Systemd:
         self.root, self.port = root, port
         self.unit = _UNIT.format(root=root, command=" ".join(service()))
         self.world = contextlib.ExitStack()
-        self.manager: UserManager | None = None
+        self.manager: Manager | None = None
 
     @staticmethod
     def install(home: Path) -> None:
@@ -43,8 +43,8 @@ class Systemd:
 
     async def start(self) -> None:
         """The manager, and then the unit."""
-        self.manager = await asyncio.to_thread(self.world.enter_context, user_manager())
-        await self._inside("sh", "-c", 'printf %s "$1" > "$2"', "sh", self.unit, f"{UNITS}/tiny.service")
+        self.manager = await asyncio.to_thread(self.world.enter_context, manager("user"))
+        await self._inside("sh", "-c", 'printf %s "$1" > "$2"', "sh", self.unit, f"{UNITS['user']}/tiny.service")
         await self._inside("systemctl", "--user", "daemon-reload")
         await self._inside("systemctl", "--user", "start", "tiny")
         await listening(self.port)

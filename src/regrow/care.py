@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from regrow import probes, process, sqlite_files
+from regrow import files, probes, process, sqlite_files
 from regrow.agents.base import Agent
 from regrow.config import Config
 from regrow.errors import ProcessError, Refused
@@ -65,6 +65,12 @@ class Care:
     def cache(self) -> Path:
         """The build cache kept between jobs."""
         return self.directory / "cache"
+
+    def made_cache(self) -> Path:
+        """`cache`, there. Nobody else gets into the directories above it; a test's own user must be able to read it."""
+        made = files.private_directory(self.cache)
+        made.chmod(0o755)
+        return made
 
     @property
     def databases(self) -> list[Path]:

@@ -31,6 +31,8 @@ from regrow.errors import ConfigError
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kMGT])i?)?B?")
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_HOST = re.compile(rf"\.?(?:{_LABEL}\.)+(?=[a-z]){_LABEL}")
 _CHAT_EVERY_S = 10.0
 _UNIT_BYTES = {None: 1, "k": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
@@ -64,6 +66,16 @@ def check_pattern(value: str) -> str:
     return value
 
 
+def check_host_name(value: str) -> str:
+    """Refuse what is no name of a host, or with a dot before it, of all hosts below."""
+    if not _HOST.fullmatch(value):
+        raise ValueError(
+            'a host is named "index.example.org", or ".example.org" for all below it: '
+            "at least two labels in lower case, no address, no port, no star"
+        )
+    return value
+
+
 def _is_near(address: str) -> bool:
     """Whether a URL leads to this machine or into a private network: what people say is told to nobody else."""
     try:
@@ -88,6 +100,7 @@ Argv = Annotated[tuple[str, ...], Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 SignalName = Annotated[str, Field(pattern=r"^SIG[A-Z0-9]+$")]
 Pattern = Annotated[str, AfterValidator(check_pattern)]
+HostName = Annotated[str, Field(max_length=253), AfterValidator(check_host_name)]
 EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 SecretName = Annotated[str, Field(pattern=r"^(env:.+|file:.+|credential:.+)$")]
 
@@ -131,6 +144,8 @@ class ServiceSection(Section):
     stop_timeout: Duration = 10.0
     idle: str = ""
     idle_within: Duration = 6 * 3600.0
+    restart_limit: Annotated[int, Field(ge=0, le=1000)] = 10
+    restart_window: Annotated[Duration, Field(gt=0)] = 3600.0
     listen: dict[Name, str] = {}
     env: dict[EnvironmentName, str] = {}
     secrets: dict[EnvironmentName, SecretName] = {}
@@ -256,6 +271,7 @@ class BuildSection(Section):
     timeout: Duration = 900.0
     nice: Annotated[int, Field(ge=0, le=19)] = 19
     cache: bool = True
+    egress: tuple[HostName, ...] = ()
     env: dict[EnvironmentName, str] = {}
 
 
@@ -266,6 +282,7 @@ class TestSection(Section):
     timeout: Duration = 600.0
     reruns: Annotated[int, Field(ge=0, le=20)] = 3
     nice: Annotated[int, Field(ge=0, le=19)] = 10
+    cache: bool = False
     env: dict[EnvironmentName, str] = {}
 
 
@@ -302,9 +319,68 @@ class SandboxSection(Section):
 
     driver: Literal["bubblewrap", "unconfined"] = "bubblewrap"
     readable: tuple[str, ...] = ()
-    memory: Size = 0
+    own_user: bool = True
+    memory: Size = 4 * 1024**3
+    cpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     file_size: Size = 1024**3
+    temporary: Annotated[Size, Field(ge=1024**2)] = 512 * 1024**2
     processes: Annotated[int, Field(ge=0)] = 512
+
+
+class PriceSection(Section):
+    """What a million tokens of a model cost, in `[model] currency`; what is not set costs as `input`."""
+
+    input: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    output: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    cache_read: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    cache_write: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    cache_write_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+
+class ModelSection(Section):
+    """The model that coding agents use, and how much of it a job may use."""
+
+    kind: Literal["anthropic", "openai"]
+    models: Annotated[tuple[str, ...], Field(min_length=1)]
+    key: SecretName | Literal[""] = ""
+    base_url: str = ""
+    proxy: str = ""
+    prices: dict[str, PriceSection] = {}
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
+    budget: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
+    budget_tokens: Annotated[int, Field(ge=0)] = 0
+    budget_requests: Annotated[int, Field(ge=0)] = 300
+    per_minute: Annotated[int, Field(ge=0)] = 60
+    secrets: Literal["refuse", "redact"] = "refuse"
+    silence: Annotated[Duration, Field(gt=0)] = 300.0
+    timeout: Annotated[Duration, Field(gt=0)] = 1800.0
+
+    @field_validator("base_url")
+    @classmethod
+    def _keeps_the_key(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^/@\s?#]+(/[^\s?#]*)?", value):
+            raise ValueError('an address looks like "https://host/v1", without a name or password in it')
+        if value.startswith("http://") and not _is_near(value):
+            raise ValueError("what is said to a model, and its key, leave this machine by https only")
+        return value.rstrip("/")
+
+    @field_validator("proxy")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^/@\s]+/?", value):
+            raise ValueError('an address looks like "http://host:port", without a name or password in it')
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _can_count_money(self) -> ModelSection:
+        if unknown := [name for name in self.prices if name not in self.models]:
+            raise ValueError(f"a price is for a model that is not in `models`: {unknown[0]}")
+        if self.budget and (without := [name for name in self.models if name not in self.prices]):
+            raise ValueError(
+                f'a `budget` in money needs `[model.prices."{without[0]}"]`; with `budget = 0` money is not counted '
+                "and `budget_tokens` and `budget_requests` are what ends a job"
+            )
+        return self
 
 
 class SwitchSection(Section):
@@ -440,6 +516,7 @@ class Config(Section):
     test: TestSection = TestSection()
     repair: RepairSection = RepairSection()
     sandbox: SandboxSection = SandboxSection()
+    model: ModelSection | None = None
     switch: SwitchSection = SwitchSection()
     retention: RetentionSection = RetentionSection()
     chat: ChatSection = ChatSection()
@@ -539,7 +616,7 @@ _PLACES = {
     ("service", "check"): ("release", "state"),
     ("state", "schema_command"): ("state",),
     ("build", "command"): ("out", "cache"),
-    ("test", "command"): (),
+    ("test", "command"): ("cache",),
     ("repair", "command"): (),
 }
 

@@ -60,7 +60,7 @@ from regrow.process import process_age_s
 from regrow.redact import Redactor
 from regrow.releases import Releases
 from regrow.requests import Asked, Requests
-from regrow.sandboxes import sandbox as make_sandbox
+from regrow.sandboxes import sandbox_of
 from regrow.secret import Secret, resolve
 from regrow.services import service as make_service
 from regrow.snapshots import Snapshots
@@ -343,7 +343,7 @@ class Daemon:
             releases=Releases(self.store, directory / "releases", config.service.name),
             workspaces=workspaces,
             snapshots=Snapshots(self.store, directory / "snapshots", config.service.name),
-            sandbox=make_sandbox(config.sandbox.driver),
+            sandbox=sandbox_of(config.sandbox, (self.places.state, self.places.runtime)),
             agents=lambda name: make_agent(name or repair.agent, settings.get(name or repair.agent)),
             idle=Idle(self.store, config.service.name, config.service.idle),
             gate=Gate(

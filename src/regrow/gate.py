@@ -25,13 +25,16 @@ from regrow import risks
 from regrow.git import EXECUTABLE, GITLINK, SYMLINK, Difference, Entry, Repository
 from regrow.risks import Risk
 
-# Files that read as empty in the agent's box: they hold secrets by convention.
-SECRET_FILES = (".env", ".env.*", "*.pem", "*.key", "*.p12", "*.pfx", "id_rsa*", "id_ed25519*", "id_ecdsa*", ".netrc")
+# Files that read as empty in the agent's box: by convention they hold secrets, or say who may do what.
+SECRET_FILES = (
+    *(".env*", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.ppk", ".netrc", ".pgpass", ".my.cnf"),
+    *("id_rsa*", "id_ed25519*", "id_ecdsa*", "id_dsa*", ".npmrc", ".pypirc", ".git-credentials", ".htpasswd"),
+    *("credentials.json", "secrets.json", "secrets.toml", "secrets.yml", "secrets.yaml", "*.tfstate", "regrow.toml"),
+)
 
 # Whoever changes one of these changes what is built, tested, installed or started, or who may do what.
 PROTECTED = (
-    *("regrow.toml", ".env*", *SECRET_FILES, ".npmrc", ".pypirc"),
-    *("credentials.json", "secrets.json", "secrets.toml", "secrets.yml", "secrets.yaml", "*.tfstate"),
+    *SECRET_FILES,
     *(".git", ".gitmodules", ".hg", ".svn", ".claude", ".mcp.json", "CLAUDE.md", "AGENTS.md", ".cursor*", ".vscode"),
     *(".idea", ".github", ".gitlab*", ".gitea", ".forgejo", ".circleci", ".buildkite", ".travis.yml", "Jenkinsfile"),
     *("azure-pipelines.yml", ".woodpecker*", ".drone.yml", ".pre-commit-config.yaml", ".husky", ".envrc"),

@@ -352,6 +352,19 @@ class Repository:
 
     # Trees and objects: always in a shadow.
 
+    async def ever_held(self, patterns: Iterable[str], but: Iterable[str] = ()) -> bool:
+        """Whether any commit that a ref or its log leads to has a file with such a name, at any depth and in any case.
+
+        Args:
+            patterns: names with the wildcards of a shell, such as "*.pem".
+            but: names that do not count.
+        """
+        where = [f":(icase,glob)**/{pattern}" for pattern in patterns]
+        where += [f":(exclude,icase,glob)**/{pattern}" for pattern in but]
+        words = ("log", "--all", "--reflog", "--max-count=1", "--format=%H", "--", *where)
+        found = await self._git(*words, check="search the history", env={"GIT_LITERAL_PATHSPECS": "0"})
+        return bool(found.output.strip())
+
     async def entries(self, commit: str) -> dict[str, Entry]:
         """All paths of a commit or tree."""
         async with self._shadow() as shadow:
@@ -609,12 +622,12 @@ class Repository:
         async with self._shadow() as shadow:
             return _id(await shadow.git("mktree", check="store an empty tree", stdin=b""))
 
-    async def _git(self, *words: str, check: str) -> Completed:
+    async def _git(self, *words: str, check: str, env: Mapping[str, str] | None = None) -> Completed:
         # With --bare git looks at no working directory, not even where the git directory lies inside one.
         found = await process.run(
             ("git", "--no-pager", *_SAFE, f"--git-dir={self.git_dir}", "--bare", *words),
             timeout_s=_SHORT_S,
-            env=_ENV,
+            env={**_ENV, **(env or {})},
             cwd=self.git_dir,
             keep_bytes=_OUTPUT_BYTES,
         )

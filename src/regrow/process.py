@@ -8,9 +8,11 @@ import os
 import shlex
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from regrow.errors import ProcessError, ProcessFailed, ProcessTimeout
 
@@ -18,6 +20,7 @@ LineSink = Callable[[str], None]
 
 _READ_BYTES = 65536
 _KILL_WAIT_S = 5.0
+_LAST_WORDS_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -135,26 +138,15 @@ async def run(
         ProcessTimeout: it was still running at the deadline; its output so far is in `log`.
     """
     started = time.monotonic()
-    try:
-        child = await asyncio.create_subprocess_exec(
-            *(("nice", "-n", str(nice)) if nice else ()),  # no preexec_fn: the daemon has threads
-            *argv,
-            cwd=cwd,
-            env=None if env is None else dict(env),
-            stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-            pass_fds=pass_fds,
-        )
-    except FileNotFoundError as error:
-        missing = error.filename or argv[0]
-        raise ProcessError(
-            f"cannot run {argv[0]}: {missing} does not exist; install it or correct the setting", kind="missing_command"
-        ) from error
-    except OSError as error:
-        raise ProcessError(f"cannot run {argv[0]}: {error.strerror or error}; correct the setting") from error
-
+    child = await _start(
+        (*(("nice", "-n", str(nice)) if nice else ()), *argv),  # no preexec_fn: the daemon has threads
+        cwd=cwd,
+        env=env,
+        stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        pass_fds=pass_fds,
+    )
     kept = _Kept(keep_bytes)
 
     async def feed() -> None:
@@ -195,6 +187,100 @@ async def run(
         await _end(child)
         raise
     return Completed(tuple(argv), code, kept.text(), time.monotonic() - started)
+
+
+class Talk:
+    """A program that is being talked to: its standard input and output are streams, its complaints are kept.
+
+    Attributes:
+        stdin, stdout: None where the caller gave a descriptor of its own.
+    """
+
+    def __init__(self, child: asyncio.subprocess.Process, complaints: _Kept) -> None:
+        self.stdin, self.stdout = child.stdin, child.stdout
+        self._child, self._complaints = child, complaints
+
+    @property
+    def code(self) -> int | None:
+        """The exit code, minus the signal number when a signal ended it; None while it runs."""
+        return self._child.returncode
+
+    @property
+    def complaints(self) -> str:
+        """What it wrote to stderr so far, undecodable bytes replaced, its middle left out when it is long."""
+        return self._complaints.text()
+
+    async def ended(self) -> int:
+        """Wait for its end, and return the code."""
+        return await self._child.wait()
+
+
+@asynccontextmanager
+async def talk(
+    argv: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: int = asyncio.subprocess.PIPE,
+    stdout: int = asyncio.subprocess.PIPE,
+    line_bytes: int = 64 * 1024 * 1024,
+    keep_bytes: int = 100_000,
+    pass_fds: Sequence[int] = (),
+) -> AsyncIterator[Talk]:
+    """A program that is talked to. Leaving the block, in whichever way, kills its process group and waits for it.
+
+    There is no time limit here: put `asyncio.timeout` around the block.
+
+    Args:
+        argv, cwd, env, pass_fds: as in `run`.
+        stdin, stdout: descriptors to give it; a pipe, whose other end is in the result, when not given.
+        line_bytes: the longest line that `stdout.readline` takes.
+        keep_bytes: how much of stderr is kept.
+
+    Raises:
+        ProcessError: the program could not be started; kind "missing_command" when it does not exist.
+    """
+    child = await _start(
+        argv,
+        cwd=cwd,
+        env=env,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=asyncio.subprocess.PIPE,
+        pass_fds=pass_fds,
+        limit=line_bytes,
+    )
+    complaints = _Kept(keep_bytes)
+
+    async def listen() -> None:
+        assert child.stderr is not None
+        while chunk := await child.stderr.read(_READ_BYTES):
+            complaints.add(chunk)
+
+    listening = asyncio.create_task(listen())
+    try:
+        yield Talk(child, complaints)
+    finally:
+        if child.returncode is not None:
+            # What it said last is on its way still; a grandchild that holds the pipe open is not waited for.
+            await asyncio.wait({listening}, timeout=_LAST_WORDS_S)
+        await _end(child)
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+
+
+async def _start(argv: Sequence[str], *, env: Mapping[str, str] | None, **options: Any) -> asyncio.subprocess.Process:
+    try:
+        return await asyncio.create_subprocess_exec(
+            *argv, env=None if env is None else dict(env), start_new_session=True, **options
+        )
+    except FileNotFoundError as error:
+        missing = error.filename or argv[0]
+        raise ProcessError(
+            f"cannot run {argv[0]}: {missing} does not exist; install it or correct the setting", kind="missing_command"
+        ) from error
+    except OSError as error:
+        raise ProcessError(f"cannot run {argv[0]}: {error.strerror or error}; correct the setting") from error
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:

@@ -21,7 +21,7 @@ from regrow.catalogue import Language, bytes_text, say
 from regrow.channels.base import Address
 from regrow.errors import NotFound, Refused
 from regrow.intents import Args, Intent
-from regrow.jobs.ledger import WAITING_FOR_KEEP, Ledger, Record
+from regrow.jobs.ledger import WAITING_FOR_KEEP, Ledger, Limit, Record
 from regrow.jobs.plans import plan
 from regrow.jobs.runner import Runner
 from regrow.permissions import AUDIT, Permissions, Person
@@ -137,9 +137,11 @@ class Requests:
         self, intent: Intent, args: Args, asked: Asked, care: Care, agent: str
     ) -> types.Accepted | types.Answer:
         known: dict[str, str] = {}
+        limit = None
         match intent:
             case Intent.restart:
                 release = await self._serving(care, "restart")
+                limit = await self._limit(care, args)
                 what, known = {"release": release.id}, {"version": release.version}
             case Intent.rollback:
                 release = await self._back_to(care, args)
@@ -176,6 +178,7 @@ class Requests:
             person=asked.person.id if asked.person else "",
             address=asked.address,
             result=known,
+            limit=limit,
         )
         if new or record.person == (asked.person.id if asked.person else ""):
             detail = {
@@ -188,6 +191,14 @@ class Requests:
             await self.record(asked, "joined", record.id, intent=str(intent))
         await self._runner.submit(record)
         return types.Accepted(job=record.id, joined=not new)
+
+    @staticmethod
+    async def _limit(care: Care, args: Args) -> Limit | None:
+        """How often a restart may be asked for (F6). Who means it says force, and what is down may be started."""
+        service = care.config.service
+        if not service.restart_limit or args.when == "force" or await care.serving() is None:
+            return None
+        return Limit(service.restart_limit, service.restart_window)
 
     async def _when(self, when: str, asked: Asked, care: Care) -> str:
         """When a job may change the service: "idle" waits, "force" calls off what is in its way, with undo."""

@@ -19,6 +19,8 @@ from typing import Any
 import psutil
 import pytest
 
+from regrow.testing.ports import free_port
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 DEMO = CHECKOUT / "examples/claw/tour/demo.py"
 DEADLINE_S = 60.0
@@ -27,12 +29,6 @@ pytestmark = pytest.mark.skipif(
     not (Path(sys.executable).parent / "regrow").exists(),
     reason="regrow is not installed beside this Python; scripts/test installs it",
 )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ one commit and one confirmation.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -34,9 +33,9 @@ counter = iter(range(10_000))
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+async def world(tmp_path: Path, new_database: Callable[[], str]) -> AsyncIterator[World]:
     """A world of the test's own, up."""
-    made = World(tmp_path, {"switch": {"bake": "2s"}})
+    made = World(tmp_path, {"switch": {"bake": "2s"}}, new_database())
     try:
         await made.bring_up()
         yield made
@@ -391,9 +390,7 @@ async def test_f28_the_machine_was_restarted_in_a_bake(world: World) -> None:
     # What a boot changes: the id of the boot, in the record and in the store.
     state = json.loads(record.read_text())
     record.write_text(json.dumps(state | {"boot": "another"}))
-    with contextlib.closing(sqlite3.connect(world.state / "regrow.db")) as connection:
-        connection.execute("update lives set boot = 'another'")
-        connection.commit()
+    world.change("update lives set boot = 'another'")
     await world.start_daemon()
     ended = await world.ended(job)
     assert ended.status == "undone"

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from regrow.services.base import CandidateFailed, Exchange, ReleaseSpec, ServiceError
+from regrow.services.base import CandidateFailed, Exchange, Probe, ReleaseSpec, ServiceError
 from regrow.testing.service_driver import wait_event
 from regrow.testing.service_system import ServiceSystem
 
@@ -28,8 +28,9 @@ Row = tuple[str, int, int]
 class System(ServiceSystem):
     """A tiny service with a database."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, handover: str = "socket") -> None:
         super().__init__(root)
+        self.handover = handover
         self.data = root / "data"
         self.database = self.data / "tiny.db"
         self.aside = self.data / "displaced" / "job-7"
@@ -38,8 +39,15 @@ class System(ServiceSystem):
     def with_data(self, version: str, migration: int = 1, put: Path | None = None, **env: str) -> ReleaseSpec:
         """A release that brings the database to a schema; a later one takes the data along."""
         given = {"REGROW_STATE": str(self.data), "TINY_DB": "tiny.db", "TINY_MIGRATION": str(migration)}
+        changes: dict[str, Any] = {}
+        if self.handover == "overlap":
+            changes = {"handover": "overlap", "standby": "running"}
+        elif self.handover == "trap":
+            given["TINY_PORT"] = str(self.port)
+            health = Probe("health", "http", f"http://127.0.0.1:{self.port}/health", 0.05, version_json="version")
+            changes = {"trap_bind": True, "standby": "running", "probe_socket": False, "probes": (health,)}
         exchange = Exchange((str(self.database),), str(self.aside), str(put) if put else None)
-        return self.release(version, given | env, exchange=exchange if version != "1" else None)
+        return self.release(version, given | env, exchange=exchange if version != "1" else None, **changes)
 
     async def write(self, text: str) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -72,7 +80,11 @@ class System(ServiceSystem):
     async def moving(self) -> None:
         """Wait until somebody waits for that."""
         async with asyncio.timeout(20):
-            while not any(line.split()[1] == "->" for line in Path("/proc/locks").read_text().splitlines()):
+            inode = Path(f"{self.aside}.lock").stat().st_ino
+            while not any(
+                " -> " in line and line.split()[6].endswith(f":{inode}")
+                for line in Path("/proc/locks").read_text().splitlines()
+            ):
                 await asyncio.sleep(0.01)
 
     async def kill_supervisor(self) -> int:
@@ -85,8 +97,8 @@ class System(ServiceSystem):
 
 
 @pytest.fixture
-async def system(tmp_path: Path) -> AsyncIterator[System]:
-    made = System(tmp_path)
+async def system(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[System]:
+    made = System(tmp_path, getattr(request, "param", "socket"))
     yield made
     await made.service.close(keep_service=False)
 
@@ -108,6 +120,7 @@ async def migrated(system: System, **env: str) -> int:
 OLD = ["start 1", "by-1", "while-it-is-held"]
 
 
+@pytest.mark.parametrize("system", ["socket", "overlap", "trap"], indirect=True)
 @pytest.mark.parametrize("end", ["dies", "not promoted", "asked"])
 async def test_f21_migrates_at_open_then_fails_its_bake(system: System, end: str) -> None:
     """With nobody but the supervisor: the data is what it was when the old release ended, to the last row."""

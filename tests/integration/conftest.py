@@ -15,7 +15,7 @@ Make = Callable[..., Awaitable[World]]
 
 
 @pytest.fixture
-async def make_world(tmp_path: Path) -> AsyncIterator[Make]:
+async def make_world(tmp_path: Path, new_database: Callable[[], str]) -> AsyncIterator[Make]:
     """Makes worlds whose first release serves; `sections=...` are settings, as in `World`."""
     async with AsyncExitStack() as stack:
         count = 0
@@ -23,7 +23,8 @@ async def make_world(tmp_path: Path) -> AsyncIterator[Make]:
         async def make(up: bool = True, **sections: dict[str, Any]) -> World:
             nonlocal count
             count += 1
-            world = World(tmp_path / f"world-{count}", {k.replace("__", "."): v for k, v in sections.items()})
+            settings = {name.replace("__", "."): section for name, section in sections.items()}
+            world = World(tmp_path / f"world-{count}", settings, new_database())
             stack.push_async_callback(world.close)
             if up:
                 await world.bring_up()

@@ -6,7 +6,7 @@ Most tests share one world, and each begins by saying what it needs of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ counter = iter(range(10_000))
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    world = World(tmp_path_factory.mktemp("shared"))
+def shared(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]) -> Iterator[World]:
+    world = World(tmp_path_factory.mktemp("shared"), database=new_database())
     asyncio.run(world.bring_up())
     yield world
     asyncio.run(world.close())
@@ -316,9 +316,9 @@ async def test_a_reproduction_that_does_not_reproduce(shared: World) -> None:
 
 
 @pytest.fixture(scope="module")
-def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def hasty(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]) -> Iterator[World]:
     """A world with short time limits, once its first release serves."""
-    world = World(tmp_path_factory.mktemp("hasty"))
+    world = World(tmp_path_factory.mktemp("hasty"), database=new_database())
 
     async def begin() -> None:
         await world.bring_up()
@@ -494,15 +494,17 @@ async def test_jobs_change_a_service_one_after_the_other_in_order(make_world: An
 
 
 async def test_a_restart_in_the_queue_restarts_what_serves_at_its_turn(make_world: Any) -> None:
-    world = await make_world(switch={"bake": "1s"})
+    world = await make_world(service={"start_timeout": "120s"})
     change(world)
+    world.hold("start")
     numbers = [await world.asked("build and restart")]
-    await world.step(numbers[0], "bake", "doing")
+    await world.step(numbers[0], "candidate", "doing")
     newest = change(world)
     numbers.append(await world.asked("build and restart"))
     await world.step(numbers[1], "turn", "waiting")
     numbers.append(await world.asked("重启一下"))
     await world.step(numbers[2], "turn", "waiting")
+    world.let_go("start")
     texts = [(await live_and_result(world, number))[1] for number in numbers]
     assert await world.version() == world.short(newest), "the restart brought an older version back"
     assert f"- 当前版本: {world.short(newest)}" in texts[2]

@@ -160,6 +160,35 @@ async def test_always_means_restarts_too(make_world: MakeWorld) -> None:
     assert {"rehearsed": "passed", "schema_moves": False}.items() <= world.facts(number).items()
 
 
+LOOK = """
+import os, sqlite3, sys
+path = os.path.join(os.environ["REGROW_STATE"], "tiny.db")
+if not os.path.exists(path):
+    sys.exit(0)  # the first start has no data
+connection = sqlite3.connect(path)
+print("rows", connection.execute("select count(*) from notes").fetchone()[0])
+connection.execute("PRAGMA user_version = 7")
+assert sys.argv[1] == os.environ["REGROW_STATE"]
+sys.exit(open("faults").read().count("REFUSES"))
+"""
+
+
+@pytest.mark.parametrize("faults", ["", "TINY_REFUSES=1\n"])
+async def test_a_check_that_migrates_what_it_looks_at_has_changed_a_copy(make_world: MakeWorld, faults: str) -> None:
+    """F21: the old release goes on with its data, whether the new one passes its check or not."""
+    world = await make(make_world, service={"check": ["{python}", "-c", LOOK, "{state}"]})
+    before = await world.version()
+    await write(world, "by-the-old")
+    made = change(world, faults)
+    job = await world.ended(await world.request("deploy"))
+    assert job.status == ("failed" if faults else "done"), job.error
+    assert await world.version() == (before if faults else world.short(made))
+    assert schema(world) != 7
+    assert "by-the-old" in rows(world)
+    assert "\nrows " in await asyncio.to_thread(world.client().job_log, job.id)
+    assert not list(world.directory.glob("checks/*"))
+
+
 async def test_a_job_is_cancelled_while_its_data_changes_hands(make_world: MakeWorld) -> None:
     """Between the end of the one and the start of the other there is nothing to go back from; soon there is."""
     world = await make(make_world, switch={"bake": "60s"})

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from regrow.services.base import CandidateFailed, Probe, ServiceError
-from regrow.testing.service_driver import drive_service, wait_event
+from regrow.testing.service_driver import drive_service, drive_switch, wait_event
 from regrow.testing.service_system import ServiceSystem
 
 DIES = {"TINY_DIE_AFTER": "0.3"}
@@ -63,16 +63,7 @@ async def test_exclusive_release_that_dies_at_start_gives_the_old_one_back(syste
 
 
 async def test_switch_and_promote_fail_no_request(system):
-    await system.service.start(system.release("1"), "active", "a")
-    async with system.traffic() as seen:
-        await system.service.start(system.release("2"), "candidate", "b")
-        assert set(seen.answers) == {"1"}, "a candidate took traffic before the switch"
-        await system.service.switch("b", 0, 60)
-        await system.service.promote("b")
-        seq = (await system.service.status()).seq
-        await wait_event(system.service, seq - 3, "ended")
-    assert (seen.refused, seen.cut) == (0, 0)
-    assert seen.answers["2"] > 0
+    await drive_switch(system)
 
 
 async def test_candidate_that_reports_another_version_fails(system):

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from regrow.api.client import Client
 from regrow.api.types import ENDED, Job
 from regrow.errors import RegrowError
 from regrow.testing.feishu import Chat, FeishuEmulator, Message, Settings, User
+from regrow.testing.ports import free_port
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CLAW = CHECKOUT / "examples" / "claw"
@@ -38,11 +38,6 @@ REPRODUCTION = (
 def git(*words: str) -> str:
     done = subprocess.run(["git", *words], check=True, capture_output=True, text=True, timeout=DEADLINE_S)
     return done.stdout.strip()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 async def until(found: Callable[[], Any], what: str, within_s: float = DEADLINE_S) -> Any:

@@ -16,12 +16,23 @@ SKIPS_ALL = "import pytest\npytest.skip('no', allow_module_level=True)\n"
 EXPECTS_TO_FAIL = "import pytest\n@pytest.mark.xfail\ndef test_three():\n    assert False\n"
 
 
-def run(directory: Path, test: str, ci: str) -> tuple[int, str]:
+def run(directory: Path, test: str, ci: str, *options: str) -> tuple[int, str]:
     (directory / "conftest.py").write_text(CONFTEST.read_text())
     (directory / "test_it.py").write_text(PASSES)
     (directory / "test_other.py").write_text(test)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(directory), str(directory)],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--rootdir",
+            str(directory),
+            str(directory),
+            *options,
+        ],
         env={**os.environ, "CI": ci, "REAL": os.environ["HOME"]},
         cwd=directory,
         capture_output=True,
@@ -32,9 +43,10 @@ def run(directory: Path, test: str, ci: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
+@pytest.mark.parametrize("options", [(), ("--numprocesses", "2")], ids=["alone", "several"])
 @pytest.mark.parametrize("test", [SKIPS, SKIPS_ALL, EXPECTS_TO_FAIL])
-def test_in_ci_nothing_may_be_skipped(tmp_path: Path, test: str) -> None:
-    code, output = run(tmp_path, test, ci="true")
+def test_in_ci_nothing_may_be_skipped(tmp_path: Path, test: str, options: tuple[str, ...]) -> None:
+    code, output = run(tmp_path, test, "true", *options)
     assert code == 1
     assert "in CI nothing may be skipped" in output
     assert "test_other.py" in output.partition("in CI nothing may be skipped")[2]

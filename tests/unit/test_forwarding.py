@@ -22,7 +22,7 @@ from regrow.redact import Redactor
 from regrow.store import Store, cursors, forwards
 from regrow.testing.manual_clock import ManualClock
 from regrow.testing.memory_channel import MemoryChannel
-from regrow.testing.world import free_ports
+from regrow.testing.ports import free_ports
 
 DEADLINE_S = 15.0
 Answer = tuple[int, bytes] | None

@@ -8,7 +8,7 @@ import pytest
 
 from regrow.idle import Busy, Idle
 from regrow.store import Store, forwards
-from regrow.testing.world import free_ports
+from regrow.testing.ports import free_ports
 
 
 async def wait(store: Store, service: str, message: str, state: str = "waiting") -> None:

@@ -204,3 +204,43 @@ async def test_being_nice_and_passing_descriptors() -> None:
 def test_the_age_of_a_process_grows_from_its_own_start() -> None:
     first = process.process_age_s()
     assert 0 < first <= process.process_age_s()
+
+
+async def test_a_program_is_talked_to_and_its_complaints_are_kept() -> None:
+    code = "import sys\nfor line in sys.stdin: print(line.strip()[::-1], flush=True)\n"
+    code += "sys.stderr.buffer.write(b'bye \\xff')"
+    async with process.talk(python(code)) as talk:
+        assert talk.stdin is not None and talk.stdout is not None
+        for word in (b"abc\n", b"x" * 1_000_000 + b"yz\n"):  # far longer than asyncio's own limit of a line
+            talk.stdin.write(word)
+            assert (await talk.stdout.readline()).strip() == word.strip()[::-1]
+        assert talk.code is None
+        talk.stdin.close()
+        assert await talk.ended() == 0
+    assert talk.complaints == "bye \ufffd"
+
+
+async def test_a_program_that_is_talked_to_ends_with_its_children_when_the_block_is_left() -> None:
+    pids: list[int] = []
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5), process.talk(["sh", "-c", HANG_WITH_CHILD]) as talk:
+            assert talk.stdout is not None
+            pids += [int(await talk.stdout.readline()) for _ in range(2)]
+            await talk.ended()
+    assert talk.code == -signal.SIGKILL
+    assert [await ended(pid) for pid in pids] == [True, True]
+
+
+async def test_a_program_that_is_talked_to_gets_descriptors_of_the_caller() -> None:
+    reading, writing = os.pipe()
+    try:
+        async with process.talk(["echo", "there"], stdin=asyncio.subprocess.DEVNULL, stdout=writing) as talk:
+            os.close(writing)
+            assert (talk.stdin, talk.stdout, await talk.ended()) == (None, None, 0)
+        assert os.read(reading, 100) == b"there\n"
+    finally:
+        os.close(reading)
+    with pytest.raises(ProcessError) as caught:
+        async with process.talk(["/no/such/program"]):
+            pass
+    assert caught.value.kind == "missing_command"

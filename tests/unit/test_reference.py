@@ -12,10 +12,13 @@ from regrow.config import Config, load
 
 REFERENCE = Path(regrow.__file__).with_name("reference.toml")
 
+PRICES = ("input", "output", "cache_read", "cache_write", "cache_write_hour")
+
 # Examples, where the default is nothing or there is none.
 EXAMPLES = {
     *("service.name", "service.command", "service.listen", "service.env", "service.secrets"),
     *("state.sqlite", "probe.health.target", "probe.health.version", "build.command", "test.command"),
+    *("model.kind", "model.models", "model.key", *(f"model.prices.a-model.{name}" for name in PRICES)),
     *("sandbox.readable", "channels.feishu.app_id", "channels.feishu.app_secret", "channels.feishu.people"),
 }
 

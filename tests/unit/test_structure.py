@@ -21,10 +21,11 @@ CHECKOUT = SRC.parent.parent
 LAYERS = {
     "shapes": "errors api.types",
     "machine": "clock process files sqlite_files pool git store databases backups secret redact places config "
-    "config_file availability events catalogue catalogues versions phrases tail",
+    "config_file availability events catalogue catalogues versions phrases tail "
+    "http_server",
     "nouns": "migrations probes probe_trial releases workspaces snapshots risks gate test_results verification "
     "attempts permissions intents approvals inbox outbox forwarding canaries incidents audit people notices idle "
-    "space care rehearsals restores agents sandboxes services channels installation",
+    "space care rehearsals restores agents models sandboxes services channels installation confinement boxes",
     "jobs": "jobs",
     "talk": "timetable story views admissions lookout requests presses conversations doctor",
     "surfaces": "api web succession",
@@ -37,7 +38,7 @@ FEISHU = " ".join(f"channels.feishu.{one}" for one in ("api", "checks", "greetin
 
 CLIENTS = {
     # What a person starts knows of the daemon only what crosses the API; an installation comes before any daemon.
-    "cli": "cli api.client api.types backups catalogue errors places files versions installation",
+    "cli": "cli api.client api.types backups catalogue errors places files versions installation confinement",
     # Setting up a channel comes before there is a daemon to ask.
     "cli.feishu_meeting": f"cli api.client catalogue errors config_file secret {FEISHU}",
     "cli.feishu_setup": f"cli errors places files config config_file secret {FEISHU}",

@@ -11,13 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import get_args, get_type_hints
 
-from pathspec import GitIgnoreSpec
-
 from regrow.agents.base import Event, Outcome, Task
 from regrow.errors import ProcessTimeout, Refused
-from regrow.gate import SECRET_FILES
 from regrow.process import exit_words
 from regrow.sandboxes.base import Box, Sandbox
+from regrow.sandboxes.masks import secret_files
 
 _WILD = re.compile(r"[*?\[\\]")
 _TEXT = 2000
@@ -198,12 +196,7 @@ def _git_environment(task: Task) -> dict[str, str]:
 
 def _masked(task: Task) -> tuple[Path, ...]:
     """Secret files of the workspace, and what of the git directory can hold an address with a password in it."""
-    secret = GitIgnoreSpec.from_lines(SECRET_FILES)
-    hidden = [
-        Path(entry.path)
-        for entry in _below(task.workspace)
-        if entry.is_file(follow_symlinks=False) and secret.match_file(os.path.relpath(entry.path, task.workspace))
-    ]
+    hidden = secret_files(task.workspace)
     git = [task.git_directory / name for name in ("config", "config.worktree", "FETCH_HEAD", "logs", "hooks")]
     return (*hidden, *(path for path in git if path.exists()))
 
@@ -236,5 +229,5 @@ def _signature(directories: Sequence[Path]) -> bytes:
             elif entry.is_file(follow_symlinks=False) and status.st_size <= _HASHED_BYTES:
                 digest.update(hashlib.sha256(Path(entry.path).read_bytes()).digest())
             else:
-                digest.update(b"%d" % status.st_ctime_ns)
+                digest.update(b"%d" % status.st_mtime_ns)  # not of its inode, which changes with its owner
     return digest.digest()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ from regrow.channels.base import Address
 from regrow.channels.hosted import HostedChannel
 from regrow.errors import NotFound, Refused, RegrowError
 from regrow.events import Events
+from regrow.http_server import Server
 from regrow.intents import Args, Intent
 from regrow.jobs.ledger import Ledger
 from regrow.permissions import LOCAL
@@ -349,34 +350,6 @@ def _stream(changes: AsyncIterator[tuple[str, str]]) -> Response:
     return StreamingResponse(lines(), media_type="text/event-stream", headers={"cache-control": "no-store"})
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn without its own signal handlers, the daemon decides when to stop, and without its look at the clock ten
-    times a second."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        self._exit = asyncio.Event()
-        super().__init__(config)
-
-    @property
-    def should_exit(self) -> bool:
-        return self._exit.is_set()
-
-    @should_exit.setter
-    def should_exit(self, value: bool) -> None:
-        if value:
-            self._exit.set()
-        else:
-            self._exit.clear()
-
-    async def main_loop(self) -> None:
-        await self.on_tick(0)
-        await self._exit.wait()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 def server(app: ASGIApp) -> uvicorn.Server:
     """An HTTP server for `app`, to be given its sockets."""
     config = uvicorn.Config(
@@ -389,7 +362,7 @@ def server(app: ASGIApp) -> uvicorn.Server:
         date_header=False,
         timeout_graceful_shutdown=_GRACE_S,
     )
-    return _Server(config)
+    return Server(config)
 
 
 def application(parts: Parts, pages: list[BaseRoute]) -> Starlette:

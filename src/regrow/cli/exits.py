@@ -39,6 +39,7 @@ BY_KIND = {
     "usage": USAGE,
     "no_daemon": NO_DAEMON,
     "no_answer": NO_DAEMON,
+    "confined": REFUSED,
     "lost": NO_DAEMON,
     "still_running": NO_DAEMON,
     "starting": NO_DAEMON,

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 
 import typer
 
+from regrow import confinement
 from regrow.cli import backup, channels, exits, people, snapshots, terminal
 from regrow.cli.approve import approve
 from regrow.cli.audit import audit
 from regrow.cli.build import build
 from regrow.cli.cancel import cancel
 from regrow.cli.chat import chat
+from regrow.cli.confine import confine
 from regrow.cli.deploy import deploy
 from regrow.cli.doctor import doctor
 from regrow.cli.down import down
@@ -42,7 +45,7 @@ from regrow.versions import Versions
 
 VERBS: dict[str, tuple[Callable[..., int], ...]] = {
     "The daemon": (up, down, status, doctor, install, uninstall, version, upgrade_self),
-    "The service": (restart, build, deploy, repair, rollback, releases, logs),
+    "The service": (restart, build, deploy, repair, rollback, releases, logs, confine),
     "Jobs": (jobs, job, approve, reject, cancel, keep, undo, audit),
     "Talk": (chat,),
 }
@@ -104,6 +107,9 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _expected(error: RegrowError, as_json: bool) -> int:
+    if error.kind == "no_daemon" and os.environ.get(confinement.CONFINED):
+        text = "cannot do this from the service's own shell: ask for it in the chat, or with the service's own tool"
+        error = RegrowError(text, kind="confined")
     if as_json:
         import json
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from regrow import files
 from regrow.errors import CandidateFailed, ConfigError, ProcessError, ProcessTimeout
 from regrow.jobs.work import Work
 from regrow.pool import in_thread
@@ -26,16 +27,34 @@ PASSED_ON = (
 async def run_check(work: Work, spec: ReleaseSpec) -> None:
     """Run the service's check with a release's directory, environment and secrets; nothing where none is set.
 
+    Where the service has databases, `{state}` and `REGROW_STATE` are a copy of them, as the release will find them:
+    new code that migrates what it only was to look at has done that to nobody (F21).
+
     Raises:
         CandidateFailed: it ended with another code than 0, was late, or could not be run.
+        Refused: kinds "snapshot_damaged" and "disk_full", of the copy.
     """
-    service = work.care.config.service
-    if not service.check:
+    if not work.care.config.service.check:
         return
-    argv = work.care.config.expand(service.check, release=spec.cwd, state=str(work.care.state))
+    number = work.facts.get("restored") or work.facts.get("snapshot_id")
+    if number is None:
+        await _run(work, spec, work.care.state)
+        return
+    place = work.care.directory / "checks" / work.token
+    try:
+        taken = await work.care.snapshots.get(number)
+        await in_thread(files.private_directory, place)
+        await _run(work, spec, await work.care.snapshots.lay_out(taken, place, work.care.config.state.sqlite))
+    finally:
+        await in_thread(files.remove_tree, place)
+
+
+async def _run(work: Work, spec: ReleaseSpec, state: Path) -> None:
+    service = work.care.config.service
+    argv = work.care.config.expand(service.check, release=spec.cwd, state=str(state))
     work.log(f"$ {' '.join(argv)}")
     try:
-        env = await in_thread(environment, spec, os.environ)
+        env = await in_thread(environment, spec, os.environ) | {"REGROW_STATE": str(state)}
         done = await run(argv, timeout_s=service.check_timeout, cwd=Path(spec.cwd), env=env, on_line=work.log)
     except ProcessTimeout as error:
         raise CandidateFailed(f"check: still running after {service.check_timeout:g} s", log_tail=error.log) from error

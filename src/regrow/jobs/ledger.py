@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from regrow.api import types
 from regrow.catalogue import Language
 from regrow.channels.base import Address
 from regrow.clock import Clock, SystemClock
-from regrow.errors import NotFound
+from regrow.errors import NotFound, Refused
 from regrow.events import Events
 from regrow.store import Store, jobs, turns
 
@@ -20,6 +21,15 @@ WAITING_FOR_TURN = "turn"
 WAITING_FOR_KEEP = "keep"
 WAITING_FOR_IDLE = "idle"
 LIVE = ("todo", "doing", "waiting", "undoing")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How many jobs of a kind a service may get, at most `count` in `window_s` seconds: what repeats itself without end
+    is refused, whoever or whatever it is that asks (F6)."""
+
+    count: int
+    window_s: float
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,7 @@ class Ledger:
         person: str,
         address: Address,
         result: Mapping[str, Any] | None = None,
+        limit: Limit | None = None,
     ) -> tuple[Record, bool]:
         """Write a new job down, unless it is there already.
 
@@ -101,9 +112,13 @@ class Ledger:
 
         Args:
             result: what is known of the outcome from the start, such as the version to go back to.
+            limit: of new jobs of this kind; one that is joined is none.
 
         Returns:
             The job, and whether it is new.
+
+        Raises:
+            Refused: kind "too_often".
         """
         values = {
             "service": service,
@@ -134,6 +149,8 @@ class Ledger:
             for row in connection.execute(live).mappings():
                 if row["args"] == values["args"]:
                     return int(row["id"]), False
+            if limit is not None:
+                self._check_limit(connection, service, kind, limit)
             made = connection.execute(jobs.insert().values(**values)).inserted_primary_key
             assert made is not None
             return int(made[0]), True
@@ -142,6 +159,22 @@ class Ledger:
         if new:
             self._events.touch("jobs")
         return await self.get(number), new
+
+    def _check_limit(self, connection: sa.Connection, service: str, kind: str, limit: Limit) -> None:
+        now = self._clock.now()
+        recent = sa.select(jobs.c.created_at).where(
+            jobs.c.service == service, jobs.c.kind == kind, jobs.c.created_at > now - limit.window_s
+        )
+        times = sorted(connection.execute(recent).scalars())
+        if len(times) >= limit.count:
+            wait_s = math.ceil(times[-limit.count] + limit.window_s - now)
+            raise Refused(
+                f"cannot {kind} {service} again: it was asked for {len(times)} times in the last {limit.window_s:g} s; "
+                f"ask again in {wait_s} s, or with force",
+                kind="too_often",
+                count=len(times),
+                minutes=math.ceil(wait_s / 60),
+            )
 
     async def get(self, job: int) -> Record:
         """The job of that number.

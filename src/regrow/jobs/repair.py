@@ -20,6 +20,7 @@ from regrow import attempts, files, risks, verification
 from regrow.agents.base import Agent, Event, Span, Task
 from regrow.agents.base import Outcome as Answer
 from regrow.attempts import Attempt, Attempts
+from regrow.boxes import build_box
 from regrow.catalogue import say, say_fitting
 from regrow.config import Config
 from regrow.gate import GateReport, Refusal, digest
@@ -30,7 +31,7 @@ from regrow.pool import in_thread
 from regrow.process import Completed
 from regrow.rehearsals import INTERPRETER
 from regrow.risks import Risk
-from regrow.sandboxes.base import Box
+from regrow.sandboxes.masks import shown_git
 from regrow.verification import TEST_FILES, Conditions, Runs, Trial, Verification
 from regrow.workspaces import FIRST
 
@@ -76,7 +77,7 @@ async def _by_command(work: Work) -> Outcome:
     script = work.job.args["reproduction"]
     tree = await care.workspaces.fresh(work.job.id, "reproduce", base)
     try:
-        trial = await verification.reproduce(care.sandbox, tree, script, _conditions(work))
+        trial = await verification.reproduce(care.sandbox, tree, script, await _conditions(work))
     finally:
         await care.workspaces.drop(tree)
     work.log(f"reproduce: {trial.finding}\n{trial.output}")
@@ -120,9 +121,9 @@ async def _by_test(work: Work) -> dict[str, Any]:
                 work.job.id,
                 base,
                 report.tree,
-                test_command=config.expand(config.test.command),
+                test_command=_test_command(work),
                 told=task.bug,
-                conditions=_conditions(work),
+                conditions=await _conditions(work),
                 reruns=config.test.reruns,
                 runs=await _runs(work),
                 tell=_teller(work),
@@ -297,7 +298,7 @@ async def _task(
     return Task(
         bug="\n\n".join(filter(None, (job.args["bug"], job.args.get("evidence", "")))),
         workspace=workspace,
-        git_directory=care.repository.git_dir,
+        git_directory=await shown_git(care.repository),
         allowed=tuple(allowed),
         reproduction=job.args.get("reproduction", ""),
         spans=await _spans(work),
@@ -472,11 +473,11 @@ async def _verified(work: Work, facts: Mapping[str, Any], tree: str, runs: Runs,
         work.job.id,
         facts["base"],
         tree,
-        test_command=config.expand(config.test.command) if config.test.command else (),
+        test_command=_test_command(work),
         reproduction=work.job.args.get("reproduction", ""),
         expected=facts.get("reproducing_tests", ()),
         build=build if config.build.command else None,
-        conditions=_conditions(work),
+        conditions=await _conditions(work),
         # The tests of the culprit go with it; judging by them would keep every bug that came with a test.
         test_files=() if facts["agent"] == "revert" else _test_files(config),
         reruns=config.test.reruns,
@@ -496,23 +497,13 @@ async def _trial_build(work: Work, export: Path) -> Completed:
     try:
         for directory in (out, cache):
             await in_thread(files.private_directory, directory)
-        box = Box(
-            workspace=export,
-            writable=(out, cache),
-            readable=config.readable(),
-            env={
-                "PYTHONDONTWRITEBYTECODE": "1",
-                **config.build.env,
-                "REGROW_VERSION": work.facts["version"],
-                "REGROW_COMMIT": work.facts["commit"],
-                "REGROW_OUT": str(out),
-                "REGROW_CACHE": str(cache),
-            },
-            memory_bytes=config.sandbox.memory,
-            file_bytes=config.sandbox.file_size,
-            processes=config.sandbox.processes,
-            nice=config.build.nice,
-        )
+        env = {
+            "REGROW_VERSION": work.facts["version"],
+            "REGROW_COMMIT": work.facts["commit"],
+            "REGROW_OUT": str(out),
+            "REGROW_CACHE": str(cache),
+        }
+        box = await in_thread(build_box, config, export, out, cache, env)
         argv = config.expand(config.build.command, out=str(out), cache=str(cache))
         return await care.sandbox.run(argv, box, timeout_s=config.build.timeout)
     finally:
@@ -579,10 +570,10 @@ async def _unneeded(work: Work, found: Mapping[str, Any]) -> list[Risk]:
         work.job.id,
         facts["base"],
         facts["tree"],
-        test_command=config.expand(config.test.command) if config.test.command else (),
+        test_command=_test_command(work),
         reproduction=work.job.args.get("reproduction", ""),
         proving=found["proving_tests"],
-        conditions=_conditions(work),
+        conditions=await _conditions(work),
         test_files=_test_files(config),
         most=_PARTS,
         runs=await _runs(work),
@@ -614,10 +605,17 @@ async def _runs(work: Work) -> Runs:
     return await in_thread(Runs, await work.care.workspaces.note(work.job.id, "runs"))
 
 
-def _conditions(work: Work) -> Conditions:
+def _test_command(work: Work) -> list[str]:
+    """The test command; empty when there is none."""
     config = work.care.config
+    return config.expand(config.test.command, cache=str(work.care.cache)) if config.test.command else []
+
+
+async def _conditions(work: Work) -> Conditions:
+    config = work.care.config
+    cache = (await in_thread(work.care.made_cache),) if config.test.cache else ()
     return Conditions(
-        readable=(*config.readable(), *INTERPRETER),
+        readable=(*config.readable(), *INTERPRETER, *cache),
         env=config.test.env,
         timeout_s=config.test.timeout,
         memory_bytes=config.sandbox.memory,

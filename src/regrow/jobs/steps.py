@@ -11,6 +11,7 @@ from typing import Any
 
 from regrow import files, space
 from regrow.availability import Availability, Seen
+from regrow.boxes import build_box, test_box
 from regrow.canaries import Canaries, Hearing, hearing
 from regrow.catalogue import bytes_text, say
 from regrow.errors import CandidateFailed, ProcessTimeout, RegrowError, ServiceError
@@ -116,15 +117,10 @@ async def test(work: Work) -> Outcome:
     if not config.test.command:
         work.log("test: no [test] command is set")
         return Done({"tests": "none"})
-    done = await _boxed(
-        work,
-        what="test",
-        argv=config.expand(config.test.command),
-        tree=Path(work.facts["workspace"]),
-        env=config.test.env,
-        timeout_s=config.test.timeout,
-        nice=config.test.nice,
-    )
+    argv = config.expand(config.test.command, cache=str(work.care.cache))
+    tree = Path(work.facts["workspace"])
+    box = await in_thread(test_box, config, tree, await in_thread(work.care.made_cache))
+    done = await _boxed(work, "test", argv, box, config.test.timeout)
     if done.code != 0:
         raise StepFailed(
             f"cannot deploy: the tests failed ({exit_words(done.code)})", kind="tests_failed", log=done.output
@@ -136,29 +132,22 @@ async def build(work: Work) -> Outcome:
     """Build the commit into a staging directory; what runs is not touched by any failure of it (F10)."""
     care, config = work.care, work.care.config
     staging = await in_thread(care.releases.staging, work.job.id)
-    cache = files.private_directory(care.cache)
+    cache = await in_thread(care.made_cache)
     # A repair's change is a commit by now: build from its own fresh tree, never from the one the agent edited.
     tree = await care.workspaces.fresh(work.job.id, "build", work.facts["commit"])
     if not config.build.command:
         await in_thread(_copy_tree, tree, staging)
         return Done({"build_seconds": 0.0})
     expected = await work.estimates.range(care.name, "build")
-    done = await _boxed(
-        work,
-        what="build",
-        argv=config.expand(config.build.command, out=str(staging), cache=str(cache)),
-        tree=tree,
-        env=config.build.env
-        | {
-            "REGROW_VERSION": work.facts["version"],
-            "REGROW_COMMIT": work.facts["commit"],
-            "REGROW_OUT": str(staging),
-            "REGROW_CACHE": str(cache),
-        },
-        timeout_s=config.build.timeout,
-        nice=config.build.nice,
-        writable=(staging, cache) if config.build.cache else (staging,),
-    )
+    variables = {
+        "REGROW_VERSION": work.facts["version"],
+        "REGROW_COMMIT": work.facts["commit"],
+        "REGROW_OUT": str(staging),
+        "REGROW_CACHE": str(cache),
+    }
+    argv = config.expand(config.build.command, out=str(staging), cache=str(cache))
+    box = await in_thread(build_box, config, tree, staging, cache, variables)
+    done = await _boxed(work, "build", argv, box, config.build.timeout)
     if done.code != 0:
         cause = care.redactor.shorten_paths(care.redactor.redact(_last_line(done)))
         raise StepFailed(f"cannot build: {cause}", kind="build_failed", log=done.output, cause=cause)
@@ -176,19 +165,8 @@ def _copy_tree(tree: Path, staging: Path) -> None:
     shutil.copytree(tree, staging, symlinks=True, dirs_exist_ok=True)
 
 
-async def _boxed(
-    work: Work,
-    *,
-    what: str,
-    argv: list[str],
-    tree: Path,
-    env: Mapping[str, str],
-    timeout_s: float,
-    nice: int,
-    writable: tuple[Path, ...] = (),
-) -> Completed:
+async def _boxed(work: Work, what: str, argv: list[str], box: Box, timeout_s: float) -> Completed:
     """Run a test or build command in the box, with an estimate from the past and a bar."""
-    sandbox = work.care.config.sandbox
     past = await work.estimates.past(work.care.name, what)
     expected = statistics.median(seconds for seconds, _ in past) if past else None
     if past:
@@ -207,16 +185,6 @@ async def _boxed(
         elif expected is None and past:
             work.tell(part=lines / max(past[0][1], 1))
 
-    box = Box(
-        workspace=tree,
-        writable=writable,
-        readable=work.care.config.readable(),
-        env={"PYTHONDONTWRITEBYTECODE": "1", **env},
-        memory_bytes=sandbox.memory,
-        file_bytes=sandbox.file_size,
-        processes=sandbox.processes,
-        nice=nice,
-    )
     work.log(f"$ {' '.join(argv)}")
     try:
         done = await work.care.sandbox.run(argv, box, timeout_s=timeout_s, on_line=on_line)

@@ -4,10 +4,13 @@ By path and not with -m, so that the packages of the daemon are neither found no
 the end of the search path, where it can shadow nothing, and this file makes itself part of the package `supervisor`.
 """
 
+import contextlib
 import fcntl
 import gc
+import hashlib
 import os
 import signal
+import stat
 import sys
 
 if not __package__:
@@ -69,14 +72,30 @@ def _say(ready: int | None, text: str) -> None:
         os.close(ready)
 
 
-def _runtime(control_path: str) -> str:
-    """A directory whose paths are short enough for notify sockets, which a service opens by name."""
-    directory = os.path.dirname(os.path.abspath(control_path))  # noqa: PTH100, PTH120
-    if len(os.fsencode(directory)) + 16 <= LONGEST_PATH:
-        return directory
-    import tempfile  # rarely needed, and two megabytes of modules
+def _runtime(directory: str, control_path: str) -> str:
+    """A directory whose paths are short enough for notify sockets, which a service opens by name.
 
-    return tempfile.mkdtemp(prefix="regrow-")
+    The next supervisor of this state directory finds the same one, for the service that it adopts knows no other.
+
+    Raises:
+        OSError: it cannot be made, or is somebody else's.
+    """
+    beside = os.path.dirname(control_path)  # noqa: PTH120
+    if _fits(beside):
+        return beside
+    name = f"regrow-{os.getuid()}-{hashlib.sha256(os.fsencode(directory)).hexdigest()[:12]}"
+    places = [os.path.join(place, name) for place in (os.environ.get("TMPDIR", ""), "/tmp") if place]  # noqa: PTH118, S108
+    place = next(filter(_fits, places), places[-1])
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(place, 0o700)  # noqa: PTH102
+    found = os.lstat(place)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        raise OSError(f"cannot use {place}: it is not a directory of this user alone; move it away")
+    return place
+
+
+def _fits(directory: str) -> bool:
+    return len(os.fsencode(directory)) + 16 <= LONGEST_PATH
 
 
 def main(words: list[str]) -> int:
@@ -116,7 +135,7 @@ def main(words: list[str]) -> int:
             options["name"],
             directory,
             control_path,
-            _runtime(control_path),
+            runtime := _runtime(directory, control_path),
             options.get("units", ""),
             store if in_unit else lambda _: None,
         )
@@ -133,6 +152,9 @@ def main(words: list[str]) -> int:
     gc.freeze()  # the modules are never collected; forks share their pages
     loop.run()
     supervisor.control.close()
+    if runtime != os.path.dirname(control_path):  # noqa: PTH120
+        with contextlib.suppress(OSError):  # a service that goes on talks to the next supervisor there
+            os.rmdir(runtime)  # noqa: PTH106
     return 0
 
 

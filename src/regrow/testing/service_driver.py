@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 
 from regrow.services.base import CandidateFailed, ReleaseSpec, Service, ServiceError, ServiceEvent
+from regrow.testing.service_system import ServiceSystem
 
 _DEADLINE_S = 30.0
 _LONG_S = 600.0
@@ -104,6 +105,27 @@ async def drive_service(service: Service, good: ReleaseSpec, better: ReleaseSpec
     status = await service.status()
     assert status.state == "stopped"
     assert status.active is None
+
+
+async def drive_switch(system: ServiceSystem) -> None:
+    """Switch a service that is being asked without end, and promote: every request is answered, by the right release.
+
+    Args:
+        system: with a driver that has nothing started, and a service that shares its socket and can be paused.
+
+    Raises:
+        AssertionError: a request was refused or cut, or a candidate answered before the switch.
+    """
+    await system.service.start(system.release("1"), "active", "a")
+    async with system.traffic() as seen:
+        await system.service.start(system.release("2"), "candidate", "b")
+        assert set(seen.answers) == {"1"}, "a candidate took traffic before the switch"
+        await system.service.switch("b", 0, 60)
+        await system.service.promote("b")
+        seq = (await system.service.status()).seq
+        await wait_event(system.service, seq - 3, "ended")
+    assert (seen.refused, seen.cut) == (0, 0)
+    assert seen.answers["2"] > 0
 
 
 async def refused(service: Service, spec: ReleaseSpec, role: str, token: str, kind: str) -> None:

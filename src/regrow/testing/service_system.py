@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import socket
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 from regrow.services.base import Probe, ReleaseSpec, Socket
 from regrow.services.embedded import EmbeddedService
 from regrow.testing import tiny_service
+from regrow.testing.ports import free_port
 
 
 @dataclass
@@ -40,8 +40,7 @@ class ServiceSystem:
         self.program = program
         self.directory = root / "state"
         self.runtime = root / "run"
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.service = self.driver()
 
     def driver(self) -> EmbeddedService:

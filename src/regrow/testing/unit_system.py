@@ -30,6 +30,11 @@ class UnitSystem(ServiceSystem):
         return Config.model_validate({"service": named | self._settings, "path": self.root / "regrow.toml"})
 
     @property
+    def manager(self) -> units.Manager:
+        """Whose units they are."""
+        return self.config.service.scope
+
+    @property
     def places(self) -> Places:
         """Where the driver keeps things."""
         return Places(self.root, self.runtime, self.runtime / "daemon.sock")
@@ -49,9 +54,12 @@ class UnitSystem(ServiceSystem):
 
     def install(self) -> None:
         """Write the units and have them read."""
-        where = units.directory("user")
+        where = units.directory(self.manager)
         where.mkdir(parents=True, exist_ok=True)
-        for unit in (units.supervisor(self.config, self.places, "user"), units.releases(self.config, self.places)):
+        for unit in (
+            units.supervisor(self.config, self.places, self.manager),
+            units.releases(self.config, self.places),
+        ):
             (where / unit.name).write_text(unit.text)
         self.systemctl("daemon-reload")
 
@@ -61,7 +69,7 @@ class UnitSystem(ServiceSystem):
 
     def systemctl(self, *words: str, check: bool = True) -> str:
         """What systemctl prints."""
-        argv = ["systemctl", "--user", *words]
+        argv = [*units.manager_argv(self.manager), *words]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=_DEADLINE_S, check=False)
         if check and done.returncode:
             raise AssertionError(f"{' '.join(argv)}: {done.stderr}")
@@ -90,5 +98,5 @@ class UnitSystem(ServiceSystem):
         self.systemctl("stop", supervisor, "regrow-tiny@*.service")
         self.systemctl("reset-failed")
         for name in (supervisor, units.releases_name("tiny")):
-            (units.directory("user") / name).unlink()
+            (units.directory(self.manager) / name).unlink()
         self.systemctl("daemon-reload")

@@ -11,10 +11,8 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -34,6 +32,7 @@ from regrow.errors import Refused, RegrowError
 from regrow.places import Places
 from regrow.services.embedded import EmbeddedService
 from regrow.testing import tiny_service
+from regrow.testing.ports import free_ports
 from regrow.testing.repositories import Checkout
 from regrow.testing.service_system import Traffic
 
@@ -42,7 +41,6 @@ DEADLINE_S = 60.0
 T = TypeVar("T")
 Settings = Mapping[str, Mapping[str, Any] | None]
 _LOOK_S = 0.02
-_LOWEST_PORT = 10_000
 _PACE_S = 0.005
 _NOT_YET = frozenset({"no_daemon", "lost", "no_answer", "starting", "stopping"})
 
@@ -353,8 +351,9 @@ class World:
 
     def facts(self, number: int) -> dict[str, Any]:
         """All facts of a job, those too that nobody is shown."""
-        found: dict[str, Any] = json.loads(self.rows(f"select result from jobs where id = {number}")[0][0])  # noqa: S608
-        return found
+        [(found,)] = self.rows(f"select result from jobs where id = {number}")  # noqa: S608
+        facts: dict[str, Any] = json.loads(found) if isinstance(found, str) else found  # a server gives what JSON says
+        return facts
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Look into the daemon's store, which may be running."""
@@ -364,6 +363,17 @@ class World:
                 return server.execute(query.encode()).fetchall()
         with contextlib.closing(sqlite3.connect(f"file:{self.places.database}?mode=ro", uri=True)) as store:
             return store.execute(query).fetchall()
+
+    def change(self, statement: str) -> None:
+        """Change the daemon's store by one statement, while no daemon runs."""
+        if self.database:
+            with psycopg.connect(
+                self.database, options=f"-c search_path=regrow_{self.host}", autocommit=True
+            ) as server:
+                server.execute(statement.encode())
+            return
+        with contextlib.closing(sqlite3.connect(self.places.database)) as store, store:
+            store.execute(statement)
 
     # Talking
 
@@ -528,21 +538,6 @@ async def eventually(look: Callable[[], Awaitable[T | None]], what: str, seconds
                 await asyncio.sleep(_LOOK_S)
     except TimeoutError:
         raise AssertionError(f"not within {seconds:g} s: {what}") from None
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that nobody listens on, and that no outgoing connection is given meanwhile."""
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    choice = random.sample(range(_LOWEST_PORT, first), first - _LOWEST_PORT) if first > _LOWEST_PORT else [0] * count
-    found: list[int] = []
-    with contextlib.ExitStack() as stack:
-        for port in choice:
-            with contextlib.suppress(OSError):
-                held = stack.enter_context(socket.create_server(("127.0.0.1", port)))
-                found.append(held.getsockname()[1])
-            if len(found) == count:
-                return found
-    raise AssertionError("not enough free ports")
 
 
 def to_toml(sections: Mapping[str, Mapping[str, Any]]) -> str:

@@ -9,9 +9,10 @@ import pytest
 from regrow.services import units
 from regrow.services.base import CandidateFailed, Probe, ServiceError
 from regrow.services.embedded import EmbeddedService
-from regrow.testing.service_driver import drive_service, wait_event
+from regrow.testing.service_driver import drive_service, drive_switch, wait_event
 from regrow.testing.unit_system import UnitSystem
 
+pytestmark = pytest.mark.both_managers
 DIES = {"TINY_DIE_AFTER": "0.3"}
 
 
@@ -53,16 +54,7 @@ async def test_a_release_is_in_a_control_group_of_its_own(system):
 
 
 async def test_switch_and_promote_fail_no_request(system):
-    await system.service.start(system.release("1"), "active", "a")
-    async with system.traffic() as seen:
-        await system.service.start(system.release("2"), "candidate", "b")
-        assert set(seen.answers) == {"1"}, "a candidate took traffic before the switch"
-        await system.service.switch("b", 0, 60)
-        await system.service.promote("b")
-        seq = (await system.service.status()).seq
-        await wait_event(system.service, seq - 3, "ended")
-    assert (seen.refused, seen.cut) == (0, 0)
-    assert seen.answers["2"] > 0
+    await drive_switch(system)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +79,7 @@ async def test_a_candidate_that_fails_says_why_and_leaves_nothing_behind(system,
 
 
 async def test_a_release_that_is_never_ready_is_ended_by_systemd(tmp_path, inside):
-    system = UnitSystem(tmp_path, start_timeout=0.5)
+    system = UnitSystem(tmp_path, scope=inside, start_timeout=0.5)
     system.install()
     try:
         with pytest.raises(CandidateFailed, match="not ready in time"):
@@ -130,9 +122,9 @@ async def test_a_token_that_cannot_name_a_unit_is_refused(system):
 
 
 async def test_units_of_other_settings_are_refused(system):
-    path = units.directory("user") / units.releases_name("tiny")
+    path = units.directory(system.manager) / units.releases_name("tiny")
     path.write_text(path.read_text().replace("KillMode=mixed", "KillMode=none"))
-    with pytest.raises(ServiceError, match=r"is of other settings; run `regrow install --user`") as refused:
+    with pytest.raises(ServiceError, match=r"is of other settings; run `regrow install --") as refused:
         await system.service.ensure()
     assert refused.value.kind == "units"
     path.unlink()

@@ -40,6 +40,7 @@ async def came_back(system, seq=0):
     return event, status
 
 
+@pytest.mark.both_managers
 @pytest.mark.parametrize("standby", ["paused", "none"])
 async def test_f4_a_release_killed_in_bake_is_replaced_by_the_good_one(system, standby):
     trial = await on_trial(system, standby=standby)
@@ -50,6 +51,7 @@ async def test_f4_a_release_killed_in_bake_is_replaced_by_the_good_one(system, s
     assert await system.ask() == "1"
 
 
+@pytest.mark.both_managers
 async def test_f4_on_failure_brings_the_good_one_back_when_nothing_of_regrow_runs(system):
     trial = await on_trial(system)
     await leave(system)
@@ -90,8 +92,9 @@ async def test_f8_a_crash_loop_ends_at_the_release_before(system):
     assert event.data["reason"] == "crash loop"
 
 
+@pytest.mark.both_managers
 async def test_f8_a_unit_latched_by_hand_is_started(system):
-    override = units.directory("user") / f"{units.releases_name('tiny')}.d"
+    override = units.directory(system.manager) / f"{units.releases_name('tiny')}.d"
     override.mkdir()
     (override / "latch.conf").write_text("[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=1\n")
     system.systemctl("daemon-reload")
@@ -113,7 +116,7 @@ async def test_f12_a_start_that_returns_0_and_does_nothing_is_no_success(tmp_pat
     lies.write_text('#!/bin/sh\ncase "$*" in *" start regrow-tiny@"*) exit 0;; esac\nexec /usr/bin/systemctl "$@"\n')
     lies.chmod(0o700)
     monkeypatch.setenv("PATH", f"{lies.parent}:{os.environ['PATH']}")
-    system = UnitSystem(tmp_path)
+    system = UnitSystem(tmp_path, scope=inside)
     system.install()  # the supervisor's unit keeps the PATH of whoever installs it
     try:
         with pytest.raises(CandidateFailed, match="has started, and no process of it came"):
@@ -123,7 +126,7 @@ async def test_f12_a_start_that_returns_0_and_does_nothing_is_no_success(tmp_pat
 
 
 async def test_f4_a_silent_release_is_ended_by_the_watchdog_and_replaced(tmp_path, inside):
-    system = UnitSystem(tmp_path, watchdog=1.0)
+    system = UnitSystem(tmp_path, scope=inside, watchdog=1.0)
     system.install()
     try:
         await on_trial(system, env={"TINY_SILENT": "1"}, probes=())
@@ -157,6 +160,7 @@ async def test_f41_a_stopped_unit_is_started_again_and_a_stranger_is_told_nothin
     assert Path(f"/proc/{serving.pid}").exists()
 
 
+@pytest.mark.both_managers
 async def test_f21_data_goes_back_with_the_good_one_when_nothing_of_regrow_runs(system):
     data = system.root / "data"
     data.mkdir()

@@ -14,25 +14,25 @@ from typing import Any
 import pytest
 
 from regrow.services import units
-from regrow.testing import user_manager as managers
+from regrow.testing import managers
 from regrow.testing.world import World, eventually
-
-SHOWN = {name: value for name, value in managers.ENVIRONMENT.items() if name != "HOME"}
 
 
 class Installed:
-    """A world whose daemon is systemd's to run."""
+    """A world whose daemon is systemd's to run: that of a person, or the system's."""
 
-    def __init__(self, root: Path, **service: Any) -> None:
-        self.world = World(root, {"service": service} if service else None)
+    def __init__(self, root: Path, manager: managers.Kind, **service: Any) -> None:
+        self.manager = manager
+        self.shown = {name: value for name, value in managers.ENVIRONMENT[manager].items() if name != "HOME"}
+        self.world = World(root, {"service": {"scope": manager} | service})
 
     async def regrow(self, *words: str) -> subprocess.CompletedProcess[str]:
         """The command line of this world."""
-        return await self.world.cli(*words, env=SHOWN)
+        return await self.world.cli(*words, env=self.shown)
 
     async def install(self, *words: str) -> subprocess.CompletedProcess[str]:
         """`regrow install` of the world's service."""
-        return await self.regrow("install", "--user", "--config", str(self.world.config), *words)
+        return await self.regrow("install", f"--{self.manager}", "--config", str(self.world.config), *words)
 
     async def up(self) -> None:
         """Install, start, and wait until the first release serves."""
@@ -43,9 +43,14 @@ class Installed:
 
     async def systemctl(self, *words: str, check: bool = True) -> str:
         """What systemctl prints."""
-        argv = ["systemctl", "--user", *words]
+        argv = [*units.manager_argv(self.manager), *words]
         done = await asyncio.to_thread(subprocess.run, argv, capture_output=True, text=True, timeout=60, check=check)
         return str(done.stdout).strip()
+
+    @property
+    def units(self) -> list[Path]:
+        """Every file of ours that the manager finds, links to enabled ones too."""
+        return sorted(units.directory(self.manager).glob("**/regrow*"))
 
     async def show(self, unit: str, name: str) -> str:
         """One property of a unit."""
@@ -59,7 +64,7 @@ class Installed:
         """End everything, and leave the manager as it was."""
         await self.systemctl("stop", "regrow*", check=False)
         await self.world.close()
-        for path in units.directory("user").glob("regrow*.service"):
+        for path in self.units:
             path.unlink()
         await self.systemctl("reset-failed")
         await self.systemctl("daemon-reload")
@@ -73,15 +78,16 @@ def _ask(port: int) -> str:
 
 
 @pytest.fixture
-async def installed(inside: None, tmp_path: Path) -> AsyncIterator[Installed]:
-    one = Installed(tmp_path / "world")
+async def installed(inside: managers.Kind, tmp_path: Path) -> AsyncIterator[Installed]:
+    one = Installed(tmp_path / "world", inside)
     yield one
     await one.close()
 
 
+@pytest.mark.both_managers
 @pytest.mark.parametrize("driver", ["embedded", "systemd"])
 async def test_f01_whatever_happens_to_the_daemons_unit_the_service_serves_on(inside, tmp_path, driver):
-    one = Installed(tmp_path / "world", driver=driver)
+    one = Installed(tmp_path / "world", inside, driver=driver)
     try:
         await one.up()
         served = await one.serving()
@@ -109,13 +115,14 @@ async def test_f01_whatever_happens_to_the_daemons_unit_the_service_serves_on(in
         assert down.returncode == 0, down.stderr
         left = await one.systemctl("list-units", "--plain", "--no-legend", "--state=active,activating", "regrow*")
         assert left == ""
-        removed = await one.regrow("uninstall", "--user", "--yes")
+        removed = await one.regrow("uninstall", f"--{inside}", "--yes")
         assert removed.returncode == 0, removed.stderr
-        assert list(units.directory("user").glob("**/regrow*")) == []
+        assert one.units == []
     finally:
         await one.close()
 
 
+@pytest.mark.both_managers
 async def test_a_killed_supervisor_is_systemds_to_start_also_without_a_daemon(installed):
     await installed.up()
     served = await installed.serving()
@@ -135,16 +142,17 @@ async def test_a_killed_supervisor_is_systemds_to_start_also_without_a_daemon(in
     assert status.active.pid == served
 
 
+@pytest.mark.both_managers
 async def test_f01_a_daemon_started_by_hand_does_not_have_the_supervisor_in_its_group(installed):
     assert (await installed.install("--yes")).returncode == 0
-    await installed.world.start_daemon(env=SHOWN)
+    await installed.world.start_daemon(env=installed.shown)
     await installed.world.settled()
     supervisor = (await installed.world.status()).services[0].supervisor_pid
     assert str(supervisor) == await installed.show(units.supervisor_name("tiny"), "MainPID")
 
 
 async def test_a_daemon_that_hangs_is_killed_and_started_again(installed):
-    override = units.directory("user") / f"{units.DAEMON}.d"
+    override = units.directory(installed.manager) / f"{units.DAEMON}.d"
     override.mkdir()
     (override / "soon.conf").write_text("[Service]\nWatchdogSec=3\nWatchdogSignal=SIGKILL\n")
     try:
@@ -175,6 +183,7 @@ async def test_settings_that_cannot_be_used_are_not_tried_for_ever(installed):
     assert await installed.show(units.DAEMON, "ActiveState") == "failed"
 
 
+@pytest.mark.both_managers
 async def test_it_shows_every_file_and_asks_before_it_writes(installed):
     shown = await installed.install("--dry-run")
     assert shown.returncode == 0
@@ -182,16 +191,17 @@ async def test_it_shows_every_file_and_asks_before_it_writes(installed):
     asked = await installed.install()
     assert asked.returncode == 64
     assert "add --yes or --dry-run" in asked.stderr
-    assert list(units.directory("user").glob("regrow*")) == []
+    assert list(units.directory(installed.manager).glob("regrow*")) == []
     done = json.loads((await installed.install("--yes", "--json")).stdout)
     assert [Path(one["path"]).name for one in done["files"]] == [units.DAEMON, units.supervisor_name("tiny")]
-    assert {"kind": "linger", "user": "root"} in done["notes"]
+    assert done["notes"] == ([{"kind": "linger", "user": "root"}] if installed.manager == "user" else [])
     assert (await installed.systemctl("is-enabled", units.DAEMON)) == "enabled"
     assert json.loads((await installed.install("--yes", "--json")).stdout)["files"] == []
 
 
+@pytest.mark.both_managers
 async def test_what_others_wrote_is_neither_replaced_nor_removed(installed):
-    where = units.directory("user")
+    where = units.directory(installed.manager)
     foreign = where / units.DAEMON
     foreign.write_text("[Service]\nExecStart=/bin/true\n")
     refused = await installed.install("--yes")
@@ -201,17 +211,17 @@ async def test_what_others_wrote_is_neither_replaced_nor_removed(installed):
     assert (await installed.install("--yes")).returncode == 0
     mine = where / "regrow-helper.service"
     mine.write_text("[Service]\nExecStart=/bin/true\n")
-    assert (await installed.regrow("uninstall", "--user", "--yes")).returncode == 0
+    assert (await installed.regrow("uninstall", f"--{installed.manager}", "--yes")).returncode == 0
     assert [path.name for path in where.glob("regrow*")] == [mine.name]
     mine.unlink()
 
 
 async def test_a_unit_is_not_taken_from_under_what_runs(installed):
     await installed.up()
-    refused = await installed.regrow("uninstall", "--user", "--yes")
+    refused = await installed.regrow("uninstall", f"--{installed.manager}", "--yes")
     assert refused.returncode == 5
     assert "run `regrow down` first" in refused.stderr
-    assert (units.directory("user") / units.DAEMON).exists()
+    assert (units.directory(installed.manager) / units.DAEMON).exists()
     installed.world.configure({"service": {"name": "other"}})
     assert (await installed.install("--yes")).returncode == 5
     installed.world.configure({"service": {"name": "tiny"}})
@@ -222,7 +232,7 @@ async def test_a_unit_that_systemd_cannot_read_is_not_written(installed):
     refused = await installed.install("--yes")
     assert refused.returncode == 78
     assert "Failed to parse signal name, ignoring: SIGNOSUCH" in refused.stderr
-    assert list(units.directory("user").glob("regrow*")) == []
+    assert list(units.directory(installed.manager).glob("regrow*")) == []
 
 
 async def test_without_a_manager_it_says_so(installed):

@@ -91,6 +91,7 @@ class Bench:
             agents=agents,
             gate=Gate(config.repair.allowed, ask=config.repair.ask, tests=TEST_FILES),
             redactor=Redactor(),
+            cache=self.root / "cache",
         )
         job = SimpleNamespace(id=7, args={"bug": "adding is wrong", **args}, language="en")
         facts = {"base": self.base, "commit": self.base, "version": "v"}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,56 @@ async def test_every_driver_loads_and_proves_itself() -> None:
         await made.check()
     with pytest.raises(ConfigError, match="cannot use the sandbox 'jail'"):
         sandbox("jail")
+
+
+@pytest.mark.parametrize("name", sorted(SANDBOXES))
+async def test_any_driver_talks_to_commands(name: str, workspace: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    box = Box(workspace=workspace, writable=[workspace / "src"], home=home, env={"COLOUR": "green"})
+    script = 'read word; echo "$COLOUR $word $(pwd)"; touch "$HOME/kept"; echo complaint >&2; exit 3'
+    async with sandbox(name).talk(["sh", "-c", script], box) as talk:
+        assert talk.stdin is not None and talk.stdout is not None
+        talk.stdin.write(b"word\n")
+        assert (await talk.stdout.read()).decode() == f"green word {workspace}\n"
+        assert await talk.ended() == 3
+    assert talk.complaints == "complaint\n"
+    assert (home / "kept").exists()
+    async with sandbox(name).talk(["cat"], box) as talk:
+        pass
+    assert talk.code is not None
+
+
+async def test_everything_in_a_box_ends_when_nobody_talks_to_it_any_more(
+    box: BubblewrapSandbox, workspace: Path
+) -> None:
+    # A session of its own, in which no signal to the group arrives; it writes for as long as it lives.
+    script = "setsid sh -c 'while :; do date +%N >src/a; done' & read word"
+    async with box.talk(["sh", "-c", script], Box(workspace=workspace, writable=[workspace / "src"])) as talk:
+        while (workspace / "src" / "a").read_text() == "a\n":
+            await asyncio.sleep(0)
+    assert talk.code is not None
+    (workspace / "src" / "a").write_text("mine\n")
+    async with box.talk(["true"], Box(workspace=workspace)) as talk:
+        await talk.ended()
+    assert (workspace / "src" / "a").read_text() == "mine\n"
+
+
+async def test_a_box_that_cannot_be_made_is_no_talk(workspace: Path, tmp_path: Path) -> None:
+    fake = tmp_path / "bwrap"
+    fake.write_text(
+        "#!/bin/sh\n[ $1 = --version ] && echo bubblewrap 0.8.0 && exit\necho bwrap: no such mount >&2; exit 1\n"
+    )
+    fake.chmod(0o755)
+    box = BubblewrapSandbox(program=str(fake))
+    with pytest.raises(ProcessError, match=r"cannot make the box.*no such mount") as caught:
+        async with box.talk(["true"], Box(workspace=workspace)) as talk:
+            await talk.ended()
+    assert caught.value.kind == "box_failed"
+    with pytest.raises(ProcessError, match="cannot make the box"):
+        async with box.talk(["true"], Box(workspace=workspace)) as talk:
+            await talk.ended()
+            raise ConnectionResetError("the other side is gone")
 
 
 @pytest.mark.parametrize("name", sorted(SANDBOXES))

@@ -199,6 +199,7 @@ async def run(case: Case, secrets: tuple[str, ...] = ()) -> Result:
                 scripts=("run_tests.py", "build.py", "test.sh"),
             ),
             redactor=redactor,
+            cache=root / "cache",
         )
         args = {"bug": case.told, **({"reproduction": case.script} if case.script else {})}
         work = SimpleNamespace(
