@@ -33,12 +33,13 @@ UNITS = {
     "jobs",
     "effects",
     "attacks",
+    "changes",
 }
 _SUPERVISOR = ("supervisor_wakeups", "supervisor_rss_mib")
 _STORES = ("sqlite", "postgres") if postgres.programs() is not None else ("sqlite",)
 _BY_STORE = [f"{store}/{case}" for store in _STORES for case in ("sweep", "random")]
 _LOST = ("lost_jobs", "doubled_effects")
-NEVER = (*_LOST, "escaped", "not_shown")
+NEVER = (*_LOST, "escaped", "not_shown", "bad_accepted")
 NAMES = {
     "switch": {
         *(("regrow/good", metric) for metric in ("failed_requests", "longest_gap_ms", "baseline_gap_ms")),
@@ -92,6 +93,11 @@ NAMES = {
     "escape": {
         *((case, metric) for case in ("agent", "test", "build") for metric in ("attacks", "escaped", "start_ms")),
         *(("egress", metric) for metric in ("start_ms",)),
+    },
+    "gate": {
+        ("all", f"{quality}{what}")
+        for quality in ("good", "bad")
+        for what in ("", "_accepted", "_refused", "_to_person")
     },
     "daemon": {
         *((case, metric) for case in ("no_probes", "one_probe") for metric in _SUPERVISOR),

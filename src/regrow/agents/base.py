@@ -61,6 +61,11 @@ class Task:
             empty one that is forgotten.
         session: the agent's name for an earlier conversation to go on with, in the same home and workspace path.
         instructions: what the repository tells agents (CLAUDE.md, AGENTS.md), from the commit and not from the tree.
+        goal: "reproduce": write a test, in `allowed`, that fails because of the bug, and mend nothing. "fix": mend it;
+            tests are not to be touched.
+        failing: what the reproduction or the reproducing test printed; empty when nothing reproduces the bug.
+        earlier: why earlier attempts at the same goal were not accepted, the first one first.
+        attempt: the number of this one, from 1; each begins from the same files.
     """
 
     bug: str
@@ -76,6 +81,10 @@ class Task:
     home: Path | None = None
     session: str = ""
     instructions: str = ""
+    goal: Literal["reproduce", "fix"] = "fix"
+    failing: str = ""
+    earlier: Sequence[str] = ()
+    attempt: int = 1
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,8 @@ class Outcome:
         summary: one line for people.
         reason: stable word when nothing was changed: "not_reproduced", "no_culprit", "conflict", "no_change",
             "agent_failed", "timeout", "no_reproduction", "agent_missing", "agent_login", "agent_budget", "agent_turns",
-            "agent_killed", "agent_model", "agent_secret".
+            "agent_killed", "agent_model", "agent_secret",
+            "budget" (no money or no requests are left).
         culprit: the commit that brought the bug in, where the agent knows it; empty otherwise.
         culprit_subject: that commit's first line.
         log: everything worth keeping for the job's log.

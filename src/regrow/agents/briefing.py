@@ -12,6 +12,15 @@ The bug, in the words of the person who reported it:
 {bug}
 </bug>
 """
+_TEST = """\
+A long-running service has a bug. Do not mend it. Write the smallest test that fails because of it, in the style of the
+tests that are there, and run it: it must fail for the reason that the person reports, and for no other.
+
+The bug, in the words of the person who reported it:
+<bug>
+{bug}
+</bug>
+"""
 _AGAIN = """\
 The person who reported the bug has answered. Their words:
 <answer>
@@ -34,11 +43,30 @@ This shell script ends with a code other than 0 while the bug is there, and must
 {reproduction}
 </script>
 """
+_FAILING = """
+This is what it prints while the bug is there:
+<output>
+{failing}
+</output>
+"""
+_EARLIER = """
+Earlier attempts were not accepted, for these reasons:
+<reasons>
+{earlier}
+</reasons>
+"""
+_NO_TESTS = "- Tests are not yours to change: those that are there decide, the one that shows the bug among them.\n"
 
 
 def briefing(task: Task) -> str:
     """The prompt for a task; for one that goes on with a session, only what is new."""
-    said = (_AGAIN if task.session else _FIRST).format_map({"bug": task.bug})
+    begin = _TEST if task.goal == "reproduce" else _AGAIN if task.session else _FIRST
+    said = begin.format_map({"bug": task.bug})
     if task.reproduction:
         said += _REPRODUCTION.format_map({"reproduction": task.reproduction})
-    return said + _RULES.format_map({"workspace": task.workspace, "allowed": ", ".join(task.allowed)})
+    if task.failing and task.goal == "fix":
+        said += _FAILING.format_map({"failing": task.failing})
+    if task.earlier:
+        said += _EARLIER.format_map({"earlier": "\n\n".join(task.earlier)})
+    said += _RULES.format_map({"workspace": task.workspace, "allowed": ", ".join(task.allowed)})
+    return said if task.goal == "reproduce" else said + _NO_TESTS

@@ -22,13 +22,14 @@ class Hearsay:
         work: the step.
         name: what people call the agent.
         within_s: seconds it has.
+        prefix: which attempt it is, where there are several.
 
     Attributes:
         cost: what it has cost so far, in words; empty while that is not known.
     """
 
-    def __init__(self, work: Work, name: str, within_s: float) -> None:
-        self._work, self._name, self._within_s = work, name, within_s
+    def __init__(self, work: Work, name: str, within_s: float, prefix: str = "") -> None:
+        self._work, self._name, self._within_s, self._prefix = work, name, within_s, prefix
         self._until = time.monotonic() + within_s
         self._doing = ""
         self._counted = False
@@ -60,4 +61,5 @@ class Hearsay:
         work = self._work
         left_s = max(self._until - time.monotonic(), 0.0)
         left = say(work.job.language, "live.agent_left", minutes=max(round(left_s / 60), 1))
-        work.tell(detail=" · ".join(filter(None, (self._doing, self.cost, left))), part=1 - left_s / self._within_s)
+        said = self._prefix + " · ".join(filter(None, (self._doing, self.cost, left)))
+        work.tell(detail=said, part=1 - left_s / self._within_s)

@@ -19,7 +19,7 @@ from regrow import config, files
 from regrow.agents.base import Task
 from regrow.agents.command import CommandAgent
 from regrow.boxes import build_box, test_box
-from regrow.gate import DENIED, Gate
+from regrow.gate import PROTECTED, Gate
 from regrow.git import Repository
 from regrow.process import Completed
 from regrow.sandboxes import egress, sandbox_of
@@ -118,7 +118,8 @@ class Scene:
         self.abstract = f"regrow-{secrets.token_hex(8)}"
         self.shared = 0
         self.shared_file = Path("/dev/shm", f"regrow-{secrets.token_hex(8)}")  # noqa: S108
-        self.gate = Gate(("src/**",), DENIED)
+        self.gate = Gate(("src/**",), PROTECTED)
+        # Set for a control: whoever looks after the attack does it as a person would, and not as Regrow does.
         self.careless = False
 
     def tidy(self) -> None:
