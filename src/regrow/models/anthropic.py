@@ -106,7 +106,7 @@ class AnthropicMeter:
         elif kind == "message_stop":
             self.finished = True
         elif kind == "message":
-            for block in said.get("content") or ():
+            for block in objects(said.get("content")):
                 self._block(block)
             self._summed = self._take(said.get("usage"))
             self.finished = True

@@ -11,7 +11,7 @@ import random
 import signal
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,9 +89,10 @@ async def run(task: Task, root: Path, points: tuple[str, ...] = (), killed_after
             await world.start_daemon(env, "regrow.testing.mortal")
         async with world.traffic() as seen:
             job = await _through(task, world, env if points else None, killed_after, outcome)
+        async with _kept_alive(world):
+            await _judge(task, world, job, wanted, outcome)
         outcome.met = {path.name for path in died.iterdir()}
         outcome.kills += len(outcome.met)
-        await _judge(task, world, job, wanted, outcome)
         if seen.refused:
             outcome.refused = seen.refused
             outcome.why.append(f"{seen.refused} connections were refused")
@@ -130,12 +131,28 @@ async def _through(
     return job
 
 
+@contextlib.asynccontextmanager
+async def _kept_alive(world: World) -> AsyncIterator[None]:
+    """A job has ended before the daemon has told of it: one that dies in between is started again, to go on."""
+    over = asyncio.Event()
+
+    async def look() -> None:
+        while not over.is_set():
+            if world.process is not None and world.process.poll() is not None:
+                await world.daemon_ended()
+                await world.start_daemon()
+            await asyncio.sleep(_LOOK_S)
+
+    task = asyncio.create_task(look(), name="the daemon is kept alive")
+    try:
+        yield
+    finally:
+        over.set()
+        await task
+
+
 async def _judge(task: Task, world: World, job: Job, wanted: str, outcome: Outcome) -> None:
     async def quiet() -> bool:
-        assert world.process is not None
-        if world.process.poll() is not None:
-            await world.daemon_ended()
-            await world.start_daemon()
         service = (await world.status()).services[0]
         return service.state == "up" and not (service.candidate or service.standby or service.job or service.queue)
 

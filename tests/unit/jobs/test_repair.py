@@ -92,6 +92,8 @@ class Bench:
             gate=Gate(config.repair.allowed, ask=config.repair.ask, tests=TEST_FILES),
             redactor=Redactor(),
             cache=self.root / "cache",
+            models=None,
+            agent_home=lambda job: self.root / "agents" / str(job),
         )
         job = SimpleNamespace(id=7, args={"bug": "adding is wrong", **args}, language="en")
         facts = {"base": self.base, "commit": self.base, "version": "v"}
@@ -322,7 +324,7 @@ async def test_an_attempt_that_was_cut_off_begins_again(bench: Bench) -> None:
     await through(work, "reproduce")
     task = asyncio.create_task(repair.agent(work))
     async with asyncio.timeout(60):
-        while "waiting" not in bench.told:
+        while not any("waiting" in (told or "") for told in bench.told):
             await asyncio.sleep(0.01)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
