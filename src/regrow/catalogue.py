@@ -77,6 +77,17 @@ def say(language: Language, key: str, /, **values: object) -> str:
     return _FORMATTER.vformat(text, (), values)
 
 
+def say_fitting(language: Language, key: str, /, **values: object) -> str:
+    """A text of the catalogue with those of the values that it has a field for: where the key is chosen by data.
+
+    Raises:
+        KeyError: as `say`.
+    """
+    part = key.partition(".")[0]
+    known = fields(texts(language, part if part in _OWN else "")[key])
+    return say(language, key, **{name: value for name, value in values.items() if name in known})
+
+
 def help_text(language: Language, intents: Iterable[str]) -> str:
     """What can be asked for, one line an intent, with an example sentence.
 

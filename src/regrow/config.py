@@ -266,6 +266,7 @@ class TestSection(Section):
 
     command: tuple[str, ...] = ()
     timeout: Duration = 600.0
+    reruns: Annotated[int, Field(ge=0, le=20)] = 3
     nice: Annotated[int, Field(ge=0, le=19)] = 10
     env: dict[EnvironmentName, str] = {}
 
@@ -277,6 +278,13 @@ class RepairSection(Section):
     command: tuple[str, ...] = ()
     allowed: tuple[str, ...] = ("src/**",)
     denied: tuple[str, ...] = ()
+    ask: tuple[str, ...] = ()
+    reproduce: Literal["required", "preferred", "off"] = "preferred"
+    tests: Annotated[tuple[str, ...], Field(min_length=1)] = ("tests/**", "test/**", "spec/**", "__tests__/**")
+    try_parts: bool = True
+    attempts: Annotated[int, Field(ge=1, le=3)] = 1
+    attempts_parallel: Annotated[int, Field(ge=1, le=3)] = 1
+    attempts_until: Literal["all", "proved"] = "all"
     approve: Literal["always", "never"] = "always"
     approve_within: Duration = 3 * 86400.0
     timeout: Duration = 900.0

@@ -37,7 +37,7 @@ from regrow.databases.base import Database
 from regrow.errors import ConfigError, RegrowError, ServiceError, StoreError
 from regrow.events import Events
 from regrow.forwarding import Forwarding
-from regrow.gate import DENIED, Gate, Limits
+from regrow.gate import PROTECTED, Gate, Limits
 from regrow.git import Repository
 from regrow.idle import Idle
 from regrow.inbox import Inbox
@@ -65,6 +65,7 @@ from regrow.secret import Secret, resolve
 from regrow.services import service as make_service
 from regrow.snapshots import Snapshots
 from regrow.store import STORE_ERROR_EXIT, Store, check
+from regrow.verification import TEST_FILES
 from regrow.versions import Versions
 from regrow.views import Views
 from regrow.web import console
@@ -345,7 +346,15 @@ class Daemon:
             sandbox=make_sandbox(config.sandbox.driver),
             agents=lambda name: make_agent(name or repair.agent, settings.get(name or repair.agent)),
             idle=Idle(self.store, config.service.name, config.service.idle),
-            gate=Gate(repair.allowed, (*DENIED, *repair.denied), limits, [_holds_no_secret(redactor)]),
+            gate=Gate(
+                repair.allowed,
+                (*PROTECTED, *repair.denied),
+                limits,
+                [_holds_no_secret(redactor)],
+                ask=repair.ask,
+                tests=(*TEST_FILES, *repair.tests),
+                scripts=_scripts(config),
+            ),
             redactor=redactor,
         )
 
@@ -469,6 +478,12 @@ class _Pages:
 
     async def messages(self, channel: str, chat: str, /) -> list[types.Message]:
         return await self._hosted[channel].after(chat, 0)
+
+
+def _scripts(config: Config) -> tuple[str, ...]:
+    """What the settings start by name: whoever changes it changes what is built and what is tested."""
+    words = (*config.build.command, *config.test.command, *config.service.check)
+    return tuple(os.path.normpath(word) for word in words if not word.startswith(("-", "/", "{")))
 
 
 def _holds_no_secret(redactor: Redactor) -> Callable[[str, str], tuple[str, str] | None]:

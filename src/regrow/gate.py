@@ -8,6 +8,7 @@ comes from a fresh export of the tree and never from the directory (evidence of 
 from __future__ import annotations
 
 import asyncio
+import copy
 import hashlib
 import os
 import re
@@ -20,27 +21,35 @@ from typing import Literal
 
 from pathspec import GitIgnoreSpec
 
+from regrow import risks
 from regrow.git import EXECUTABLE, GITLINK, SYMLINK, Difference, Entry, Repository
+from regrow.risks import Risk
 
 # Files that read as empty in the agent's box: they hold secrets by convention.
 SECRET_FILES = (".env", ".env.*", "*.pem", "*.key", "*.p12", "*.pfx", "id_rsa*", "id_ed25519*", "id_ecdsa*", ".netrc")
 
-# Whoever changes one of these changes what runs at build, test, install or start, or who may do what.
-DENIED = (
+# Whoever changes one of these changes what is built, tested, installed or started, or who may do what.
+PROTECTED = (
     *("regrow.toml", ".env*", *SECRET_FILES, ".npmrc", ".pypirc"),
     *("credentials.json", "secrets.json", "secrets.toml", "secrets.yml", "secrets.yaml", "*.tfstate"),
-    *(".git*", ".hg", ".svn", ".claude", ".mcp.json", "CLAUDE.md", "AGENTS.md", ".cursor*", ".vscode", ".idea"),
-    *(".github", ".gitlab-ci.yml", ".circleci", ".buildkite", ".travis.yml", "azure-pipelines.yml", "Jenkinsfile"),
-    *(".woodpecker*", ".drone.yml", ".pre-commit-config.yaml", ".husky", ".envrc", ".tool-versions", ".devcontainer"),
-    *("Dockerfile*", "Containerfile*", "docker-compose*", "compose.yaml", "compose.yml", "*.service", "Procfile"),
-    *("Makefile", "GNUmakefile", "CMakeLists.txt", "justfile", "Justfile", "Taskfile.yml", "noxfile.py", "tox.ini"),
-    *("setup.py", "setup.cfg", "pyproject.toml", "MANIFEST.in", "requirements*.txt", "constraints*.txt", "Pipfile*"),
-    *("poetry.lock", "uv.lock", "uv.toml", "pdm.lock", "pip.conf", "conftest.py", "pytest.ini", "sitecustomize.py"),
-    *("usercustomize.py", "*.pth", "*.egg-link", "package.json", "package-lock.json", "npm-shrinkwrap.json"),
-    *("yarn.lock", ".yarn*", "pnpm-*", ".pnpmfile.cjs", "bun.lock*", "deno.lock", "binding.gyp"),
-    *("Cargo.toml", "Cargo.lock", ".cargo", "build.rs", "rust-toolchain*", "go.mod", "go.sum", "go.work*", "vendor/"),
-    *("pom.xml", "build.gradle*", "settings.gradle*", "gradle.properties", "gradlew*"),
-    *("Gemfile*", "*.gemspec", "composer.json", "composer.lock", "mix.exs", "mix.lock"),
+    *(".git", ".gitmodules", ".hg", ".svn", ".claude", ".mcp.json", "CLAUDE.md", "AGENTS.md", ".cursor*", ".vscode"),
+    *(".idea", ".github", ".gitlab*", ".gitea", ".forgejo", ".circleci", ".buildkite", ".travis.yml", "Jenkinsfile"),
+    *("azure-pipelines.yml", ".woodpecker*", ".drone.yml", ".pre-commit-config.yaml", ".husky", ".envrc"),
+    *(".tool-versions", ".devcontainer", "Dockerfile*", "Containerfile*", "docker-compose*", "compose.yaml"),
+    *("compose.yml", "*.service", "Procfile", "Makefile", "GNUmakefile", "CMakeLists.txt", "justfile", "Justfile"),
+    *("Taskfile.yml", "noxfile.py", "tox.ini", "setup.cfg", "pyproject.toml", "MANIFEST.in", "requirements*.txt"),
+    *("constraints*.txt", "Pipfile*", "poetry.lock", "uv.lock", "uv.toml", "pdm.lock", "pip.conf", "pytest.ini"),
+    *("package.json", "package-lock.json", "npm-shrinkwrap.json", "yarn.lock", ".yarn*", "pnpm-*", ".pnpmfile.cjs"),
+    *("bun.lock*", "deno.lock", "binding.gyp", "Cargo.toml", "Cargo.lock", ".cargo", "rust-toolchain*"),
+    *("go.mod", "go.sum", "go.work*", "vendor/", "pom.xml", "build.gradle*", "settings.gradle*", "gradle.properties"),
+    *("gradlew*", "Gemfile*", "*.gemspec", "composer.json", "composer.lock", "mix.exs", "mix.lock"),
+)
+
+# Code that runs when something is built, tested or started, without being called; and what changes how git reads files.
+BUILD_TIME = (
+    *("conftest.py", "setup.py", "build.rs", "build.py", "*.pth", "*.egg-link", "sitecustomize.py"),
+    *("usercustomize.py", ".gitattributes", ".gitignore", "*.config.js", "*.config.cjs", "*.config.mjs"),
+    *("*.config.ts", ".babelrc*", ".eslintrc*", ".mocharc*", "*_plugin.py"),
 )
 
 # Joiners belong into emoji and some scripts; beside ASCII they make two names that look like one.
@@ -108,17 +117,24 @@ class GateReport:
         changes: in the order of paths; empty likewise.
         refusals: empty when the change may pass.
         digest: SHA-256 over tree and base commit, what an approval is bound to; empty likewise.
+        risks: what only a person may let through.
     """
 
     tree: str
     changes: tuple[Change, ...]
     refusals: tuple[Refusal, ...]
     digest: str
+    risks: tuple[Risk, ...] = ()
 
     @property
     def passed(self) -> bool:
         """Whether nothing was refused."""
         return not self.refusals
+
+
+def digest(tree: str, base: str) -> str:
+    """What an approval is bound to: SHA-256 over the tree and the commit it is a change of."""
+    return hashlib.sha256(f"{tree}\n{base}\n".encode()).hexdigest()
 
 
 class Gate:
@@ -128,21 +144,48 @@ class Gate:
         allowed: patterns (gitignore syntax) of paths that may change; nothing may when empty.
         denied: patterns of paths that may not, even if allowed; compared without regard to case.
         limits: how large a change may be.
-        content_checks: further checks of the text of changed files; each gets path and text and gives a rule with a
-            detail, or None. For secrets, say.
+        content_checks: further checks of new text; each gets a path and the lines that the change brings and gives a
+            rule with a detail, or None. For secrets, say.
+        ask: patterns of paths that may change, allowed and denied or not, when a person says so.
+        tests: patterns of the files that prove something; what they name is not held against code.
+        scripts: paths, exactly, that are protected where the base commit has them: what the settings build and test by.
     """
 
     def __init__(
         self,
         allowed: Sequence[str],
-        denied: Sequence[str] = DENIED,
+        denied: Sequence[str] = PROTECTED,
         limits: Limits = Limits(),
         content_checks: Sequence[ContentCheck] = (),
+        *,
+        ask: Sequence[str] = (),
+        tests: Sequence[str] = (),
+        scripts: Sequence[str] = (),
     ) -> None:
         self._allowed = GitIgnoreSpec.from_lines(allowed)
-        self._denied = GitIgnoreSpec.from_lines(pattern.lower() for pattern in denied)
+        self._denied = _lowered(denied)
         self._limits = limits
         self._content_checks = tuple(content_checks)
+        self._ask = _lowered(ask)
+        self._tests = GitIgnoreSpec.from_lines(tests)
+        self._build_time = _lowered(BUILD_TIME)
+        self._scripts = frozenset(scripts)
+        self._sealed: GitIgnoreSpec | None = None
+        self._new_only = False
+
+    def only(self, allowed: Sequence[str]) -> Gate:
+        """The same gate for new files on other paths: a reproducing test, beside which no other test is touched."""
+        other = copy.copy(self)
+        other._allowed, other._ask = GitIgnoreSpec.from_lines(allowed), _lowered(())
+        other._new_only = True
+        return other
+
+    def sealing(self, patterns: Sequence[str]) -> Gate:
+        """The same gate, which lets nothing through that changes files of these patterns, whoever is asked: the tests,
+        while the fix is made."""
+        other = copy.copy(self)
+        other._sealed = GitIgnoreSpec.from_lines(patterns)
+        return other
 
     async def check(self, repository: Repository, base_commit: str, workspace_path: Path) -> GateReport:
         """Judge the files of a workspace.
@@ -168,9 +211,10 @@ class Gate:
         differences = await repository.diff(base_commit, tree)
         refusals = self._judge(differences, walked.sizes)
         refusals += self._clashes(differences, base)
-        refusals += await self._contents(repository, differences, workspace_path)
-        digest = hashlib.sha256(f"{tree}\n{base_commit}\n".encode()).hexdigest()
-        return GateReport(tree, tuple(_change(difference) for difference in differences), tuple(refusals), digest)
+        risks = self._paths_at_risk(differences)
+        refusals += await self._contents(repository, differences, workspace_path, risks)
+        changes = tuple(_change(difference) for difference in differences)
+        return GateReport(tree, changes, tuple(refusals), digest(tree, base_commit), tuple(risks))
 
     def _walk(self, root: Path, base: Mapping[str, Entry]) -> _Walked:
         walked = _Walked({}, [])
@@ -233,10 +277,16 @@ class Gate:
             found.append(Refusal("too_many_lines", "", text, str(lines)))
         for difference in differences:
             path = difference.path
-            if not self._allowed.match_file(path):
+            if self._sealed is not None and self._sealed.match_file(path):
+                found.append(Refusal("sealed", path, f"{path} is a test, and tests are fixed while the fix is made"))
+            elif self._ask.match_file(path.lower()):
+                pass
+            elif not self._allowed.match_file(path):
                 found.append(Refusal("outside", path, f"{path} is outside of the paths that may be changed"))
-            elif self._denied.match_file(path.lower()):
-                found.append(Refusal("denied", path, f"{path} is among the paths that need a person"))
+            elif self._denied.match_file(path.lower()) or (path in self._scripts and difference.status != "A"):
+                found.append(Refusal("denied", path, f"{path} is protected"))
+            if self._new_only and difference.status != "A":
+                found.append(Refusal("not_new", path, f"{path} was there before; only new files may be added"))
             if difference.new_mode == EXECUTABLE and difference.old_mode != EXECUTABLE:
                 found.append(Refusal("executable", path, f"{path} was made executable"))
             if difference.new_mode in (SYMLINK, GITLINK) or difference.old_mode == GITLINK:
@@ -268,7 +318,23 @@ class Gate:
                     break
         return found
 
-    async def _contents(self, repository: Repository, differences: Sequence[Difference], root: Path) -> list[Refusal]:
+    def _paths_at_risk(self, differences: Sequence[Difference]) -> list[Risk]:
+        found = []
+        for difference in differences:
+            path = difference.path
+            if self._build_time.match_file(path.lower()):
+                found.append(Risk("build_time", path))
+            elif self._ask.match_file(path.lower()):
+                found.append(Risk("asked", path))
+            elif difference.status != "A" and self._tests.match_file(path):
+                found.append(Risk("tests_changed", path))
+            if difference.status == "A" and (shadowed := risks.shadows(path)):
+                found.append(Risk("shadows", path, shadowed))
+        return found
+
+    async def _contents(
+        self, repository: Repository, differences: Sequence[Difference], root: Path, at_risk: list[Risk]
+    ) -> list[Refusal]:
         found: list[Refusal] = []
         total = 0
         for difference in differences:
@@ -282,19 +348,23 @@ class Gate:
             except UnicodeDecodeError:
                 found.append(Refusal("binary", path, f"{path} is not UTF-8 text"))
                 continue
+            before = "" if difference.status == "A" else await repository.blob(difference.old_id)
             strange = _strange(text)
-            if strange and difference.status != "A":
-                before = await repository.blob(difference.old_id)
+            if strange and before:
                 strange = [character for character in strange if text.count(character) > before.count(character)]
             if strange:
                 names = ", ".join(f"U+{ord(character):04X}" for character in strange[:5])
                 found.append(
                     Refusal("invisible", path, f"{path} has invisible or direction-changing characters", names)
                 )
+            fresh = risks.new_lines(before, text)
             for check in self._content_checks:
-                verdict = await asyncio.to_thread(check, path, text)
+                # What was there before is no one's doing; a name is read like a line.
+                verdict = await asyncio.to_thread(check, path, f"{fresh}\n{path}\n")
                 if verdict is not None:
                     found.append(Refusal(verdict[0], path, f"{path} is refused: {verdict[1]}", verdict[1]))
+            if not self._tests.match_file(path):
+                at_risk += [Risk(rule, path, detail) for rule, detail in risks.signs(before, text)]
         if total > self._limits.total_bytes:
             text = f"the changed files have {total} bytes, more than {self._limits.total_bytes}"
             found.append(Refusal("too_many_bytes", "", text, str(total)))
@@ -307,6 +377,10 @@ class _Walked:
 
     sizes: dict[str, int]
     refusals: list[Refusal]
+
+
+def _lowered(patterns: Sequence[str]) -> GitIgnoreSpec:
+    return GitIgnoreSpec.from_lines(pattern.lower() for pattern in patterns)
 
 
 def _size(entry: Entry | None) -> int:

@@ -502,8 +502,14 @@ class Repository:
             )
         return differences
 
-    async def patch(self, base: str, tree: str, *, keep_bytes: int = 1_000_000) -> str:
-        """The change from `base` to `tree` as a patch for people, at most `keep_bytes`, its middle left out."""
+    async def patch(self, base: str, tree: str, paths: Sequence[str] = (), *, keep_bytes: int = 1_000_000) -> str:
+        """The change from `base` to `tree` as a patch for people, at most `keep_bytes`, its middle left out.
+
+        Args:
+            base, tree: commits or trees.
+            paths: the files to show, exactly; all when empty.
+            keep_bytes: of the patch.
+        """
         async with self._shadow() as shadow:
             found = await shadow.git(
                 *(
@@ -514,6 +520,8 @@ class Repository:
                     *_NO_DRIVERS,
                     await self._tree(base),
                     await self._tree(tree),
+                    "--",
+                    *paths,
                 ),
                 check="show the change",
                 keep_bytes=keep_bytes,

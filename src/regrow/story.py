@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from regrow.api import types
-from regrow.catalogue import Language, bytes_text, fields, say, seconds_text, texts
+from regrow.catalogue import Language, bytes_text, fields, say, say_fitting, seconds_text, texts
 from regrow.channels.base import Choice, Content
 from regrow.jobs.plans import DATA, SWITCHED
 
@@ -20,6 +20,7 @@ _QUIET_STEPS = frozenset(
         "restore",
         "check",
         "workspace",
+        "reproduce",
         "turn",
         "gate",
         "commit",
@@ -32,6 +33,7 @@ _QUIET_STEPS = frozenset(
     }
 )
 _DIFF_LINES = 60
+_FAILING_LINES = 8
 _UNDOABLE = frozenset({"deploy", "repair", "rollback"})
 
 
@@ -94,6 +96,8 @@ def _headlines(job: types.Job, agent: str) -> list[str]:
         lines.append(say(language, "live.rollback", version=result.get("version", "")))
     if job.kind == "repair":
         lines.append(say(language, "live.repair", agent=result.get("agent", agent)))
+        lines += _reproduction(job)
+        lines += _won(job)
         if "gate" in done:
             lines.append(say(language, "live.repair_changed", agent=result["agent"], files=", ".join(result["files"])))
             lines.append(say(language, "live.repair_summary", summary=_summary(job)))
@@ -124,6 +128,39 @@ def _headlines(job: types.Job, agent: str) -> list[str]:
     return lines
 
 
+def _reproduction(job: types.Job) -> list[str]:
+    """How the problem shows before the fix: what failed, and with what words."""
+    language, found = job.language, job.result
+    by = found.get("reproduced_by")
+    if by is None or (not by and not found.get("unreproduced")):
+        return []
+    if not by:
+        reason = say(language, f"unreproduced.{found['unreproduced']}")
+        return [say(language, "live.not_reproduced", reason=reason)]
+    names = {"tests": ", ".join(found["reproducing_tests"][:3])} if by == "test" else {}
+    tail = [line for line in found.get("failing", "").splitlines() if line.strip()][-_FAILING_LINES:]
+    return [say(language, f"live.reproduced_{by}", **names), *(["```", *tail, "```"] if tail else [])]
+
+
+def _won(job: types.Job) -> list[str]:
+    """Which of several attempts was chosen."""
+    found = job.result
+    chosen = next((one for one in found.get("attempts", ()) if one["number"] == found.get("attempt")), None)
+    if chosen is None:
+        return []
+    figures = {"made": len(found["attempts"]), "planned": found["attempts_planned"]}
+    return [say(job.language, "live.attempts", number=chosen["number"], lines=chosen["lines"], **figures)]
+
+
+def _risks(job: types.Job) -> list[str]:
+    """What a person should look at, the reasons first."""
+    lines = []
+    for risk in job.result.get("risks", ()):
+        text = say_fitting(job.language, f"risk.{risk['rule']}", detail=risk["detail"])
+        lines.append(f"• {risk['path']}: {text}" if risk["path"] else f"• {text}")
+    return [say(job.language, "live.risks"), *dict.fromkeys(lines)] if lines else []
+
+
 def _summary(job: types.Job) -> str:
     """One line on the change: the commit that was taken back, else the agent's own words."""
     if job.result.get("culprit"):
@@ -150,7 +187,7 @@ def _question(job: types.Job) -> list[str]:
     diff = job.approval.diff.splitlines()
     shown = diff[:_DIFF_LINES] + ([f"... (+{len(diff) - _DIFF_LINES})"] if len(diff) > _DIFF_LINES else [])
     size = {"added": job.result.get("added", 0), "removed": job.result.get("removed", 0)}
-    return ["```diff", *shown, "```", say(job.language, "live.approve", **size)]
+    return ["```diff", *shown, "```", *_risks(job), say(job.language, "live.approve", **size)]
 
 
 def result(job: types.Job) -> Content:
@@ -183,14 +220,7 @@ def _success(job: types.Job) -> list[str]:
     else:
         lines = [say(language, f"result.{job.kind}", version=found["version"])]
     if job.kind == "repair":
-        proof = (
-            "proof" if found.get("reproduced") else "proof_tests" if found.get("tests") == "passed" else "proof_none"
-        )
-        lines += [
-            say(language, "result.files", files=", ".join(found["files"])),
-            say(language, "result.summary", summary=_summary(job)),
-            say(language, f"result.{proof}"),
-        ]
+        lines += _change(job)
     if job.kind == "deploy" and "tests_seconds" in found:
         lines.append(say(language, "result.tests_seconds", seconds=seconds_text(found["tests_seconds"])))
     if job.kind in {"deploy", "repair"}:
@@ -213,6 +243,27 @@ def _success(job: types.Job) -> list[str]:
             lines.append(say(language, "result.merged", branch=found["merged_into"]))
         else:
             lines.append(say(language, "result.left_branch", branch=found["branch"], note=found.get("merge_note", "")))
+    return lines
+
+
+def _change(job: types.Job) -> list[str]:
+    """What was changed, tests apart from code, and what proves it."""
+    language, found = job.language, job.result
+    tests = found.get("test_files", [])
+    lines = [say(language, "result.files", files=", ".join(path for path in found["files"] if path not in tests))]
+    if tests:
+        size = {"added": found["tests_added"], "removed": found["tests_removed"]}
+        lines.append(say(language, "result.test_files", files=", ".join(tests), **size))
+    lines.append(say(language, "result.summary", summary=_summary(job)))
+    if found.get("proving_tests"):
+        lines.append(say(language, "result.proof_test", tests=", ".join(found["proving_tests"][:3])))
+    else:
+        proved = "proof_tests" if found.get("tests") == "passed" else "proof_none"
+        lines.append(say(language, "result.proof" if found.get("reproduced") else f"result.{proved}"))
+    if found.get("flaky_tests"):
+        lines.append(say(language, "result.flaky", tests=", ".join(found["flaky_tests"][:5])))
+    if found.get("failed_before"):
+        lines.append(say(language, "result.failed_before", count=found["failed_before"]))
     return lines
 
 

@@ -1,9 +1,10 @@
 """A directory of plain files for every job: made, found again, discarded. Never the live checkout (F17).
 
-    ROOT/7/workspace         the files the agent edits: an export of a commit, with no .git inside, so that nothing
-                             in it can attack the host's git
+    ROOT/7/workspace         files the agent edits: an export of a commit, with no .git inside, so that nothing in it
+                             can attack the host's git; further ones of a job have other names
     ROOT/7/workspace.json    which commit it was made from, and in which boot of the machine
     ROOT/7/fresh/NAME        exports for verification, made anew each time
+    ROOT/7/notes/NAME.json   what the job's steps have found out, so that they find it again
 
 A workspace is built under another name and renamed, so one that is there is whole. After a power cut the contents of
 its files are unknown: one from an earlier boot is made anew.
@@ -28,6 +29,8 @@ from regrow.git import Repository
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _REMOVE_S = 300.0
+FIRST = "workspace"
+"""The name of a job's workspace that is made from what the job begins with."""
 _ENV = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 
 
@@ -52,19 +55,22 @@ class Workspaces:
         self.root = Path(os.path.realpath(root))
         self.repository = repository
 
-    async def make(self, job: int, commit: str) -> Workspace:
-        """The workspace of a job, made from a commit; the one of an earlier call when that is whole.
+    async def make(self, job: int, commit: str, name: str = FIRST) -> Workspace:
+        """A workspace of a job, made from a commit; the one of an earlier call when that is whole.
 
         Args:
             job: the job's number.
             commit: any name of a commit.
+            name: which of the job's: lower-case letters, digits, "-" and "_".
 
         Raises:
             NotFound: kind "no_such_commit".
             Refused: kind "workspace_taken", when the job has one of another commit.
         """
+        if not _NAME.fullmatch(name) or name in ("fresh", "notes"):
+            raise Refused(f"cannot name a workspace {name[:40]!r}: use a-z, 0-9, - and _", kind="bad_name")
         commit = await self.repository.resolve(commit)
-        found = await asyncio.to_thread(self._find, job)
+        found = await asyncio.to_thread(self._find, job, name)
         if found is not None:
             if found.commit == commit:
                 return found
@@ -75,11 +81,21 @@ class Workspaces:
             )
         home = await asyncio.to_thread(self._home, job)
         # A leftover was left half-made, or before the machine's last start.
-        await _remove(home / "workspace")
+        await _remove(home / name)
         record = json.dumps({"commit": commit, "boot": _boot()}).encode()
-        await asyncio.to_thread(files.write_atomic, home / "workspace.json", record)
-        await self._build(commit, home / "workspace")
-        return Workspace(home / "workspace", commit, job)
+        await asyncio.to_thread(files.write_atomic, home / f"{name}.json", record)
+        await self._build(commit, home / name)
+        return Workspace(home / name, commit, job)
+
+    async def anew(self, job: int, commit: str, name: str = FIRST) -> Workspace:
+        """A workspace as the commit has it, whatever was done in the one of that name."""
+        await _remove(self.root / str(job) / name)
+        return await self.make(job, commit, name)
+
+    async def note(self, job: int, name: str) -> Path:
+        """Where a job keeps what it has found out; deleted with its workspaces, and written with `write_atomic`."""
+        home = await asyncio.to_thread(self._home, job)
+        return await asyncio.to_thread(files.private_directory, home / "notes") / f"{name}.json"
 
     async def fresh(self, job: int, name: str, commit_or_tree: str) -> Path:
         """An export of its own, made anew even if there is one of that name.
@@ -114,7 +130,7 @@ class Workspaces:
     async def list(self) -> tuple[Workspace, ...]:
         """The finished workspaces, by job number."""
         jobs = await asyncio.to_thread(self._jobs)
-        found = [await asyncio.to_thread(self._find, job) for job in jobs]
+        found = [await asyncio.to_thread(self._find, job, FIRST) for job in jobs]
         return tuple(workspace for workspace in found if workspace is not None)
 
     async def prune(self, keep: Iterable[int]) -> tuple[int, ...]:
@@ -147,7 +163,7 @@ class Workspaces:
         Raises:
             Refused: kind "not_ours".
         """
-        found = await asyncio.to_thread(self._find, self.job_of(path))
+        found = await asyncio.to_thread(self._find, self.job_of(path), path.name)
         if found is None or found.path != path:
             raise Refused(f"cannot use {path}: it is no finished workspace; make it first", kind="not_ours")
         return found
@@ -163,12 +179,12 @@ class Workspaces:
             return ()
         return tuple(sorted(int(path.name) for path in self.root.iterdir() if path.name.isdecimal()))
 
-    def _find(self, job: int) -> Workspace | None:
-        path = self.root / str(job) / "workspace"
+    def _find(self, job: int, name: str) -> Workspace | None:
+        path = self.root / str(job) / name
         if not path.is_dir():
             return None
         try:
-            record = json.loads((self.root / str(job) / "workspace.json").read_bytes())
+            record = json.loads(path.with_name(f"{name}.json").read_bytes())
             commit, boot = str(record["commit"]), str(record["boot"])
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -99,14 +99,8 @@ BAD: list[tuple[str, Edit, str, str]] = [
     ("the root", write("evil.py", "x\n"), "outside", "evil.py"),
     ("settings", write("src/regrow.toml", "x\n"), "denied", "src/regrow.toml"),
     ("secrets", write("src/.env.local", "x\n"), "denied", "src/.env.local"),
-    ("start-up code", write("src/conftest.py", "x\n"), "denied", "src/conftest.py"),
-    ("start-up code in capitals", write("src/Conftest.PY", "x\n"), "denied", "src/Conftest.PY"),
-    ("a path file", write("src/x.pth", "import os\n"), "denied", "src/x.pth"),
-    ("a build script", write("src/build.rs", "fn main(){}\n"), "denied", "src/build.rs"),
     ("dependencies", write("src/package.json", "{}\n"), "denied", "src/package.json"),
     ("ci", write("src/.github/workflows/x.yml", "on: push\n"), "denied", "src/.github/workflows/x.yml"),
-    ("attributes", write("src/.gitattributes", "* filter=x\n"), "denied", "src/.gitattributes"),
-    ("an ignore file that hides itself", write("src/lib/.gitignore", "*\n"), "denied", "src/lib/.gitignore"),
     ("a link", lambda root: (root / "src/l").symlink_to("/etc/passwd"), "symlink", "src/l"),
     ("a directory link", lambda root: (root / "src/d").symlink_to("../docs"), "symlink", "src/d"),
     (
@@ -214,3 +208,93 @@ async def test_nothing_of_the_tree_runs(bench: Bench, tmp_path: Path) -> None:
     assert {refusal.rule for refusal in report.refusals} == {"nested_repository"}
     assert report.tree == ""
     assert not mark.exists()
+
+
+RISKY: list[tuple[str, Edit, str]] = [
+    ("start-up code", write("src/conftest.py", "x\n"), "build_time"),
+    ("start-up code in capitals", write("src/Conftest.PY", "x\n"), "build_time"),
+    ("a path file", write("src/x.pth", "import os\n"), "build_time"),
+    ("a build script", write("src/build.rs", "fn main(){}\n"), "build_time"),
+    ("attributes", write("src/.gitattributes", "* filter=x\n"), "build_time"),
+    ("an ignore file that hides itself", write("src/lib/.gitignore", "*\n"), "build_time"),
+    ("a name of the standard library", write("src/json.py", "x = 1\n"), "shadows"),
+    ("tests in code", write("src/new.py", "import sys\nslow = 'unittest' in sys.modules\n"), "knows_tests"),
+    ("the caller in code", write("src/new.py", "import sys\nwho = sys._getframe(1)\n"), "knows_tests"),
+    ("the end of the process", write("src/new.py", "import os\nos._exit(0)\n"), "ends_process"),
+    ("text that is run", write("src/new.py", "exec(open('x').read())\n"), "runs_text"),
+    ("a program", write("src/new.py", "import subprocess\n"), "reaches_out"),
+    ("an error that is swallowed", write("src/new.py", "try:\n    x()\nexcept Exception:\n    pass\n"), "hides_errors"),
+    ("two alphabets", write("src/new.py", "p\u0430yload = 1\n"), "look_alike"),
+    ("a line that nobody reads", write("src/new.py", "x = '" + "a" * 600 + "'\n"), "long_line"),
+]
+
+
+@pytest.mark.parametrize(("edit", "rule"), [case[1:] for case in RISKY], ids=[case[0] for case in RISKY])
+async def test_what_only_a_person_may_let_through(bench: Bench, edit: Edit, rule: str) -> None:
+    report = await bench.judge(edit)
+    assert report.passed, report.refusals
+    assert rule in {risk.rule for risk in report.risks}
+
+
+async def test_a_plain_fix_has_no_risk(bench: Bench) -> None:
+    fix = "import json\n\n\ndef load(text):\n    # evaluates nothing\n    return json.loads(text or '{}')\n"
+    assert (await bench.judge(write("src/app.py", fix))).risks == ()
+
+
+async def test_signs_that_were_there_are_no_risk(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path / "live")
+    text = "import subprocess\nsubprocess.run(['true'])\n"
+    base = checkout.commit("base", {"src/app.py": text})
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    (workspace / "src").mkdir()
+    (workspace / "src/app.py").write_text(text + "x = 1\n")
+    report = await Gate(["src/**"]).check(await Repository.open(checkout.path), base, workspace)
+    assert (report.passed, report.risks) == (True, ())
+
+
+async def test_what_may_be_asked_for_is_asked_for(bench: Bench) -> None:
+    gate = Gate(["src/**"], ask=["pyproject.toml", "docs/**"])
+    report = await bench.judge(both(write("pyproject.toml", "[project]\n"), write("docs/page.md", "new\n")), gate)
+    assert report.passed
+    assert [(risk.rule, risk.path) for risk in report.risks] == [("asked", "docs/page.md"), ("asked", "pyproject.toml")]
+
+
+async def test_tests_are_sealed_while_the_fix_is_made(bench: Bench) -> None:
+    gate = Gate(["**"], ask=["tests/**"]).sealing(["tests/"])
+    edit = both(write("tests/test_app.py", "x\n"), write("tests/new.py", "x\n"), write("src/app.py", "x\n"))
+    report = await bench.judge(edit, gate)
+    assert [(refusal.rule, refusal.path) for refusal in report.refusals] == [
+        ("sealed", "tests/new.py"),
+        ("sealed", "tests/test_app.py"),
+    ]
+
+
+async def test_only_the_test_may_be_written_first(bench: Bench) -> None:
+    gate = Gate(["src/**"], ask=["docs/**"]).only(["tests/**"])
+    edit = both(write("tests/test_new.py", "x\n"), write("src/app.py", "x\n"), write("docs/page.md", "x\n"))
+    report = await bench.judge(edit, gate)
+    assert {refusal.path for refusal in report.refusals} == {"src/app.py", "docs/page.md"}
+
+
+async def test_what_the_settings_start_is_protected(bench: Bench) -> None:
+    gate = Gate(["**"], scripts=["src/run.sh", "src/other.sh"])
+    report = await bench.judge(both(write("src/run.sh", "evil\n"), write("src/other.sh", "new\n")), gate)
+    assert [(refusal.rule, refusal.path) for refusal in report.refusals] == [("denied", "src/run.sh")]
+
+
+async def test_only_new_lines_are_searched_for_secrets(tmp_path: Path) -> None:
+    """A value that stood in the file before is no reason to refuse a change of another line."""
+    checkout = Checkout(tmp_path / "live")
+    base = checkout.commit("base", {"src/app.py": "canary = 1\nx = 1\n"})
+    workspace = tmp_path / "workspace"
+    (workspace / "src").mkdir(parents=True)
+    gate = Gate(["src/**"], content_checks=[lambda _, text: ("secret", "found") if "canary" in text else None])
+    repository = await Repository.open(checkout.path)
+    for text, refused in (("canary = 1\nx = 2\n", False), ("canary = 1\nx = 1\ny = 'canary'\n", True)):
+        (workspace / "src/app.py").write_text(text)
+        report = await gate.check(repository, base, workspace)
+        assert [refusal.rule for refusal in report.refusals] == (["secret"] if refused else [])
+    (workspace / "src/app.py").write_text("canary = 1\nx = 2\n")
+    (workspace / "src/canary.py").write_text("x = 1\n")
+    assert [one.rule for one in (await gate.check(repository, base, workspace)).refusals] == ["secret"]

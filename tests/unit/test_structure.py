@@ -22,9 +22,9 @@ LAYERS = {
     "shapes": "errors api.types",
     "machine": "clock process files sqlite_files pool git store databases backups secret redact places config "
     "config_file availability events catalogue catalogues versions phrases tail",
-    "nouns": "migrations probes probe_trial releases workspaces snapshots gate verification permissions intents "
-    "approvals inbox outbox forwarding canaries incidents audit people notices idle space care rehearsals restores "
-    "agents sandboxes services channels installation confinement",
+    "nouns": "migrations probes probe_trial releases workspaces snapshots risks gate test_results verification "
+    "attempts permissions intents approvals inbox outbox forwarding canaries incidents audit people notices idle "
+    "space care rehearsals restores agents sandboxes services channels installation confinement",
     "jobs": "jobs",
     "talk": "timetable story views admissions lookout requests presses conversations doctor",
     "surfaces": "api web succession",

@@ -34,6 +34,11 @@ class Task:
         readable: toolchains seen read-only in the box.
         env: environment of commands in the box.
         timeout_s: seconds for the whole repair.
+        goal: "reproduce": write a test, in `allowed`, that fails because of the bug, and mend nothing. "fix": mend it;
+            tests are not to be touched.
+        failing: what the reproduction or the reproducing test printed; empty when nothing reproduces the bug.
+        earlier: why earlier attempts at the same goal were not accepted, the first one first.
+        attempt: the number of this one, from 1; each begins from the same files.
     """
 
     bug: str
@@ -45,6 +50,10 @@ class Task:
     readable: Sequence[Path] = ()
     env: tuple[tuple[str, str], ...] = ()
     timeout_s: float = 600.0
+    goal: Literal["reproduce", "fix"] = "fix"
+    failing: str = ""
+    earlier: Sequence[str] = ()
+    attempt: int = 1
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ class Outcome:
         changed: whether the workspace is said to hold a fix.
         summary: one line for people.
         reason: stable word when nothing was changed: "not_reproduced", "no_culprit", "conflict", "no_change",
-            "agent_failed", "timeout", "no_reproduction".
+            "agent_failed", "timeout", "no_reproduction", "budget" (no money or no requests are left).
         culprit: the commit that brought the bug in, where the agent knows it; empty otherwise.
         culprit_subject: that commit's first line.
         log: everything worth keeping for the job's log.

@@ -34,7 +34,11 @@ class CommandAgent:
         workspace       path of the workspace, the working directory
         git_directory   path of the repository's git directory, read-only; GIT_DIR and GIT_WORK_TREE say the same
         allowed         patterns of the paths that may change
+        goal            "reproduce": write a test that fails because of the bug; "fix": mend it, tests stay as they are
         reproduction    shell script that fails while the bug is there, or ""
+        failing         what the reproduction printed, or ""
+        earlier         why earlier attempts were not accepted
+        attempt         the number of this one, from 1
         spans           [{"good": id, "bad": id}], where the bug can have come in
         timeout_s       seconds it has
 
@@ -155,8 +159,12 @@ def _told(task: Task) -> bytes:
             "bug": task.bug,
             "workspace": str(task.workspace),
             "git_directory": str(task.git_directory),
+            "goal": task.goal,
             "allowed": list(task.allowed),
             "reproduction": task.reproduction,
+            "failing": task.failing,
+            "earlier": list(task.earlier),
+            "attempt": task.attempt,
             "spans": [{"good": span.good, "bad": span.bad} for span in task.spans],
             "timeout_s": task.timeout_s,
         },

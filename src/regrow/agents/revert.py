@@ -49,7 +49,7 @@ class RevertAgent:
 
     async def repair(self, task: Task, sandbox: Sandbox, tell: Callable[[Event], None]) -> Outcome:
         """Find and revert; arguments, result and errors as in `regrow.agents.base`."""
-        if not task.reproduction.strip():
+        if task.goal == "reproduce" or not task.reproduction.strip():
             return Outcome(False, "no reproduction is known, so no commit can be tested", "no_reproduction")
         workspace = await self._workspaces.of(task.workspace)
         search = _Search(

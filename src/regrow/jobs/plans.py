@@ -14,7 +14,7 @@ PLANS: dict[Kind, tuple[str, ...]] = {
     "build": ("check", *_BUILD, "tidy"),
     "deploy": ("check", *_BUILD, *_SERVE_NEW, "tidy"),
     "repair": (
-        *("check", "workspace", "agent", "gate", "verify", "approve", "commit"),
+        *("check", "workspace", "reproduce", "agent", "gate", "verify", "approve", "commit"),
         *("build", "release"),
         *(*_SERVE_NEW, "merge", "tidy"),
     ),

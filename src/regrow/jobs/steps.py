@@ -10,25 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from regrow import files, space
-from regrow.agents.base import Event, Span, Task
 from regrow.availability import Availability, Seen
 from regrow.canaries import Canaries, Hearing, hearing
 from regrow.catalogue import bytes_text, say
 from regrow.errors import CandidateFailed, ProcessTimeout, RegrowError, ServiceError
-from regrow.jobs import data
+from regrow.jobs import data, repair
 from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
 from regrow.jobs.candidate_check import run_check
 from regrow.jobs.ledger import WAITING_FOR_IDLE, WAITING_FOR_KEEP, WAITING_FOR_TURN
 from regrow.jobs.work import Work
 from regrow.pool import in_thread
 from regrow.process import Completed, exit_words
-from regrow.rehearsals import INTERPRETER
 from regrow.releases import Release
+from regrow.risks import WEAK
 from regrow.sandboxes.base import Box
 from regrow.services.base import Instance, ServiceStatus
 from regrow.space import Need
 from regrow.tail import end_of
-from regrow.verification import Conditions, verify
 
 _IDLE_LOOK_S = 2.0
 _BAKE_LOOK_S = 1.0
@@ -72,8 +70,10 @@ async def _room(work: Work) -> None:
         files_of = await care.repository.entries(job.args["commit"])
         tree = sum(entry.size for entry in files_of.values())
         newest = next(iter(await care.releases.all()), None)
-        # One tree to work in and a fresh one to build from; the release while it is built and sealed.
-        needs.append(Need("the workspace", care.directory / "workspaces", 2 * tree))
+        # A tree for each attempt, one for its test and a fresh one to build from; the release while it is built and
+        # sealed.
+        trees = 2 + (care.config.repair.attempts if "agent" in job.plan else 0)
+        needs.append(Need("the workspace", care.directory / "workspaces", trees * tree))
         needs.append(Need("the release", care.directory / "releases", max(newest.bytes if newest else 0, tree)))
     if lack := await in_thread(space.shortage, needs):
         what, need, free = ", ".join(lack.what) or "this job", bytes_text(lack.needed), bytes_text(lack.free)
@@ -250,146 +250,23 @@ async def release(work: Work) -> Outcome:
     return Done({"release": made.id, "build_bytes": made.bytes, "digest": made.digest})
 
 
-# Repairing
-
-
-async def agent(work: Work) -> Outcome:
-    """Let the agent work on the job's tree; what it says is kept, not believed."""
-    care, config, job = work.care, work.care.config, work.job
-    driver = care.agents(job.args.get("agent", ""))
-
-    def tell(event: Event) -> None:
-        text = care.redactor.redact(event.text)
-        work.log(f"{driver.name}: {event.kind}: {text}")
-        if event.kind != "log":
-            work.tell(detail=care.redactor.shorten_paths(text)[:100])
-
-    task = Task(
-        bug="\n\n".join(filter(None, (job.args["bug"], job.args.get("evidence", "")))),
-        workspace=Path(work.facts["workspace"]),
-        git_directory=care.repository.git_dir,
-        allowed=config.repair.allowed,
-        reproduction=job.args.get("reproduction", ""),
-        spans=await _spans(work),
-        readable=(*config.readable(), *INTERPRETER),
-        env=tuple(config.test.env.items()),
-        timeout_s=config.repair.timeout,
-    )
-    outcome = await driver.repair(task, care.sandbox, tell)
-    work.log(f"{driver.name}: {outcome.summary}\n{outcome.log}")
-    facts = {"agent": driver.name, "summary": care.redactor.shorten_paths(care.redactor.redact(outcome.summary))}
-    if not outcome.changed:
-        raise StepFailed(
-            f"cannot repair: {facts['summary']}", kind=outcome.reason or "no_change", log=outcome.log, facts=facts
-        )
-    return Done(facts | {"culprit": outcome.culprit, "culprit_subject": outcome.culprit_subject})
-
-
-async def _spans(work: Work) -> tuple[Span, ...]:
-    """From each earlier good release to what serves now, the nearest first."""
-    care = work.care
-    bad = work.facts["base"]
-    spans: list[Span] = []
-    for good in await care.releases.good():
-        if good.commit == bad or any(span.good == good.commit for span in spans):
-            continue
-        if await care.repository.is_ancestor(good.commit, bad):
-            spans.append(Span(good.commit, bad))
-    return tuple(spans)
-
-
-async def gate(work: Work) -> Outcome:
-    """Judge the tree from outside."""
-    care = work.care
-    report = await care.gate.check(care.repository, work.facts["base"], Path(work.facts["workspace"]))
-    changed = [change.path for change in report.changes]
-    work.log("gate: " + ", ".join(f"{c.kind} {c.path} +{c.added} -{c.removed}" for c in report.changes))
-    refusals = report.refusals
-    if await _takes_back_one_commit(work, report.tree):
-        # Nobody wrote this: it is what the repository held before. Where it lies is no reason to refuse it.
-        refusals = tuple(refusal for refusal in refusals if refusal.rule not in {"outside", "denied", "executable"})
-    for refusal in refusals:
-        work.log(f"gate: refused by {refusal.rule}: {refusal.path}: {refusal.text}")
-    if refusals:
-        first = refusals[0]
-        kind = "no_change" if first.rule == "no_change" else "gate"
-        text = f"cannot accept the change: {first.text}"
-        raise StepFailed(text, kind=kind, facts={"files": changed}, cause=first.text)
-    return Done(
-        {
-            "tree": report.tree,
-            "digest": report.digest,
-            "files": changed,
-            "added": sum(c.added for c in report.changes),
-            "removed": sum(c.removed for c in report.changes),
-        }
-    )
-
-
-async def _takes_back_one_commit(work: Work, tree: str) -> bool:
-    """Whether the change is exactly the reverse of the culprit, computed again from outside."""
-    culprit = work.facts.get("culprit", "")
-    if work.facts["agent"] != "revert" or not culprit:
-        return False
-    return (await work.care.repository.revert_tree(work.facts["base"], culprit)).tree == tree
-
-
-async def check_fix(work: Work) -> Outcome:
-    """Prove the change from fresh trees: the reproduction fails before and passes after, and so do the tests."""
-    care, config = work.care, work.care.config
-    result = await verify(
-        care.sandbox,
-        care.workspaces,
-        work.job.id,
-        work.facts["base"],
-        work.facts["tree"],
-        test_command=config.expand(config.test.command) if config.test.command else (),
-        reproduction=work.job.args.get("reproduction", ""),
-        conditions=Conditions(
-            readable=(*config.readable(), *INTERPRETER),
-            env=config.test.env,
-            timeout_s=config.test.timeout,
-            memory_bytes=config.sandbox.memory,
-            file_bytes=config.sandbox.file_size,
-            processes=config.sandbox.processes,
-            nice=config.test.nice,
-        ),
-        # The tests of the culprit go with it; judging by them would keep every bug that came with a test.
-        **({"test_files": ()} if work.facts["agent"] == "revert" else {}),
-        tell=lambda text: work.tell(detail=care.redactor.shorten_paths(care.redactor.redact(text))[:100]),
-    )
-    work.log(f"verification: {result.verdict}\n{result.log}")
-    if not result.passed:
-        raise StepFailed(
-            f"cannot accept the change: {_VERDICTS[result.verdict]}", kind=f"verify_{result.verdict}", log=result.log
-        )
-    tests = "passed" if config.test.command else "none"
-    return Done({"tests": tests, "reproduced": result.verdict == "verified"})
-
-
-_VERDICTS = {
-    "not_reproduced": "the reproduction passes without it",
-    "still_failing": "the reproduction still fails with it",
-    "tests_failed": "the tests fail with it",
-    "timeout": "a test or the reproduction hangs with it",
-    "unproven": "there is neither a reproduction nor a test that could prove it",
-}
+# Repairing: what comes before the question is in `regrow.jobs.repair`
 
 
 async def approve(work: Work) -> Outcome:
     """Ask; the answer counts for exactly this digest, once (F35)."""
     care, facts, job = work.care, work.facts, work.job
-    if care.config.repair.approve == "never":
+    serious = [risk for risk in facts.get("risks", ()) if risk["rule"] not in WEAK]
+    if care.config.repair.approve == "never" and not serious:
         return Done({"approved_by": ""})
     question = await work.approvals.of(job.id)
     if question is None:
-        patch = await care.repository.patch(facts["base"], facts["tree"])
         question = await work.approvals.ask(
             job.id,
             facts["digest"],
             facts["summary"],
             facts["files"],
-            care.redactor.redact(patch),
+            await repair.patch(work),
             within_s=care.config.repair.approve_within,
         )
     if question.state == "open":
@@ -730,9 +607,10 @@ STEPS: dict[str, Step] = {
     "test": Step(test, deadline_s=None),
     "build": Step(build, drop_staging, deadline_s=None),
     "release": Step(release),
-    "agent": Step(agent, deadline_s=None),
-    "gate": Step(gate),
-    "verify": Step(check_fix, deadline_s=None),
+    "reproduce": Step(repair.reproduce, deadline_s=None),
+    "agent": Step(repair.agent, deadline_s=None),
+    "gate": Step(repair.gate),
+    "verify": Step(repair.verify, deadline_s=None),
     "approve": Step(approve, close_approval),
     "commit": Step(commit),
     "turn": Step(turn),

@@ -1,7 +1,8 @@
 """A real program that edits a workspace as a script says: `python3 scripted_agent.py SCRIPT.json`, for the `command`
 agent. It imports the standard library only, so that any Python 3 in a box runs it.
 
-The script is a list of steps, done in order in the working directory:
+The script is a list of steps, done in order in the working directory; or an object with a list for each goal of the
+task ("reproduce", "fix"), where the list of a further attempt at it may be under "fix 2", "fix 3":
 
     {"say": KIND, "text": TEXT}               tell an event
     {"write": PATH, "text": TEXT}             write a file, with its directories; "mode" sets its permissions
@@ -33,7 +34,11 @@ from typing import Any
 def main(argv: list[str]) -> int:
     """Do the steps of the script at `argv[0]`; the result is the exit code."""
     task = sys.stdin.read()
-    for step in json.loads(Path(argv[0]).read_text()):
+    script = json.loads(Path(argv[0]).read_text())
+    if isinstance(script, dict):
+        told = json.loads(task)
+        script = script.get(f"{told['goal']} {told['attempt']}", script.get(told["goal"], []))
+    for step in script:
         try:
             code = do(step, task)
         except (OSError, ValueError) as error:

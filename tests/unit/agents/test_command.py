@@ -100,7 +100,11 @@ async def test_the_task_arrives_and_the_environment_is_that_of_the_box(bench: Be
         "workspace": str(bench.workspace.path),
         "git_directory": str(bench.live.git_dir),
         "allowed": ["src/**"],
+        "goal": "fix",
         "reproduction": "",
+        "failing": "",
+        "earlier": [],
+        "attempt": 1,
         "spans": [{"good": "a", "bad": "b"}],
         "timeout_s": 20,
     }
