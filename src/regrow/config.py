@@ -285,8 +285,16 @@ class RepairSection(Section):
     attempts: Annotated[int, Field(ge=1, le=3)] = 1
     attempts_parallel: Annotated[int, Field(ge=1, le=3)] = 1
     attempts_until: Literal["all", "proved"] = "all"
-    approve: Literal["always", "never"] = "always"
+    approve: Literal["always", "risky", "never"] = "always"
     approve_within: Duration = 3 * 86400.0
+    four_eyes: bool = False
+    risky_lines: Annotated[int, Field(ge=0)] = 50
+    risky_files: Annotated[int, Field(ge=0)] = 5
+    sensitive: tuple[str, ...] = (
+        *("*auth*", "*login*", "*permission*", "*secur*", "*crypt*", "*pay*", "migrations/", "*.sql"),
+    )
+    land: Literal["merge", "branch", "push"] = "merge"
+    remote: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "origin"
     timeout: Duration = 900.0
     max_files: Annotated[int, Field(ge=1)] = 20
     max_lines: Annotated[int, Field(ge=1)] = 1000
@@ -296,6 +304,12 @@ class RepairSection(Section):
     def _has_command(self) -> RepairSection:
         if self.agent == "command" and not self.command:
             raise ValueError("the agent `command` needs `command`")
+        return self
+
+    @model_validator(mode="after")
+    def _asks_somebody(self) -> RepairSection:
+        if self.four_eyes and self.approve == "never":
+            raise ValueError('`four_eyes` says who may approve: it needs `approve = "always"` or `"risky"`')
         return self
 
 

@@ -39,7 +39,9 @@ SHOWN = frozenset(
         *("tests", "tests_seconds", "build_seconds", "build_bytes", "build_estimate", "snapshot_bytes"),
         *("agent", "summary", "culprit", "culprit_subject", "files", "added", "removed", "reproduced"),
         *("keep_until", "kept_by"),
-        *("approved_by", "branch", "merged", "merged_into", "merge_note"),
+        *("approved_by", "branch", "merged", "merged_into", "landing", "landed", "rebased_over"),
+        *("conflicts", "pushed_to", "recheck", "recheck_by", "recheck_tail", "cost", "model"),
+        *("undoes", "undoes_landed", "undoes_commit"),
         *("cause", "fell_back", "probes_mended", "probes_failing"),
     }
 )
@@ -107,6 +109,8 @@ class Views:
                 diff=question.diff,
                 state=question.state,
                 decided_by=question.decided_by,
+                reasons=story.reasons(record.language, record.result),
+                barred=self._barred(record),
             ),
             result=result,
             error=types.Error(**record.error) if record.error else None,
@@ -114,6 +118,11 @@ class Views:
         if record.ended:
             view = view.model_copy(update={"story": story.result(view).text})
         return view
+
+    def _barred(self, record: Record) -> str:
+        """Who may not approve, by name; "" when it is nobody."""
+        care = self._cares.get(record.service)
+        return record.asked_by if care is not None and care.config.repair.four_eyes else ""
 
     async def _step(self, record: Record, step: Mapping[str, object], progress: Progress | None) -> types.Step:
         running = step["status"] in {"doing", "waiting"} and progress is not None

@@ -68,7 +68,8 @@ class Step(Shape):
 
 
 class Approval(Shape):
-    """What a job asks to be approved: bound to `digest`."""
+    """What a job asks to be approved: bound to `digest`. `reasons` for doubt are in the job's language; `barred` is the
+    name of whoever may not approve, having asked for it."""
 
     digest: str
     summary: str
@@ -76,6 +77,8 @@ class Approval(Shape):
     diff: str
     state: Literal["open", "approved", "rejected", "expired"] = "open"
     decided_by: str = ""
+    reasons: list[str] = []
+    barred: str = ""
 
 
 class Error(Shape):

@@ -592,6 +592,66 @@ async def _unneeded(work: Work, found: Mapping[str, Any]) -> list[Risk]:
     return [Risk("unneeded", part.path, str(part.line)) for part in parts]
 
 
+# Once more, when it has been deployed
+
+
+async def tried(work: Work, directory: Path, script: str) -> Trial:
+    """Run a reproduction in an export; one that fails is given a second chance.
+
+    Raises:
+        RegrowError: the box could not be made.
+    """
+    trial = await verification.reproduce(work.care.sandbox, directory, script, _conditions(work))
+    if trial.finding == "fails":
+        trial = await verification.reproduce(work.care.sandbox, directory, script, _conditions(work))
+    return trial
+
+
+async def tested(work: Work, directory: Path) -> Completed:
+    """Run the tests in an export.
+
+    Raises:
+        ProcessTimeout: they hung.
+        RegrowError: the box could not be made.
+    """
+    config = work.care.config
+    return await verification.attempt(
+        work.care.sandbox, directory, config.expand(config.test.command), _conditions(work)
+    )
+
+
+async def proved_again(work: Work, onto: str, tree: str) -> tuple[str, str, list[dict[str, str]]]:
+    """Put the change through gate and verification once more, as it would stand on other commits.
+
+    Args:
+        work: of the job that made it.
+        onto: full id of the commit below it.
+        tree: full id of the result.
+
+    Returns:
+        A stable word for why it is refused, the cause in the job's language, and the risks; both empty when it is not.
+    """
+    care, facts = work.care, work.facts
+    moved: dict[str, Any] = {**facts, "base": onto}
+    if "start" in facts:  # the reproducing test came first then, and does so now
+        below = await care.repository.overlay(onto, tree, facts.get("test_files", ()))
+        moved["start"] = await care.repository.commit_tree(below, [onto], "The tests of the change", _MADE_BY, at=0)
+    export = await care.workspaces.fresh(work.job.id, "landing", tree)
+    try:
+        report, refusals = await _checked(work, {**moved, "workspace": str(export)})
+    finally:
+        await care.workspaces.drop(export)
+    if refusals:
+        _log_refusals(work, refusals)
+        return "gate", _refused(work, refusals), []
+    result = await _verified(work, moved, tree, await _runs(work), "landing-")
+    if not result.passed:
+        text = say_fitting(work.job.language, f"cause.verify_{result.verdict}", cause="", text="")
+        return "unproved", text, []
+    risks_now = [*facts.get("risks", ()), *(_fact(risk) for risk in report.risks), *_proof(work, result)["risks"]]
+    return "", "", [risk for number, risk in enumerate(risks_now) if risk not in risks_now[:number]]
+
+
 async def patch(work: Work) -> str:
     """The change for people: the code first, then the tests, redacted."""
     repository, facts = work.care.repository, work.facts

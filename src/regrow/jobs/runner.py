@@ -30,7 +30,7 @@ from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
 from regrow.jobs.bell import Bell
 from regrow.jobs.estimates import Estimates
 from regrow.jobs.ledger import Ledger, Record
-from regrow.jobs.plans import SWITCHED
+from regrow.jobs.plans import GOOD, SWITCHED
 from regrow.jobs.work import Progress, Work
 from regrow.permissions import Permissions
 from regrow.pool import in_thread
@@ -45,7 +45,7 @@ _LISTENER_POLL_S = 0.25  # looks at memory only while nothing is received; a sto
 _RECOVERIES = 1000
 _UNDO_DEADLINE_S = 120.0
 _COME_BACK_LOOK_S = 0.5
-_WATCHED = frozenset({"bake", "confirm", "promote", "merge", "tidy"})
+_WATCHED = frozenset({"bake", "confirm"}) | GOOD
 
 
 class JSONSerializer(DBOSSerializer):
@@ -214,7 +214,7 @@ class Runner:
     async def _perform(self, job: int, index: int, facts: dict[str, Any]) -> dict[str, Any]:
         record = await self._record(job)
         name = record.plan[index]
-        if record.cancelled_by and name not in {"promote", "merge", "tidy"}:
+        if record.cancelled_by and name not in GOOD:
             return {"status": "cancelled", "step": name}
         started_at = self._clock.now()
         began = self._clock.monotonic()
@@ -232,11 +232,7 @@ class Runner:
                     looking = asyncio.ensure_future(watch.changed())
                     await asyncio.wait({task, looking}, return_when=asyncio.FIRST_COMPLETED)
                     looking.cancel()
-                    if (
-                        not task.done()
-                        and (await self._ledger.get(job)).cancelled_by
-                        and name not in {"promote", "merge"}
-                    ):
+                    if not task.done() and (await self._ledger.get(job)).cancelled_by and name not in GOOD - {"tidy"}:
                         task.cancel()
                         await asyncio.wait({task})
             if self._stopping:
