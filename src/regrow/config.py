@@ -376,6 +376,7 @@ class DaemonSection(Section):
     """The daemon itself; in one of several configuration files at the most."""
 
     console: str = "127.0.0.1:8710"
+    console_url: str = ""
     language: Literal["zh", "en"] = "zh"
     host: Name = "local"
     notices: tuple[Annotated[str, Field(pattern=r"^[a-z]+:\S+$")], ...] = ()
@@ -394,6 +395,13 @@ class DaemonSection(Section):
             if parts.password is not None or "password" in parts.query:
                 raise ValueError("a password is never written here: put the whole URL in a secret and name that")
         return value
+
+    @field_validator("console_url")
+    @classmethod
+    def _can_be_linked(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^/@\s?#]+(/[^\s?#]*)?", value):
+            raise ValueError('an address looks like "https://regrow.example.org", without a name or password in it')
+        return value.rstrip("/")
 
     @field_validator("console")
     @classmethod

@@ -126,6 +126,8 @@ def _headlines(job: types.Job, agent: str) -> list[str]:
                 seconds=seconds_text(result["build_seconds"]),
             )
         )
+    if job.page and "agent" in begun:
+        lines.append(say(language, "live.transcript", url=job.page))
     if job.status == "undoing":
         lines.append(say(language, "live.undoing"))
     return lines
@@ -376,7 +378,7 @@ def _undone(job: types.Job) -> list[str]:
     lines += _data_back(job)
     if found.get("fell_back"):
         lines.append(say(language, "result.pinned", version=found.get("version", "")))
-    return [*lines, *([] if serving else _what_serves(job)), say(language, "result.log", job=job.id)]
+    return [*lines, *([] if serving else _what_serves(job)), *_whole_log(job)]
 
 
 def _failure(job: types.Job) -> list[str]:
@@ -385,7 +387,12 @@ def _failure(job: types.Job) -> list[str]:
     lines = [say(language, "result.failed", title=job.title, step=step)]
     lines.append(say(language, "result.cause", cause=cause(job)))
     lines += [*_decisive_lines(job), *_data_back(job)]
-    return [*lines, *_what_serves(job), say(language, "result.log", job=job.id)]
+    return [*lines, *_what_serves(job), *_whole_log(job)]
+
+
+def _whole_log(job: types.Job) -> list[str]:
+    """Where all of it can be read."""
+    return [say(job.language, "result.log", job=job.id) + (f" · {job.page}" if job.page else "")]
 
 
 def _decisive_lines(job: types.Job) -> list[str]:

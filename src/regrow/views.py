@@ -74,6 +74,7 @@ class Views:
         self._started_at = started_at
         self.ready_ms = 0.0
         self.console = ""
+        self.page, self.public = "", False
 
     # Jobs
 
@@ -112,12 +113,18 @@ class Views:
                 reasons=story.reasons(record.language, record.result),
                 barred=self._barred(record),
             ),
+            page=self._page(record),
             result=result,
             error=types.Error(**record.error) if record.error else None,
         )
         if record.ended:
             view = view.model_copy(update={"story": story.result(view).text})
         return view
+
+    def _page(self, record: Record) -> str:
+        """The address of a job's page with its whole log, for those who reach it: a phone is not this machine."""
+        near = record.address.channel in {"web", "terminal"}
+        return f"{self.page}/jobs/{record.id}" if self.page and (near or self.public) else ""
 
     def _barred(self, record: Record) -> str:
         """Who may not approve, by name; "" when it is nobody."""

@@ -78,7 +78,7 @@ def one_of_each(world: World, job: Job) -> None:
 async def test_jobs_go_on_after_a_kill_at_every_step(tmp_path: Path) -> None:
     """Each in a world of its own and all at once: most of this is waiting for daemons to start."""
     async with asyncio.TaskGroup() as group:
-        for kind in (killed_deploy, killed_repair, killed_undo):
+        for kind in (killed_deploy, killed_repair, killed_landing, killed_undo):
             group.create_task(in_a_world(tmp_path / kind.__name__, kind), name=kind.__name__)
 
 
@@ -134,6 +134,25 @@ async def killed_repair(world: World) -> None:
         await whole(world, job, world.head())
     assert (seen.refused, seen.cut) == (0, 0)
     assert job.result["merged"] is True
+
+
+async def killed_landing(world: World) -> None:
+    """The branch has gone on: the change is asked about again, and lands on top of that once."""
+    change(world, "Break it", **{"src/answer.txt": "bad\n" + "more\n" * 20})
+    await world.say("build and restart")
+    theirs = change(world, "Nearby", **{"src/answer.txt": "bad\n" + "more\n" * 19 + "theirs\n"})
+    points = [f"repair:{step}:{when}" for step in ("commit", "recheck", "merge", "tidy") for when in ("begin", "end")]
+    fix = "fix this bug: the answer is wrong\n```sh\nhead -n 1 src/answer.txt | grep -q good\n```"
+    async with world.traffic() as seen:
+        job = await through_kills(world, fix, points)
+    assert (seen.refused, seen.cut) == (0, 0)
+    assert (job.status, job.result["merged"], job.result["landing"]) == ("done", True, "rebased")
+    git = ("--git-dir", str(world.bare))
+    assert world.checkout.git(*git, "log", "--format=%P", f"{theirs}..main") == theirs
+    assert world.head() == job.result["landed"]
+    assert world.checkout.git(*git, "show", "main:src/answer.txt") == "good\n" + "more\n" * 19 + "theirs"
+    assert await world.version() == world.short(job.result["commit"])
+    assert world.checkout.git(*git, "for-each-ref", "refs/regrow/") == ""
 
 
 async def killed_undo(world: World) -> None:
