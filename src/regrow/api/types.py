@@ -92,8 +92,8 @@ class Error(Shape):
 
 class Job(Shape):
     """A job as people see it. `result` holds release, version, commit, previous_version, files, summary,
-    build_seconds, build_bytes, tests_seconds, down_ms, serving (the version that serves now), culprit … as known. `page` is the
-    address of its page in the console."""
+    build_seconds, build_bytes, tests_seconds, down_ms, serving (the version that serves now), culprit … as known.
+    `page` is the address of its page in the console."""
 
     id: int
     service: str
