@@ -21,7 +21,7 @@ from bench import lines
 from bench.world import BUG, REPRODUCTION, World, world
 from regrow.api.types import Job
 
-OTHERS = ("agent", "test", "verify", "build", "bake")
+OTHERS = ("reproduce", "agent", "test", "verify", "build", "bake")
 
 
 @dataclass(frozen=True)

@@ -363,7 +363,10 @@ class Gate:
                 verdict = await asyncio.to_thread(check, path, f"{fresh}\n{path}\n")
                 if verdict is not None:
                     found.append(Refusal(verdict[0], path, f"{path} is refused: {verdict[1]}", verdict[1]))
-            if not self._tests.match_file(path):
+            if self._tests.match_file(path):
+                if by := risks.chance(before, text):
+                    at_risk.append(Risk("test_by_chance", path, by))
+            else:
                 at_risk += [Risk(rule, path, detail) for rule, detail in risks.signs(before, text)]
         if total > self._limits.total_bytes:
             text = f"the changed files have {total} bytes, more than {self._limits.total_bytes}"

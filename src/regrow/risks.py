@@ -72,7 +72,14 @@ _SIGNS: tuple[tuple[str, re.Pattern[str]], ...] = (
         "asks_when",
         re.compile(
             r"\b(?:time\.time|time\.monotonic|datetime\.(?:now|utcnow|today)|date\.today|Date\.now|new Date\(\)"
-            r"|time\.Now|SystemTime::now|random\.\w+|Math\.random|secrets\.\w+|uuid\d?)\b"
+            r"|time\.Now|SystemTime::now|random\.\w+|Math\.random|secrets\.\w+|urandom|uuid\d?)\b"
+        ),
+    ),
+    (
+        "compares",
+        re.compile(
+            r"\b(?:__eq__|__ne__|__hash__|__bool__|__class__|__instancecheck__|__getattr\w*__|operator\s*==|PartialEq)\b"
+            r"|\bequals\s*\(|\b(?:valueOf|toPrimitive)\b"
         ),
     ),
     (
@@ -82,6 +89,7 @@ _SIGNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("look_alike", re.compile(r"[A-Za-z][\u0370-\u03ff\u0400-\u04ff][A-Za-z]|\b[\u0400-\u04ff][A-Za-z]{2,}")),
 )  # fmt: skip
 
+_CHANCE = next(pattern for rule, pattern in _SIGNS if rule == "asks_when")
 _QUOTED = re.compile(r"\"((?:[^\"\\\n]|\\.)+)\"|'((?:[^'\\\n]|\\.)+)'|`([^`\n]+)`")
 _NUMBER = re.compile(r"(?<![\w.])\d[\d_]*(?:\.\d+)?(?![\w.])")
 _WORD = re.compile(r"[^\s\"'`(){}\[\],;=<>|&]+")
@@ -115,7 +123,8 @@ def parts(path: str, before: str, after: str) -> list[Part]:
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
     found = []
     for tag, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if tag == "equal" or not any(_uncommented(line).strip() for line in (*old[a:b], *new[c:d])):
+        same = [line.rstrip() for line in old[a:b]] == [line.rstrip() for line in new[c:d]]
+        if tag == "equal" or same or not any(_uncommented(line).strip() for line in (*old[a:b], *new[c:d])):
             continue
         found.append(Part(path, c + 1, "".join((*new[:c], *old[a:b], *new[d:]))))
     return found
@@ -152,6 +161,12 @@ def signs(before: str, after: str) -> list[tuple[str, str]]:
     if (longest := max(map(len, fresh.splitlines()), default=0)) > _LONGEST_LINE:
         found.append(("long_line", str(longest)))
     return found
+
+
+def chance(before: str, after: str) -> str:
+    """What in the new lines of a test makes its result a matter of chance, of the time or of the machine."""
+    match = _CHANCE.search(new_lines(before, after))
+    return " ".join(match[0].split()) if match else ""
 
 
 def shadows(path: str) -> str:

@@ -370,13 +370,14 @@ async def prove_test(
     test_command: Sequence[str],
     told: str,
     conditions: Conditions = Conditions(),
+    reruns: int = 3,
     runs: Runs | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Reproduced:
     """Whether new tests fail on the base, each time, and for the reason reported.
 
     Args:
-        sandbox, workspaces, job, test_command, conditions, runs, tell: as `verify`.
+        sandbox, workspaces, job, test_command, conditions, reruns, runs, tell: as `verify`.
         base: full id of the commit with the bug.
         tree: the same with the new tests.
         told: the words of the report.
@@ -402,6 +403,7 @@ async def prove_test(
         names = {COMMAND}
     if not names:
         return result("passes", (), after.output)
+    names = names - before.of("passed") or names
     sections = {name: test_results.section(after.output, name) for name in names}
     broken = {name for name, text in sections.items() if test_results.is_broken(text, told)}
     if broken:
@@ -409,14 +411,20 @@ async def prove_test(
     for name, text in sections.items():
         if test_results.other_reason(text, told):
             return result("other_reason", [name], text)
-    # What the new tests do to the others; where a runner stops at the first failure nothing can be told of them.
-    if others := {name for name in before.of("passed") - {COMMAND} if after.marks.get(name, "passed") != "passed"}:
-        return result("breaks_others", others, sections[min(names)])
     again = await proof.tested("new test on base", tree, 1)
     steady = {name for name in names if not _well(again, name)}
-    if not steady:
+    # What the new tests do to the others; where a runner stops at the first failure nothing can be told of them.
+    others = {
+        name
+        for name in before.of("passed") - {COMMAND}
+        if all(run.marks.get(name, "passed") != "passed" for run in (after, again))
+    }
+    others -= await proof.flaky(base, before, others, reruns) if others else set()
+    if others:
+        return result("breaks_others", others, sections.get(min(others), after.output))
+    if not steady - before.of("passed"):
         return result("unsteady", names, sections[min(names)])
-    return result("", steady, sections[min(steady)])
+    return result("", steady - before.of("passed"), sections[min(steady - before.of("passed"))])
 
 
 async def unneeded(

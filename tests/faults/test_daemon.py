@@ -12,7 +12,6 @@ import json
 import os
 import signal
 import sqlite3
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
@@ -23,8 +22,9 @@ import pytest
 from regrow.api.types import ENDED, Job
 from regrow.jobs.plans import plan
 from regrow.testing import mortal
+from regrow.testing.daemon_runs import through_kills
 from regrow.testing.postgres import Server
-from regrow.testing.world import DEADLINE_S, World, eventually
+from regrow.testing.world import World, eventually
 
 REPRODUCE = "```sh\ngrep -q good src/answer.txt\n```"
 # Where what a step does outlives the daemon, dying after the deed and before the record is another case.
@@ -221,30 +221,6 @@ async def killed_restore_undone(world: World) -> None:
     assert (job.status, job.error.kind if job.error else "") == ("undone", "fell_back")
     assert await world.version() == new
     assert (2, 2) in never_mixed(world)
-
-
-async def through_kills(world: World, text: str, points: list[str]) -> Job:
-    """Ask for a job of a daemon that is killed at every one of `points` and started again each time."""
-    died = Path(tempfile.mkdtemp(dir=world.root))
-    env = {mortal.POINTS: ",".join(points), mortal.DIED: str(died)}
-    await world.start_daemon(env, "regrow.testing.mortal")
-    number = await world.asked_of_the_dying(text)
-
-    async def next_life() -> Job | None:
-        assert world.process is not None
-        if world.process.poll() is not None:
-            assert await world.daemon_ended() == -signal.SIGKILL
-            await world.start_daemon(env, "regrow.testing.mortal")
-            return None
-        job = await world.job(number)
-        if job.approval is not None and job.approval.state == "open":
-            await world.approve(number)
-        alive = len(list(died.iterdir())) == len(points) and world.process.poll() is None
-        return job if job.status in ENDED and alive else None
-
-    job = await eventually(next_life, f"job {number} has ended after {len(points)} kills", 5 * DEADLINE_S)
-    assert {path.name for path in died.iterdir()} == set(points)
-    return job
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -31,11 +31,12 @@ UNITS = {
     "times",
     "jobs",
     "effects",
+    "changes",
 }
 _SUPERVISOR = ("supervisor_wakeups", "supervisor_rss_mib")
 _STORES = ("sqlite", "postgres") if postgres.programs() is not None else ("sqlite",)
 _BY_STORE = [f"{store}/{case}" for store in _STORES for case in ("sweep", "random")]
-NEVER = ("lost_jobs", "doubled_effects")
+NEVER = ("lost_jobs", "doubled_effects", "bad_accepted")
 NAMES = {
     "switch": {
         *(("regrow/good", metric) for metric in ("failed_requests", "longest_gap_ms", "baseline_gap_ms")),
@@ -70,6 +71,11 @@ NAMES = {
         (case, metric)
         for case in ("supervisor/states", "supervisor/random", "daemon/states", "daemon/random")
         for metric in ("kills", "wrong_release", "second_copy", "refused_requests", "untold_events")
+    },
+    "gate": {
+        ("all", f"{quality}{what}")
+        for quality in ("good", "bad")
+        for what in ("", "_accepted", "_refused", "_to_person")
     },
     "daemon": {
         *((case, metric) for case in ("no_probes", "one_probe") for metric in _SUPERVISOR),

@@ -60,6 +60,7 @@ BY_KIND = {
 BY_STEP = {
     "check": REFUSED,
     "workspace": NOT_BUILT,
+    "reproduce": NO_REPAIR,
     "agent": NO_REPAIR,
     "gate": NO_REPAIR,
     "verify": NO_REPAIR,
@@ -78,7 +79,7 @@ BY_STEP = {
 }
 """How far a job came: the step that failed."""
 
-OWN_MEANING = frozenset({"agent", "gate", "verify", "approve"})
+OWN_MEANING = frozenset({"reproduce", "agent", "gate", "verify", "approve"})
 """Steps that refuse as their work: a gate that says "refused" has not refused the job but the repair."""
 
 EXCEPTIONS = {

@@ -123,6 +123,7 @@ async def _by_test(work: Work) -> dict[str, Any]:
                 test_command=config.expand(config.test.command),
                 told=task.bug,
                 conditions=_conditions(work),
+                reruns=config.test.reruns,
                 runs=await _runs(work),
                 tell=_teller(work),
             )

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import random
 import signal
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -188,3 +189,37 @@ def at_random(count: int, seed: int, within_s: float = 6.0) -> dict[Task, Mappin
     for number in range(count):
         times[TABLE[number % len(TABLE)]].append(dice.uniform(0, within_s))
     return {task: {"killed_after": tuple(each)} for task, each in times.items() if each}
+
+
+async def through_kills(world: World, text: str, points: list[str]) -> Job:
+    """Ask for a job of a daemon that is killed at every one of `points` and started again each time.
+
+    Args:
+        world: up.
+        text: what is said.
+        points: as in `regrow.testing.mortal`; the job must come to each of them. What it asks for is approved.
+    """
+    died = Path(tempfile.mkdtemp(dir=world.root))
+    env = {mortal.POINTS: ",".join(points), mortal.DIED: str(died)}
+    await world.start_daemon(env, "regrow.testing.mortal")
+    number = await world.asked_of_the_dying(text)
+
+    async def next_life() -> Job | None:
+        assert world.process is not None
+        if world.process.poll() is not None:
+            assert await world.daemon_ended() == -signal.SIGKILL
+            await world.start_daemon(env, "regrow.testing.mortal")
+            return None
+        job = await world.job(number)
+        if job.approval is not None and job.approval.state == "open":
+            await world.approve(number)
+        alive = _names(died) == set(points) and world.process.poll() is None
+        return job if job.status in ENDED and alive else None
+
+    job = await eventually(next_life, f"job {number} has ended after {len(points)} kills", 5 * DEADLINE_S)
+    assert _names(died) == set(points)
+    return job
+
+
+def _names(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}

@@ -27,6 +27,7 @@ CASES = [
     (job("repair", "failed", "workspace"), 1),
     (job("repair", "failed", "agent"), 1),
     (job("repair", "failed", "gate", "refused"), 1),
+    (job("repair", "failed", "reproduce"), 1),
     (job("repair", "failed", "verify"), 1),
     (job("repair", "failed", "approve", "rejected"), 1),
     (job("deploy", "failed", "approve", "rejected"), 5),
