@@ -116,7 +116,7 @@ class Result:
 
 
 def as_expected(case: Case, result: Result) -> bool:
-    """Whether a change was stopped by what is to stop it: by anything, where nothing is named; a good one by nothing."""
+    """Whether a change was stopped by what is to stop it: by anything, where nothing is named; a good one is not."""
     if not case.by:
         return (result.verdict == "accepted") == case.good
     step, _, rule = case.by.partition(":")
