@@ -416,7 +416,12 @@ class Runner:
         await self._approvals.close(job)
         await self._ledger.give_turn(record.service, job)
         await self._ledger.change(
-            job, status=status, result=facts, error=error, ended_at=self._clock.now(), waiting_for=""
+            job,
+            status=status,
+            result={**record.result, **facts},
+            error=error,
+            ended_at=self._clock.now(),
+            waiting_for="",
         )
         await self._audit.write(
             "regrow", "job", "ended", job, once=True, **await self._outcome(record, status, facts, error)
