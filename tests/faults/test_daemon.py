@@ -78,8 +78,12 @@ def one_of_each(world: World, job: Job) -> None:
 async def test_jobs_go_on_after_a_kill_at_every_step(tmp_path: Path) -> None:
     """Each in a world of its own and all at once: most of this is waiting for daemons to start."""
     async with asyncio.TaskGroup() as group:
-        for kind in (killed_deploy, killed_repair, killed_landing, killed_undo):
+        for kind in (killed_deploy, killed_repair, killed_undo):
             group.create_task(in_a_world(tmp_path / kind.__name__, kind), name=kind.__name__)
+
+
+async def test_a_change_lands_once_over_others_commits_after_kills(tmp_path: Path) -> None:
+    await in_a_world(tmp_path / "landing", killed_landing)
 
 
 async def test_jobs_on_postgres_go_on_after_kills(tmp_path: Path, postgres: Server) -> None:
@@ -138,9 +142,11 @@ async def killed_repair(world: World) -> None:
 
 async def killed_landing(world: World) -> None:
     """The branch has gone on: the change is asked about again, and lands on top of that once."""
-    change(world, "Break it", **{"src/answer.txt": "bad\n" + "more\n" * 20})
+    world.commit({"src/answer.txt": "good\n" + "more\n" * 20}, "Answer at length")
     await world.say("build and restart")
-    theirs = change(world, "Nearby", **{"src/answer.txt": "bad\n" + "more\n" * 19 + "theirs\n"})
+    world.commit({"src/answer.txt": "bad\n" + "more\n" * 20}, "Break it")
+    await world.say("build and restart")
+    theirs = world.commit({"src/answer.txt": "bad\n" + "more\n" * 19 + "theirs\n"}, "Nearby")
     points = [f"repair:{step}:{when}" for step in ("commit", "recheck", "merge", "tidy") for when in ("begin", "end")]
     fix = "fix this bug: the answer is wrong\n```sh\nhead -n 1 src/answer.txt | grep -q good\n```"
     async with world.traffic() as seen:
