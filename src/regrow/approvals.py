@@ -1,15 +1,83 @@
-"""Approvals: a question bound to a job and to the digest of what is approved, decided once (F35)."""
+"""Approvals: when people are asked, and a question bound to a job and to the digest of what is approved, decided once
+(F35)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import sqlalchemy as sa
+from pathspec import GitIgnoreSpec
 
 from regrow.clock import Clock, SystemClock
 from regrow.errors import NotFound, Refused
 from regrow.events import Events
+from regrow.risks import WEAK, Risk
 from regrow.store import Store, approvals
+
+
+@dataclass(frozen=True)
+class Policy:
+    """When a person is asked.
+
+    Attributes:
+        approve: "always"; "risky", when there is any reason for doubt; "never", when there is none but weak ones.
+        lines: changed lines of code that are still a small change.
+        files: changed files that are.
+        sensitive: patterns (gitignore syntax, without regard to case) of paths that make a change risky.
+    """
+
+    approve: Literal["always", "risky", "never"]
+    lines: int
+    files: int
+    sensitive: Sequence[str] = ()
+
+
+def weighed(
+    files: Sequence[str],
+    lines: int,
+    *,
+    reproduced: bool,
+    tests: bool,
+    failed_before: int,
+    policy: Policy,
+) -> list[Risk]:
+    """The reasons for doubt in a change's size, its paths and the strength of its proof.
+
+    Args:
+        files: the paths that change.
+        lines: of code, added and removed together.
+        reproduced: whether the bug was seen before and is gone after, or it is known already that it was not.
+        tests: whether tests decided anything.
+        failed_before: how many tests failed already, and so could decide nothing.
+        policy: what counts as large and as sensitive.
+    """
+    found = []
+    if lines > policy.lines:
+        found.append(Risk("large", "", str(lines)))
+    if len(files) > policy.files:
+        found.append(Risk("many_files", "", str(len(files))))
+    sensitive = GitIgnoreSpec.from_lines(pattern.lower() for pattern in policy.sensitive)
+    found += [Risk("sensitive", path) for path in files if sensitive.match_file(path.lower())]
+    if not reproduced:
+        found.append(Risk("unproved", ""))
+    if not tests:
+        found.append(Risk("no_tests", ""))
+    if failed_before:
+        found.append(Risk("failed_before", "", str(failed_before)))
+    return found
+
+
+def asks(policy: Policy, rules: Iterable[str]) -> bool:
+    """Whether a person must say yes to a change.
+
+    Args:
+        policy: of the service.
+        rules: of the risks that were found.
+    """
+    found = set(rules)
+    return policy.approve == "always" or bool(found if policy.approve == "risky" else found - WEAK)
 
 
 @dataclass(frozen=True)

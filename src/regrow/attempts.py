@@ -42,6 +42,7 @@ class Attempt:
         culprit, culprit_subject: as in `regrow.agents.base.Outcome`.
         proof: the facts of its verification.
         cost: what the job's agents have cost when it ended, in words; "" where that is not known.
+        model: which one was asked, where Regrow knows.
         session: the agent's name for its conversation; "" where it cannot be gone on with.
     """
 
@@ -59,6 +60,7 @@ class Attempt:
     culprit_subject: str = ""
     proof: Mapping[str, Any] = field(default_factory=dict)
     cost: str = ""
+    model: str = ""
     session: str = ""
 
     @property

@@ -300,8 +300,16 @@ class RepairSection(Section):
     attempts: Annotated[int, Field(ge=1, le=3)] = 1
     attempts_parallel: Annotated[int, Field(ge=1, le=3)] = 1
     attempts_until: Literal["all", "proved"] = "all"
-    approve: Literal["always", "never"] = "always"
+    approve: Literal["always", "risky", "never"] = "always"
     approve_within: Duration = 3 * 86400.0
+    four_eyes: bool = False
+    risky_lines: Annotated[int, Field(ge=0)] = 50
+    risky_files: Annotated[int, Field(ge=0)] = 5
+    sensitive: tuple[str, ...] = (
+        *("*auth*", "*login*", "*permission*", "*secur*", "*crypt*", "*pay*", "migrations/", "*.sql"),
+    )
+    land: Literal["merge", "branch", "push"] = "merge"
+    remote: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "origin"
     timeout: Duration = 900.0
     max_files: Annotated[int, Field(ge=1)] = 20
     max_lines: Annotated[int, Field(ge=1)] = 1000
@@ -311,6 +319,12 @@ class RepairSection(Section):
     def _has_command(self) -> RepairSection:
         if self.agent == "command" and not self.command:
             raise ValueError("the agent `command` needs `command`")
+        return self
+
+    @model_validator(mode="after")
+    def _asks_somebody(self) -> RepairSection:
+        if self.four_eyes and self.approve == "never":
+            raise ValueError('`four_eyes` says who may approve: it needs `approve = "always"` or `"risky"`')
         return self
 
 
@@ -456,6 +470,7 @@ class DaemonSection(Section):
     """The daemon itself; in one of several configuration files at the most."""
 
     console: str = "127.0.0.1:8710"
+    console_url: str = ""
     language: Literal["zh", "en"] = "zh"
     host: Name = "local"
     notices: tuple[Annotated[str, Field(pattern=r"^[a-z]+:\S+$")], ...] = ()
@@ -474,6 +489,13 @@ class DaemonSection(Section):
             if parts.password is not None or "password" in parts.query:
                 raise ValueError("a password is never written here: put the whole URL in a secret and name that")
         return value
+
+    @field_validator("console_url")
+    @classmethod
+    def _can_be_linked(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^/@\s?#]+(/[^\s?#]*)?", value):
+            raise ValueError('an address looks like "https://regrow.example.org", without a name or password in it')
+        return value.rstrip("/")
 
     @field_validator("console")
     @classmethod

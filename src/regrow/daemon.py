@@ -273,6 +273,7 @@ class Daemon:
         application = api.application(parts, console.routes(pages))
         console_app = guarded(application, Session(token))
         views.console = f"http://{settings.console}/login?token={token}"
+        views.page, views.public = settings.console_url or f"http://{settings.console}", bool(settings.console_url)
 
         stack.push_async_callback(self._end_tasks)
         for channel in channels.values():

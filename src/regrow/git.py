@@ -28,6 +28,7 @@ from regrow.process import Completed
 
 _SHORT_S = 60.0
 _LONG_S = 600.0
+_PUSH_S = 300.0
 _OUTPUT_BYTES = 64 * 1024 * 1024
 _SAFE = (
     *("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.untrackedCache=false"),
@@ -310,6 +311,43 @@ class Repository:
             raise Refused(
                 f"cannot move {ref}: it is not what it was; look at it and try again", kind="ref_moved", log=done.output
             )
+
+    async def ref(self, name: str) -> str | None:
+        """The commit of a ref by its full name; None when there is no such ref."""
+        try:
+            return await self.resolve(name)
+        except NotFound:
+            return None
+
+    async def push(self, remote: str, branch: str, commit: str) -> None:
+        """Push a commit to a branch of a remote, never by force and without any hook.
+
+        The remote is one of the repository's own configuration, which no agent can write; so are its login and proxy.
+        To push what is there already does nothing.
+
+        Args:
+            remote: its name.
+            branch: the branch's name, here and there.
+            commit: full id.
+
+        Raises:
+            Refused: kind "not_pushed".
+        """
+        allowed = [word for kind in ("https", "ssh", "file") for word in ("-c", f"protocol.{kind}.allow=always")]
+        env = {name: os.environ[name] for name in ("HOME", "SSH_AUTH_SOCK") if name in os.environ}
+        done = await process.run(
+            (
+                *("git", "--no-pager", *_SAFE, *allowed, f"--git-dir={self.git_dir}", "--bare"),
+                *("push", "--quiet", "--no-verify", "--no-follow-tags", "--recurse-submodules=no", "--end-of-options"),
+                *(remote, f"{commit}:refs/heads/{branch}"),
+            ),
+            timeout_s=_PUSH_S,
+            env={**_ENV, "GIT_SSH_COMMAND": "ssh -oBatchMode=yes", **env},
+            cwd=self.git_dir,
+        )
+        if done.code != 0:
+            said = (done.output.strip().splitlines() or ["git said nothing"])[0][:200]
+            raise Refused(f"cannot push {branch} to {remote}: {said}", kind="not_pushed", log=done.output)
 
     async def delete_ref(self, ref: str, old: str) -> None:
         """Delete a ref that is still `old`.

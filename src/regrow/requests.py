@@ -137,9 +137,9 @@ class Requests:
     # Jobs
 
     async def _job(
-        self, intent: Intent, args: Args, asked: Asked, care: Care, agent: str
+        self, intent: Intent, args: Args, asked: Asked, care: Care, agent: str, *, undoes: Record | None = None
     ) -> types.Accepted | types.Answer:
-        known: dict[str, str] = {}
+        known: dict[str, Any] = {}
         limit = None
         match intent:
             case Intent.restart:
@@ -151,6 +151,8 @@ class Requests:
                 # Asked again when it is done: what is refused there should have been refused here.
                 await restores.choose(care, release, args.data, args.snapshot)
                 what, known = {"release": release.id}, {"version": release.version}
+                if undoes is not None:
+                    known |= _undone_by(undoes)
                 if args.target not in {"", "previous"}:
                     what["named"] = "yes"
                 if args.snapshot is not None:
@@ -159,8 +161,11 @@ class Requests:
                     what["data"] = "yes"
             case Intent.repair:
                 release = await self._serving(care, "repair")
-                shown = args.reproduction or await self._failing_probe(care)
+                probe = "" if args.reproduction else await self._failing_probe(care)
+                shown = probes.reproduction(care.config, probe) if probe else args.reproduction
                 what = {"commit": release.commit, "bug": args.bug, "reproduction": shown, "agent": agent}
+                if probe:
+                    what["probe"] = probe  # it is asked again once the repair serves
                 if args.evidence:
                     what["evidence"] = "\n".join(args.evidence)  # quoted or attached: for the agent to read
                 if not args.bug.strip():
@@ -229,7 +234,11 @@ class Requests:
         record, new = await self._ledger.open(
             service=care.name,
             kind=intent.value,  # type: ignore[arg-type]
-            plan=plan(intent.value, data=bool(care.databases)),  # type: ignore[arg-type]
+            plan=plan(
+                intent.value,  # type: ignore[arg-type]
+                data=bool(care.databases),
+                keep=bool(care.config.switch.confirm_within),
+            ),
             args=what,
             key=asked.key,
             language=asked.language,
@@ -284,11 +293,11 @@ class Requests:
 
     @staticmethod
     async def _failing_probe(care: Care) -> str:
-        """A reproduction from a probe that fails right now; "" when all pass."""
+        """A probe that fails right now and can be tried in the box; "" when there is none."""
         active = (await care.service.status()).active
         struck = [name for name, probe in active.probes.items() if probe["strikes"]] if active else []
         failing = [name for name in struck if probes.can_be_reproduced(care.config, name)]
-        return probes.reproduction(care.config, failing[0]) if failing else ""
+        return failing[0] if failing else ""
 
     async def _to_build(self, care: Care, target: str) -> dict[str, str]:
         """The commit that a build or deploy is about, fixed at the moment of the request."""
@@ -328,9 +337,22 @@ class Requests:
         job = args.job if args.job is not None else await self._only_open_question(asked)
         decision = "approved" if intent is Intent.approve else "rejected"
         person = asked.person.id if asked.person else ""
+        if decision == "approved":
+            await self._two_people(await self._ledger.get(job), asked)
         decided = await self._approvals.decide(job, decision, asked.name, person=person, digest=args.target)
         await self.record(asked, decision, job, digest=decided.digest)
         return types.Answer(text=say(asked.language, f"answer.{decision}", job=job))
+
+    async def _two_people(self, record: Record, asked: Asked) -> None:
+        """Whoever asked may not be the one who approves, where the settings say so."""
+        care = self._cares.get(record.service)
+        person = asked.person.id if asked.person else ""
+        if care is not None and care.config.repair.four_eyes and record.person == person:
+            await self.record(asked, "refused", record.id, intent=str(Intent.approve), why="four_eyes")
+            raise Refused(
+                f"cannot approve job {record.id}: you asked for it, and somebody else must look at the change",
+                kind="four_eyes",
+            )
 
     async def _only_open_question(self, asked: Asked) -> int:
         open_ = [question.job for question in await self._approvals.open()]
@@ -376,10 +398,17 @@ class Requests:
         return types.Answer(text=say(asked.language, "answer.kept", job=chosen[0].id))
 
     async def _undo(self, args: Args, asked: Asked, care: Care) -> types.Accepted | types.Answer:
-        """Back to what served before a job: the job itself is called off while it lasts, else a rollback is made."""
+        """Back to what served before a job: the job itself is called off while it lasts, else a rollback is made.
+
+        Code and data go back together: where the schema has moved since, the data does, and what was written since is
+        kept as a snapshot. Where it has not, the old code works with the data as it is, and nobody loses any.
+        """
         record = await self._to_undo(args, care)
         if not record.ended:
-            return await self._cancel(Args(job=record.id), asked)
+            good = any(step["name"] == "promote" and step["status"] == "done" for step in record.steps)
+            called_off = await self._cancel(Args(job=record.id), asked)
+            if not good:
+                return called_off
         before, displaced = record.result.get("previous_release", ""), record.result.get("displaced")
         serving = await care.serving()
         if not before or (before == record.result.get("release") and not displaced):
@@ -391,10 +420,18 @@ class Requests:
                 kind="overtaken_undo",
             )
         # What was restored with the code goes with it again: the data that it displaced.
-        back = Args(target=str(before), data=args.data, snapshot=int(displaced) if displaced else None)
-        done = await self._job(Intent.rollback, back, asked, care, "")
+        number = int(displaced) if displaced else None
+        data = args.data or (number is None and await self._moved(care, str(before)))
+        back = Args(target=str(before), data=data, snapshot=number)
+        done = await self._job(Intent.rollback, back, asked, care, "", undoes=record)
         await self.record(asked, "undone", record.id, by=done.job if isinstance(done, types.Accepted) else None)
         return done
+
+    @staticmethod
+    async def _moved(care: Care, release: str) -> bool:
+        """Whether the data has another schema by now than a release works with."""
+        known = (await care.releases.get(release)).schema
+        return bool(care.databases) and bool(known) and known != await care.schema()
 
     async def _to_undo(self, args: Args, care: Care) -> Record:
         if args.job is not None:
@@ -478,6 +515,14 @@ class Requests:
                 return self._views.help_text(language)
             case _:
                 raise Refused(f"cannot {intent}: this version does not know how yet", kind="unsupported")
+
+
+def _undone_by(undoes: Record) -> dict[str, Any]:
+    """What the report of an undo says of the job: its commit is where it landed, and is not taken out of there."""
+    found = undoes.result
+    landed = str(found["merged_into"]) if found.get("merged") else ""
+    commit = str(found.get("landed") or found.get("commit", ""))[:10]
+    return {"undoes": undoes.id, "undoes_landed": landed, "undoes_commit": commit}
 
 
 def _here(record: Record, asked: Asked) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 _LONGEST_LINE = 500
 
-WEAK = frozenset({"flaky", "no_names"})
+WEAK = frozenset({"flaky", "no_names", "large", "many_files", "sensitive", "unproved", "no_tests", "failed_before"})
 """Worth telling, and asked about where the settings ask about risks; all others are never decided without a person."""
 
 _SIGNS: tuple[tuple[str, re.Pattern[str]], ...] = (

@@ -6,12 +6,13 @@ Every figure comes from the job's own record. Texts are in the catalogues, in th
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from regrow.api import types
 from regrow.catalogue import Language, bytes_text, fields, say, say_fitting, seconds_text, texts
 from regrow.channels.base import Choice, Content
-from regrow.jobs.plans import DATA, SWITCHED
+from regrow.jobs.plans import DATA, GOOD, SWITCHED
 
 _MARKS = {"done": "✓", "doing": "…", "waiting": "⏸", "failed": "✗", "undoing": "↺", "undone": "↺"}
 _WORTH_SECONDS = 0.1
@@ -27,8 +28,10 @@ _QUIET_STEPS = frozenset(
         "release",
         "confirm",
         "promote",
+        "recheck",
         "merge",
         "tidy",
+        "weigh",
         "approve",
     }
 )
@@ -64,7 +67,7 @@ def live(job: types.Job, agent: str) -> Content:
         running = next((s for s in job.steps if s.status in {"doing", "waiting"}), None)
         bar = running.progress if running and running.name in {"build", "test", "bake"} else None
         cancel = Choice(say(job.language, "button.cancel"), f"cancel:{job.id}", "danger")
-        choices = (cancel,) if running is None or running.name not in {"promote", "merge", "tidy"} else ()
+        choices = (cancel,) if running is None or running.name not in GOOD else ()
         if job.approval is not None and job.approval.state == "open":
             lines += _question(job)
             # What is approved goes with the press: an old button cannot approve a new change (F35).
@@ -123,6 +126,8 @@ def _headlines(job: types.Job, agent: str) -> list[str]:
                 seconds=seconds_text(result["build_seconds"]),
             )
         )
+    if job.page and "agent" in begun:
+        lines.append(say(language, "live.transcript", url=job.page))
     if job.status == "undoing":
         lines.append(say(language, "live.undoing"))
     return lines
@@ -152,13 +157,18 @@ def _won(job: types.Job) -> list[str]:
     return [say(job.language, "live.attempts", number=chosen["number"], lines=chosen["lines"], **figures)]
 
 
-def _risks(job: types.Job) -> list[str]:
-    """What a person should look at, the reasons first."""
+def reasons(language: Language, found: Mapping[str, Any]) -> list[str]:
+    """What a person should look at before saying yes, a line each.
+
+    Args:
+        language: of the lines.
+        found: the facts of the job.
+    """
     lines = []
-    for risk in job.result.get("risks", ()):
-        text = say_fitting(job.language, f"risk.{risk['rule']}", detail=risk["detail"])
-        lines.append(f"• {risk['path']}: {text}" if risk["path"] else f"• {text}")
-    return [say(job.language, "live.risks"), *dict.fromkeys(lines)] if lines else []
+    for risk in found.get("risks", ()):
+        text = say_fitting(language, f"risk.{risk['rule']}", detail=risk["detail"])
+        lines.append(f"{risk['path']}: {text}" if risk["path"] else text)
+    return list(dict.fromkeys(lines))
 
 
 def _summary(job: types.Job) -> str:
@@ -183,11 +193,22 @@ def _steps(job: types.Job) -> list[str]:
 
 
 def _question(job: types.Job) -> list[str]:
+    """What is to be approved: the change, the reasons for doubt, and what a yes does."""
     assert job.approval is not None
+    language, found = job.language, job.result
     diff = job.approval.diff.splitlines()
     shown = diff[:_DIFF_LINES] + ([f"... (+{len(diff) - _DIFF_LINES})"] if len(diff) > _DIFF_LINES else [])
-    size = {"added": job.result.get("added", 0), "removed": job.result.get("removed", 0)}
-    return ["```diff", *shown, "```", *_risks(job), say(job.language, "live.approve", **size)]
+    lines = ["```diff", *shown, "```"]
+    if job.approval.reasons:
+        lines += [say(language, "live.risks"), *(f"• {reason}" for reason in job.approval.reasons)]
+    if any(step.name == "promote" and step.status == "done" for step in job.steps):
+        lines.append(say(language, "live.approve_landing", version=found["version"]))
+    else:
+        size = {"added": found.get("added", 0), "removed": found.get("removed", 0)}
+        lines.append(say(language, "live.approve", **size))
+    if job.approval.barred:
+        lines.append(say(language, "live.four_eyes", name=job.approval.barred))
+    return lines
 
 
 def result(job: types.Job) -> Content:
@@ -215,14 +236,14 @@ def _success(job: types.Job) -> list[str]:
         return [say(language, "result.build", size=size, seconds=seconds, **made)]
     if found.get("debut"):
         lines = [say(language, "result.first", version=found["version"])]
+    elif job.kind == "repair" and found.get("recheck") == "fails":
+        lines = [say(language, "result.repair_still_failing")]
     elif job.kind in {"restart", "repair"}:
         lines = [say(language, f"result.{job.kind}")]
     else:
         lines = [say(language, f"result.{job.kind}", version=found["version"])]
     if job.kind == "repair":
         lines += _change(job)
-        if found.get("cost"):
-            lines.append(say(language, "result.agent_cost", agent=found["agent"], cost=found["cost"]))
     if job.kind == "deploy" and "tests_seconds" in found:
         lines.append(say(language, "result.tests_seconds", seconds=seconds_text(found["tests_seconds"])))
     if job.kind in {"deploy", "repair"}:
@@ -241,11 +262,42 @@ def _success(job: types.Job) -> list[str]:
         down = seconds_text(found["down_ms"] / 1000)
         lines.append(say(language, "result.process", pid=found["pid"], down=down))
     if job.kind == "repair":
-        if found.get("merged"):
-            lines.append(say(language, "result.merged", branch=found["merged_into"]))
-        else:
-            lines.append(say(language, "result.left_branch", branch=found["branch"], note=found.get("merge_note", "")))
+        lines += [*_rechecked(job), *_landed(job)]
+        if found.get("cost"):
+            lines.append(say(language, "result.agent_cost", agent=found["agent"], cost=found["cost"]))
+    if found.get("undoes_landed"):
+        landed = {"branch": found["undoes_landed"], "commit": found["undoes_commit"]}
+        lines.append(say(language, "result.undone_stays", **landed))
     return lines
+
+
+def _rechecked(job: types.Job) -> list[str]:
+    """What became of the problem on what runs now."""
+    found = job.result
+    how = found.get("recheck", "none")
+    if how == "passes":
+        return [say(job.language, f"result.recheck_{found['recheck_by']}")]
+    if how == "unknown":
+        return [say(job.language, "result.recheck_unknown")]
+    if how == "fails" and found.get("recheck_tail"):
+        return ["```", *found["recheck_tail"].splitlines(), "```"]
+    return []
+
+
+def _landed(job: types.Job) -> list[str]:
+    """Where the commit is by now, and what brings it further where it could not land."""
+    language, found = job.language, job.result
+    why = found.get("landing", "")
+    if found.get("merged"):
+        branch = found["merged_into"]
+        lines = [say(language, "result.merged", branch=branch)]
+        if why == "rebased":
+            lines.append(say(language, "result.rebased", count=found["rebased_over"], commit=found["landed"][:10]))
+        return lines
+    told = {"branch": found["branch"], "remote": found.get("pushed_to", ""), "cause": found.get("cause", "")}
+    files = ", ".join(found.get("conflicts", ())[:5])
+    note = say_fitting(language, f"landing.{why}", files=files, **told) if why else ""
+    return [say(language, "result.left_branch", branch=found["branch"], note=note)]
 
 
 def _change(job: types.Job) -> list[str]:
@@ -326,7 +378,7 @@ def _undone(job: types.Job) -> list[str]:
     lines += _data_back(job)
     if found.get("fell_back"):
         lines.append(say(language, "result.pinned", version=found.get("version", "")))
-    return [*lines, *([] if serving else _what_serves(job)), say(language, "result.log", job=job.id)]
+    return [*lines, *([] if serving else _what_serves(job)), *_whole_log(job)]
 
 
 def _failure(job: types.Job) -> list[str]:
@@ -337,7 +389,12 @@ def _failure(job: types.Job) -> list[str]:
     lines += [*_decisive_lines(job), *_data_back(job)]
     if job.result.get("cost"):
         lines.append(say(language, "result.agent_cost", agent=job.result["agent"], cost=job.result["cost"]))
-    return [*lines, *_what_serves(job), say(language, "result.log", job=job.id)]
+    return [*lines, *_what_serves(job), *_whole_log(job)]
+
+
+def _whole_log(job: types.Job) -> list[str]:
+    """Where all of it can be read."""
+    return [say(job.language, "result.log", job=job.id) + (f" · {job.page}" if job.page else "")]
 
 
 def _decisive_lines(job: types.Job) -> list[str]:

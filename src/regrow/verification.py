@@ -506,7 +506,7 @@ async def _tested(
     if after.hung:
         found["tests_after"] = None
         return "timeout", after.output
-    if failing := [name for name in expected if not _passes(after, name)]:
+    if failing := [name for name in expected if not passes(after, name)]:
         return "still_failing", test_results.section(after.output, failing[0])
 
     held = after
@@ -544,7 +544,7 @@ async def _tested(
     return None
 
 
-def _passes(results: Results, name: str) -> bool:
+def passes(results: Results, name: str) -> bool:
     """Whether a test passes, as far as the runner names those that do."""
     if name in results.marks:
         return results.marks[name] == "passed"
@@ -588,7 +588,7 @@ def _told_apart(before: Results, without: Results, after: Results) -> tuple[set[
     if not names and before.green and after.green and not without.green:
         names = {COMMAND}
     broken = {name for name in names if test_results.is_broken(test_results.section(without.output, name))}
-    return {name for name in names - broken if _passes(after, name)}, broken
+    return {name for name in names - broken if passes(after, name)}, broken
 
 
 class _Proof:
@@ -676,7 +676,7 @@ class _Proof:
                 return False
         results = test_results.read(done.output, done.code)
         whole = await self.tested("change", tree)
-        return all(_passes(results, name) for name in proving) and not _lost(whole, results, missing=True)
+        return all(passes(results, name) for name in proving) and not _lost(whole, results, missing=True)
 
     async def built(self, tree: str, build: Callable[[Path], Awaitable[Completed]]) -> Completed:
         """Build a tree."""

@@ -42,7 +42,9 @@ SHOWN = frozenset(
         *("test_files", "tests_added", "tests_removed", "proving_tests", "flaky_tests", "lost_tests", "failed_before"),
         *("attempts", "attempt", "attempts_planned", "given_up"),
         *("keep_until", "kept_by"),
-        *("approved_by", "branch", "merged", "merged_into", "merge_note"),
+        *("approved_by", "branch", "merged", "merged_into", "landing", "landed", "rebased_over"),
+        *("conflicts", "pushed_to", "recheck", "recheck_by", "recheck_tail", "model"),
+        *("undoes", "undoes_landed", "undoes_commit"),
         *("cause", "fell_back", "probes_mended", "probes_failing"),
     }
 )
@@ -75,6 +77,7 @@ class Views:
         self._started_at = started_at
         self.ready_ms = 0.0
         self.console = ""
+        self.page, self.public = "", False
 
     # Jobs
 
@@ -110,13 +113,26 @@ class Views:
                 diff=question.diff,
                 state=question.state,
                 decided_by=question.decided_by,
+                reasons=story.reasons(record.language, record.result),
+                barred=self._barred(record),
             ),
+            page=self._page(record),
             result=result,
             error=types.Error(**record.error) if record.error else None,
         )
         if record.ended:
             view = view.model_copy(update={"story": story.result(view).text})
         return view
+
+    def _page(self, record: Record) -> str:
+        """The address of a job's page with its whole log, for those who reach it: a phone is not this machine."""
+        near = record.address.channel in {"web", "terminal"}
+        return f"{self.page}/jobs/{record.id}" if self.page and (near or self.public) else ""
+
+    def _barred(self, record: Record) -> str:
+        """Who may not approve, by name; "" when it is nobody."""
+        care = self._cares.get(record.service)
+        return record.asked_by if care is not None and care.config.repair.four_eyes else ""
 
     async def _step(self, record: Record, step: Mapping[str, object], progress: Progress | None) -> types.Step:
         running = step["status"] in {"doing", "waiting"} and progress is not None

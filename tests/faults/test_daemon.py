@@ -81,6 +81,10 @@ async def test_jobs_go_on_after_a_kill_at_every_step(tmp_path: Path) -> None:
             group.create_task(in_a_world(tmp_path / kind.__name__, kind), name=kind.__name__)
 
 
+async def test_a_change_lands_once_over_others_commits_after_kills(tmp_path: Path) -> None:
+    await in_a_world(tmp_path / "landing", killed_landing)
+
+
 async def test_jobs_on_postgres_go_on_after_kills(tmp_path: Path, postgres: Server) -> None:
     """The same story on the other kind of store; at fewer points, because the steps are the same."""
     await in_a_world(tmp_path / "postgres", killed_deploy_on_a_server, postgres.database())
@@ -133,6 +137,27 @@ async def killed_repair(world: World) -> None:
         await whole(world, job, world.head())
     assert (seen.refused, seen.cut) == (0, 0)
     assert job.result["merged"] is True
+
+
+async def killed_landing(world: World) -> None:
+    """The branch has gone on: the change is asked about again, and lands on top of that once."""
+    world.commit({"src/answer.txt": "good\n" + "more\n" * 20}, "Answer at length")
+    await world.say("build and restart")
+    world.commit({"src/answer.txt": "bad\n" + "more\n" * 20}, "Break it")
+    await world.say("build and restart")
+    theirs = world.commit({"src/answer.txt": "bad\n" + "more\n" * 19 + "theirs\n"}, "Nearby")
+    points = [f"repair:{step}:{when}" for step in ("commit", "recheck", "merge", "tidy") for when in ("begin", "end")]
+    fix = "fix this bug: the answer is wrong\n```sh\nhead -n 1 src/answer.txt | grep -q good\n```"
+    async with world.traffic() as seen:
+        job = await through_kills(world, fix, points)
+    assert (seen.refused, seen.cut) == (0, 0)
+    assert (job.status, job.result["merged"], job.result["landing"]) == ("done", True, "rebased")
+    git = ("--git-dir", str(world.bare))
+    assert world.checkout.git(*git, "log", "--format=%P", f"{theirs}..main") == theirs
+    assert world.head() == job.result["landed"]
+    assert world.checkout.git(*git, "show", "main:src/answer.txt") == "good\n" + "more\n" * 19 + "theirs"
+    assert await world.version() == world.short(job.result["commit"])
+    assert world.checkout.git(*git, "for-each-ref", "refs/regrow/") == ""
 
 
 async def killed_undo(world: World) -> None:

@@ -152,6 +152,21 @@ async def test_f21_a_rollback_over_a_migration_is_refused_with_the_choice_and_do
     assert rows(world)[-2:] == ["by-the-new", f"start {new}"]
 
 
+async def test_f21_one_tap_undoes_a_deploy_with_the_data_that_it_moved(make_world: MakeWorld) -> None:
+    """Code and data of before the job come back together; what was written since is kept as a snapshot."""
+    world = await make(make_world)
+    old = await world.version()
+    await migrated(world)
+    deploy = next(job for job in await world.jobs() if job.kind == "deploy")
+    await world.press(deploy.id, "undo")
+    (undo,) = [job for job in await world.settled() if job.kind == "rollback"]
+    assert undo.status == "done", undo.error
+    assert (await world.version(), schema(world)) == (old, 1)
+    assert "by-the-old" in rows(world)
+    assert "by-the-new" not in rows(world)
+    assert (undo.result["undoes"], undo.result["displaced"]) == (deploy.id, (await world.snapshots())[0].id)
+
+
 async def test_always_means_restarts_too(make_world: MakeWorld) -> None:
     world = await make(make_world, state={"sqlite": ["tiny.db"], "rehearse": "always"})
     number = await world.request("restart")

@@ -315,7 +315,28 @@ def test_a_button_becomes_an_intent() -> None:
     assert button("cancel:3") == (Intent.cancel, Args(job=3))
 
 
+async def test_f37_whoever_asked_may_not_approve_where_two_people_must(parts: Parts) -> None:
+    """Neither with words nor with a button; rejecting is no approval."""
+    number = await job(parts, "repair")
+    await question(parts, number)
+    _set(parts, repair={"four_eyes": True})
+    for args in (Args(), Args(job=number), Args(job=number, target="d1")):
+        with pytest.raises(Refused) as raised:
+            await parts.requests.carry_out(Intent.approve, args, parts.asked("owner"))
+        assert raised.value.kind == "four_eyes"
+    assert (await parts.views.job(await parts.ledger.get(number))).approval.barred == "owner"  # type: ignore[union-attr]
+    await parts.requests.carry_out(Intent.approve, Args(job=number), parts.asked("maintainer"))
+    assert (await parts.approvals.of(number)).person == "maintainer"  # type: ignore[union-attr]
+
+
 # Keep and undo
+
+
+def _set(parts: Parts, **sections: dict[str, Any]) -> None:
+    """Change settings of the service, as a restarted daemon would have them."""
+    config = parts.care.config
+    changed = {name: getattr(config, name).model_copy(update=values) for name, values in sections.items()}
+    object.__setattr__(parts.care, "config", config.model_copy(update=changed))
 
 
 async def ended(parts: Parts, number: int, status: str = "done", **facts: Any) -> None:

@@ -68,7 +68,8 @@ class Step(Shape):
 
 
 class Approval(Shape):
-    """What a job asks to be approved: bound to `digest`."""
+    """What a job asks to be approved: bound to `digest`. `reasons` for doubt are in the job's language; `barred` is the
+    name of whoever may not approve, having asked for it."""
 
     digest: str
     summary: str
@@ -76,6 +77,8 @@ class Approval(Shape):
     diff: str
     state: Literal["open", "approved", "rejected", "expired"] = "open"
     decided_by: str = ""
+    reasons: list[str] = []
+    barred: str = ""
 
 
 class Error(Shape):
@@ -89,7 +92,8 @@ class Error(Shape):
 
 class Job(Shape):
     """A job as people see it. `result` holds release, version, commit, previous_version, files, summary,
-    build_seconds, build_bytes, tests_seconds, down_ms, serving (the version that serves now), culprit … as known."""
+    build_seconds, build_bytes, tests_seconds, down_ms, serving (the version that serves now), culprit … as known.
+    `page` is the address of its page in the console."""
 
     id: int
     service: str
@@ -109,6 +113,7 @@ class Job(Shape):
     result: dict[str, Any] = {}
     error: Error | None = None
     story: str = ""
+    page: str = ""
 
 
 class Release(Shape):

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from regrow.cli import exits, terminal
+from regrow.cli.follow import show_reasons
 from regrow.cli.options import AsJson, Number, Session, Socket
 from regrow.cli.words import say
 from regrow.errors import Refused
@@ -24,6 +25,7 @@ def approve(number: Number, digest: Digest = "", socket: Socket = None, as_json:
         digest = asked.digest
         if not as_json:
             terminal.line(asked.summary)
+            show_reasons(asked)
     answered = client.approve(number, digest)
     terminal.document(answered.model_dump(mode="json")) if as_json else terminal.line(say("approved", job=number))
     return exits.DONE

@@ -185,3 +185,14 @@ def show_approval(approval: Approval) -> None:
     for name in approval.files:
         terminal.line(f"  {name}")
     terminal.diff(approval.diff)
+    show_reasons(approval)
+
+
+def show_reasons(approval: Approval) -> None:
+    """Why somebody should look closely, and who may not say yes."""
+    if approval.reasons:
+        terminal.line(say("approve_reasons"), "bold")
+    for reason in approval.reasons:
+        terminal.line(f"  • {reason}")
+    if approval.barred:
+        terminal.line(say("approve_barred", name=approval.barred))

@@ -119,7 +119,7 @@ async def _by_test(work: Work) -> dict[str, Any]:
         driver = _driver(work)
         made = await care.workspaces.anew(room_of(work.job), base, FIRST)
         task = await _task(work, made.path, config.repair.tests, number=number, earlier=earlier, goal="reproduce")
-        answer, _ = await _ask(work, driver, task)
+        answer, _, _ = await _ask(work, driver, task)
         said = care.redactor.shorten_paths(care.redactor.redact(answer.summary))
         if not answer.changed:
             # Whoever cannot write a test will not learn it, and who found nothing to write has said why.
@@ -244,7 +244,8 @@ def _told(ended: Sequence[Attempt]) -> dict[str, str]:
     """What it has cost so far, and the session to go on with: that of the first attempt, whose place is made again."""
     cost = next((one.cost for one in reversed(ended) if one.cost), "")
     session = next((one.session for one in ended if one.number == 1), "")
-    return ({"cost": cost} if cost else {}) | ({"session": session} if session else {})
+    model = next((one.model for one in reversed(ended) if one.model), "")
+    return {name: text for name, text in (("cost", cost), ("session", session), ("model", model)) if text}
 
 
 def _chosen(attempt: Attempt) -> dict[str, Any]:
@@ -273,7 +274,7 @@ async def _attempt(work: Work, made: Attempts, number: int, runs: Runs | None) -
         number=number,
         earlier=[one.text for one in made.ended if one.text],
     )
-    answer, cost = await _ask(work, driver, task, f"{number}/{repair.attempts} " if runs is not None else "")
+    answer, cost, model = await _ask(work, driver, task, f"{number}/{repair.attempts} " if runs is not None else "")
     said = care.redactor.shorten_paths(care.redactor.redact(answer.summary))
     attempt = dataclasses.replace(
         attempt,
@@ -282,6 +283,7 @@ async def _attempt(work: Work, made: Attempts, number: int, runs: Runs | None) -
         culprit_subject=answer.culprit_subject,
         log=answer.log[-4000:],
         cost=cost,
+        model=model,
         # An agent that has seen a secret is not gone on with: nothing that it says would be let through again.
         session="" if answer.reason == "agent_secret" else answer.session,
     )
@@ -360,11 +362,11 @@ async def _instructions(work: Work) -> str:
     return ""
 
 
-async def _ask(work: Work, driver: Agent, task: Task, prefix: str = "") -> tuple[Answer, str]:
+async def _ask(work: Work, driver: Agent, task: Task, prefix: str = "") -> tuple[Answer, str, str]:
     """Let a driver work, with a door to the model where there is one; what it tells goes to the log and to the story.
 
     Returns:
-        Its answer, and what the conversation has cost so far, in words; "" where that is not known.
+        Its answer, what the conversation has cost so far, in words, and the model; "" where that is not known.
     """
     care, room = work.care, room_of(work.job)
     hear = Hearsay(work, driver.name, task.timeout_s, prefix)
@@ -377,7 +379,7 @@ async def _ask(work: Work, driver: Agent, task: Task, prefix: str = "") -> tuple
     work.log(f"{driver.name}: {answer.summary}\n{answer.log}")
     if answer.reason == "agent_secret" and task.home is not None:
         await forget(task.home)  # its memory holds the value now
-    return answer, hear.cost
+    return answer, hear.cost, task.door.model if task.door is not None else ""
 
 
 async def _spans(work: Work) -> tuple[Span, ...]:
@@ -635,6 +637,66 @@ async def _unneeded(work: Work, found: Mapping[str, Any]) -> list[Risk]:
     if count > _PARTS:
         return [Risk("too_many_parts", "", str(count))]
     return [Risk("unneeded", part.path, str(part.line)) for part in parts]
+
+
+# Once more, when it has been deployed
+
+
+async def tried(work: Work, directory: Path, script: str) -> Trial:
+    """Run a reproduction in an export; one that fails is given a second chance.
+
+    Raises:
+        RegrowError: the box could not be made.
+    """
+    trial = await verification.reproduce(work.care.sandbox, directory, script, await _conditions(work))
+    if trial.finding == "fails":
+        trial = await verification.reproduce(work.care.sandbox, directory, script, await _conditions(work))
+    return trial
+
+
+async def tested(work: Work, directory: Path) -> Completed:
+    """Run the tests in an export.
+
+    Raises:
+        ProcessTimeout: they hung.
+        RegrowError: the box could not be made.
+    """
+    config = work.care.config
+    return await verification.attempt(
+        work.care.sandbox, directory, config.expand(config.test.command), await _conditions(work)
+    )
+
+
+async def proved_again(work: Work, onto: str, tree: str) -> tuple[str, str, list[dict[str, str]]]:
+    """Put the change through gate and verification once more, as it would stand on other commits.
+
+    Args:
+        work: of the job that made it.
+        onto: full id of the commit below it.
+        tree: full id of the result.
+
+    Returns:
+        A stable word for why it is refused, the cause in the job's language, and the risks; both empty when it is not.
+    """
+    care, facts = work.care, work.facts
+    moved: dict[str, Any] = {**facts, "base": onto}
+    if "start" in facts:  # the reproducing test came first then, and does so now
+        below = await care.repository.overlay(onto, tree, facts.get("test_files", ()))
+        moved["start"] = await care.repository.commit_tree(below, [onto], "The tests of the change", _MADE_BY, at=0)
+    export = await care.workspaces.fresh(work.job.id, "landing", tree)
+    try:
+        report, refusals = await _checked(work, {**moved, "workspace": str(export)})
+    finally:
+        await care.workspaces.drop(export)
+    if refusals:
+        _log_refusals(work, refusals)
+        return "gate", _refused(work, refusals), []
+    result = await _verified(work, moved, tree, await _runs(work), "landing-")
+    if not result.passed:
+        text = say_fitting(work.job.language, f"cause.verify_{result.verdict}", cause="", text="")
+        return "unproved", text, []
+    risks_now = [*facts.get("risks", ()), *(_fact(risk) for risk in report.risks), *_proof(work, result)["risks"]]
+    return "", "", [risk for number, risk in enumerate(risks_now) if risk not in risks_now[:number]]
 
 
 async def patch(work: Work) -> str:

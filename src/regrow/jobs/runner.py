@@ -30,7 +30,7 @@ from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
 from regrow.jobs.bell import Bell
 from regrow.jobs.estimates import Estimates
 from regrow.jobs.ledger import Ledger, Record
-from regrow.jobs.plans import SWITCHED
+from regrow.jobs.plans import GOOD, SWITCHED
 from regrow.jobs.work import Progress, Work
 from regrow.permissions import Permissions
 from regrow.pool import in_thread
@@ -46,7 +46,7 @@ _RECOVERIES = 1000
 _TAIL_CHARACTERS = 400
 _UNDO_DEADLINE_S = 120.0
 _COME_BACK_LOOK_S = 0.5
-_WATCHED = frozenset({"bake", "confirm", "promote", "merge", "tidy"})
+_WATCHED = frozenset({"bake", "confirm"}) | GOOD
 
 
 class JSONSerializer(DBOSSerializer):
@@ -215,7 +215,7 @@ class Runner:
     async def _perform(self, job: int, index: int, facts: dict[str, Any]) -> dict[str, Any]:
         record = await self._record(job)
         name = record.plan[index]
-        if record.cancelled_by and name not in {"promote", "merge", "tidy"}:
+        if record.cancelled_by and name not in GOOD:
             return {"status": "cancelled", "step": name}
         started_at = self._clock.now()
         began = self._clock.monotonic()
@@ -233,11 +233,7 @@ class Runner:
                     looking = asyncio.ensure_future(watch.changed())
                     await asyncio.wait({task, looking}, return_when=asyncio.FIRST_COMPLETED)
                     looking.cancel()
-                    if (
-                        not task.done()
-                        and (await self._ledger.get(job)).cancelled_by
-                        and name not in {"promote", "merge"}
-                    ):
+                    if not task.done() and (await self._ledger.get(job)).cancelled_by and name not in GOOD - {"tidy"}:
                         task.cancel()
                         await asyncio.wait({task})
             if self._stopping:
@@ -422,7 +418,12 @@ class Runner:
         await self._approvals.close(job)
         await self._ledger.give_turn(record.service, job)
         await self._ledger.change(
-            job, status=status, result=facts, error=error, ended_at=self._clock.now(), waiting_for=""
+            job,
+            status=status,
+            result={**record.result, **facts},
+            error=error,
+            ended_at=self._clock.now(),
+            waiting_for="",
         )
         await self._audit.write(
             "regrow", "job", "ended", job, once=True, **await self._outcome(record, status, facts, error)

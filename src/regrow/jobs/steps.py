@@ -15,7 +15,7 @@ from regrow.boxes import build_box, test_box
 from regrow.canaries import Canaries, Hearing, hearing
 from regrow.catalogue import bytes_text, say
 from regrow.errors import CandidateFailed, ProcessTimeout, RegrowError, ServiceError
-from regrow.jobs import data, repair
+from regrow.jobs import data, landing, repair
 from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
 from regrow.jobs.candidate_check import run_check
 from regrow.jobs.ledger import WAITING_FOR_IDLE, WAITING_FOR_KEEP, WAITING_FOR_TURN
@@ -23,7 +23,6 @@ from regrow.jobs.work import Work
 from regrow.pool import in_thread
 from regrow.process import Completed, exit_words
 from regrow.releases import Release
-from regrow.risks import WEAK
 from regrow.sandboxes.base import Box
 from regrow.services.base import Instance, ServiceStatus
 from regrow.space import Need
@@ -35,7 +34,6 @@ _LAST_LOOK_S = 0.5
 _SLACK_S = 10.0
 _LOG_BYTES = 4000
 _HOMES = 50
-AUTHOR = ("Regrow", "regrow@localhost")
 _COUNTED = re.compile(r"^\s*\[\s*(\d+)\s*/\s*(\d+)\s*\]\s*(.*)")
 
 
@@ -144,6 +142,7 @@ async def build(work: Work) -> Outcome:
     cache = await in_thread(care.made_cache)
     # A repair's change is a commit by now: build from its own fresh tree, never from the one the agent edited.
     tree = await care.workspaces.fresh(work.job.id, "build", work.facts["commit"])
+    await landing.check_files(work, tree)
     if not config.build.command:
         await in_thread(_copy_tree, tree, staging)
         return Done({"build_seconds": 0.0})
@@ -227,88 +226,6 @@ async def release(work: Work) -> Outcome:
     return Done({"release": made.id, "build_bytes": made.bytes, "digest": made.digest})
 
 
-# Repairing: what comes before the question is in `regrow.jobs.repair`
-
-
-async def approve(work: Work) -> Outcome:
-    """Ask; the answer counts for exactly this digest, once (F35)."""
-    care, facts, job = work.care, work.facts, work.job
-    serious = [risk for risk in facts.get("risks", ()) if risk["rule"] not in WEAK]
-    if care.config.repair.approve == "never" and not serious:
-        return Done({"approved_by": ""})
-    question = await work.approvals.of(job.id)
-    if question is None:
-        question = await work.approvals.ask(
-            job.id,
-            facts["digest"],
-            facts["summary"],
-            facts["files"],
-            await repair.patch(work),
-            within_s=care.config.repair.approve_within,
-        )
-    if question.state == "open":
-        return Wait(("approval", {}), (("approval", job.id),))
-    if question.state == "approved" and question.digest == facts["digest"]:
-        return Done({"approved_by": question.decided_by})
-    if question.state == "rejected":
-        raise StepFailed(f"cannot go on: {question.decided_by} rejected the change", kind="rejected")
-    raise StepFailed("cannot go on: nobody approved the change in time; ask again", kind="approval_expired")
-
-
-async def close_approval(work: Work) -> None:
-    """The question dies with the job."""
-    await work.approvals.close(work.job.id)
-
-
-async def commit(work: Work) -> Outcome:
-    """A commit on the job's own branch, with its provenance."""
-    care, facts, job = work.care, work.facts, work.job
-    title = " ".join(job.args["bug"].split())[:60]
-    trailers = {
-        "Regrow-Job": str(job.id),
-        "Requested-by": job.asked_by,
-        "Agent": facts["agent"],
-        "Approved-by": facts["approved_by"] or "policy",
-        "Verification": "reproduction fails before and passes after; tests pass"
-        if facts["reproduced"]
-        else "tests pass; nothing was reproduced",
-    }
-    if facts.get("culprit"):
-        trailers["Reverts"] = facts["culprit"]
-    body = "\n".join(f"{key}: {value}" for key, value in trailers.items())
-    message = care.redactor.redact(f"Fix: {title}\n\n{facts['summary']}\n\n{body}\n")
-    branch = f"regrow/job-{job.id}"
-    # The same tree, message and time give the same id: a repeated step makes no second commit.
-    made = await care.repository.commit_tree(facts["tree"], [facts["base"]], message, AUTHOR, at=facts["started_wall"])
-    head = await care.repository.branch_head(branch)
-    if head != made:
-        await care.repository.update_ref(f"refs/heads/{branch}", made, head)
-    return Done(
-        {
-            "commit": made,
-            "version": await care.repository.short(made),
-            "subject": message.splitlines()[0],
-            "branch": branch,
-        }
-    )
-
-
-async def merge(work: Work) -> Outcome:
-    """Give the promoted change to the service's branch, if nothing else has happened there."""
-    care = work.care
-    branch = care.config.source.branch
-    moved = await care.repository.fast_forward(branch, work.facts["commit"])
-    if moved in {"moved", "already"}:
-        return Done({"merged": True, "merged_into": branch})
-    note = {
-        "diverged": f"{branch} has other commits by now",
-        "checked_out": f"{branch} is checked out, and a checkout is never touched",
-        "raced": f"{branch} moved at the same moment",
-    }[moved]
-    work.log(f"merge: left on {work.facts['branch']}: {note}")
-    return Done({"merged": False, "merge_note": note})
-
-
 # Changing what runs
 
 
@@ -369,6 +286,8 @@ async def candidate(work: Work) -> Outcome:
     silent = [] if active is None or nothing_serves else await canaries.silent(active, canaries.names)
     if not nothing_serves:
         spec = replace(spec, exchange=data.exchange(work, status))
+    if not any(copy and copy.token == work.token for copy in (active, status.candidate)):
+        await landing.check_release(work, chosen)
     try:
         await run_check(work, spec)
         started = await care.service.start(spec, "active" if nothing_serves else "candidate", work.token, force=named)
@@ -563,6 +482,7 @@ async def tidy(work: Work) -> Outcome:
         gone = await care.releases.prune(keep.releases, running | fallbacks | {work.facts.get("release", "")})
         await data.prune(care)
         await drop_workspace(work)
+        await landing.forget(work)
         await in_thread(_prune_logs, work.log_file.parent, keep.job_logs)
         old = await in_thread(_old_homes, care.agent_home(0).parent)
         await repair.forget(*old)
@@ -598,8 +518,9 @@ STEPS: dict[str, Step] = {
     "agent": Step(repair.agent, deadline_s=None),
     "gate": Step(repair.gate),
     "verify": Step(repair.verify, deadline_s=None),
-    "approve": Step(approve, close_approval),
-    "commit": Step(commit),
+    "weigh": Step(landing.weigh),
+    "approve": Step(landing.approve, landing.close_approval),
+    "commit": Step(landing.commit),
     "turn": Step(turn),
     "snapshot": Step(data.snapshot, data.put_back, deadline_s=None),
     "restore": Step(data.restore, data.drop_put, deadline_s=None),
@@ -609,6 +530,7 @@ STEPS: dict[str, Step] = {
     "bake": Step(bake, deadline_s=None),
     "confirm": Step(confirm),
     "promote": Step(promote, deadline_s=None),
-    "merge": Step(merge),
+    "recheck": Step(landing.recheck, deadline_s=None),
+    "merge": Step(landing.merge, deadline_s=None),
     "tidy": Step(tidy),
 }

@@ -42,5 +42,5 @@ def test_set_aside_where_it_moves_or_may_and_where_other_data_is_put(tmp_path: P
 
 def test_a_service_without_databases_has_no_steps_about_them() -> None:
     for kind, steps in PLANS.items():
-        assert plan(kind, data=True) == list(steps)
-        assert set(plan(kind, data=False)) == set(steps) - DATA
+        assert plan(kind, data=True, keep=True) == list(steps)
+        assert set(plan(kind, data=False)) == set(steps) - DATA - {"confirm"}
