@@ -62,7 +62,8 @@ def repair(**more: object) -> Job:
     }
     base = {"id": 7, "service": "tiny", "kind": "repair", "status": "doing", "title": "repair", "asked_by": "local",
             "channel": "", "chat": "", "created_at": 0, "steps": steps}  # fmt: skip
-    approval = Approval(digest="d", summary="counted them", files=[], diff="+x")
+    reasons = ["src/a.py: a part of the change that the proof does not need: line 7"]
+    approval = Approval(digest="d", summary="counted them", files=[], diff="+x", reasons=reasons)
     return Job.model_validate({**base, "approval": approval, **more, "result": {**result, **more.get("result", {})}})  # type: ignore[dict-item]
 
 
