@@ -173,7 +173,7 @@ async def test_a_dirty_live_checkout_is_never_touched(world: World) -> None:
     await world.approve(number)
     text = (await world.said(number))[-1].text
     assert "✅ Bug fixed and deployed!" in text
-    assert f"the commit is on regrow/job-{number}, not merged: main is checked out" in text
+    assert f"regrow/job-{number}: the branch is checked out, and a checkout is never touched" in text
     assert everything(checkout) == before
 
 

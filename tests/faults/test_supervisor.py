@@ -11,6 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -549,18 +550,25 @@ async def test_torn_record_runs_on_from_the_backup(system):
     assert copies(system.root / "logs") == [first.pid]
 
 
-async def test_where_paths_are_too_long_the_next_supervisor_uses_the_same_place_and_leaves_none(tmp_path, monkeypatch):
+@pytest.fixture
+def short(monkeypatch):
+    """A directory for temporary files whose paths a socket can have, wherever the tests' own are."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        monkeypatch.setenv("TMPDIR", name)
+        yield Path(name)
+
+
+async def test_where_paths_are_too_long_the_next_supervisor_uses_the_same_place_and_leaves_none(tmp_path, short):
     """The service says READY and STOPPING at a path that a socket can have, whatever the runtime directory's is."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
     system = ServiceSystem(tmp_path)
     system.runtime = tmp_path / ("r" * 120)
     system.service = system.driver()
     try:
         await system.service.start(system.release("1", ready="notify"), "active", "a")
-        [place] = tmp_path.glob("regrow-*")
+        [place] = short.glob("regrow-*")
         await kill_supervisor(system)
         await system.service.start(system.release("2", ready="notify"), "candidate", "b")
-        assert list(tmp_path.glob("regrow-*")) == [place]
+        assert list(short.glob("regrow-*")) == [place]
         assert len(list(place.iterdir())) == 2
         last = (await system.service.status()).supervisor_pid
     finally:
@@ -569,13 +577,12 @@ async def test_where_paths_are_too_long_the_next_supervisor_uses_the_same_place_
     assert not place.exists()
 
 
-async def test_a_place_of_somebody_else_is_not_used(tmp_path, monkeypatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+async def test_a_place_of_somebody_else_is_not_used(tmp_path, short):
     system = ServiceSystem(tmp_path)
     system.runtime = tmp_path / ("r" * 120)
     system.service = system.driver()
     name = hashlib.sha256(os.fsencode(system.directory)).hexdigest()[:12]
-    (tmp_path / f"regrow-{os.getuid()}-{name}").symlink_to(tmp_path)
+    (short / f"regrow-{os.getuid()}-{name}").symlink_to(tmp_path)
     with pytest.raises(ServiceError, match="not a directory of this user alone"):
         await system.service.start(system.release("1"), "active", "a")
 

@@ -200,6 +200,8 @@ async def run(case: Case, secrets: tuple[str, ...] = ()) -> Result:
             ),
             redactor=redactor,
             cache=root / "cache",
+            models=None,
+            agent_home=lambda job: root / "agents" / str(job),
         )
         args = {"bug": case.told, **({"reproduction": case.script} if case.script else {})}
         work = SimpleNamespace(
