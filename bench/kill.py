@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -41,8 +42,6 @@ from regrow.testing.world import World, eventually
 
 REPRODUCE = "```sh\ngrep -q good src/answer.txt\n```"
 KINDS = ("restart", "deploy", "repair", "rollback")
-COMMITS = {"restart": 34, "rollback": 34, "deploy": 56, "repair": 74}
-"""About as many as a job of the kind makes; a number beyond the end kills nobody and counts for nothing."""
 SECONDS = {"restart": 1.0, "rollback": 1.0, "deploy": 1.6, "repair": 3.0}
 TMPFS_BYTES = 192 * 1024**2
 DEADLINE_S = 120.0
@@ -118,13 +117,16 @@ class Story:
         await world.say("编译重启")
         return f"修一下这个 bug: 答案不对\n{REPRODUCE}"
 
-    async def hurt(self, kind: str, harm: Harm, env: dict[str, str]) -> None:
+    async def hurt(self, kind: str, harm: Harm, env: dict[str, str]) -> bool:
         """Ask for a job, do it harm, bring the daemon back, and count what came of it.
 
         Args:
             kind: of the job.
             harm: is given the request under way, and returns whether anything was killed.
             env: of the first daemon.
+
+        Returns:
+            Whether anything was killed; a job that came to its end before that counts for nothing.
         """
         world = self.world
         await world.start_daemon()
@@ -143,7 +145,7 @@ class Story:
                 await world.daemon_ended()  # the kill came after the job's own end
                 await world.start_daemon()
         if not killed:
-            return
+            return False
         self.tally.kills += 1
         self.tally.jobs += 1
         self.tally.down += seen.refused + seen.cut
@@ -152,6 +154,7 @@ class Story:
             print(f"lost: {kind} {job and (job.id, job.status, job.error)}", file=sys.stderr)
         if job is not None:
             self.tally.doubled += await self._doubled(job)
+        return True
 
     async def _approve(self, asking: asyncio.Task[int]) -> None:
         """A person who says yes as soon as there is a question."""
@@ -223,15 +226,23 @@ def once(root: Path, **more: str) -> dict[str, str]:
 
 
 async def sweep(root: Path, size: Size, database: str = "") -> Tally:
-    """Before and after the commits of each kind of job."""
+    """Before and after the commits of each kind of job, until a job has no commit of the number."""
     tally = Tally()
     async with story(root, tally, database) as told:
         for kind in KINDS:
-            for number in range(1, COMMITS[kind] + 1, size.every):
-                for when in ("before", "after"):
-                    env = once(root, **{mortal.COMMIT: f"{number}:{when}"})
-                    await told.hurt(kind, lambda asking, env=env: died(told.world, env, asking), env)  # type: ignore[misc]
+            for number in itertools.count(1, size.every):
+                if not await both(told, root, kind, number):
+                    break
     return tally
+
+
+async def both(told: Story, root: Path, kind: str, number: int) -> bool:
+    """Before and after one commit; whether there was such a commit."""
+    killed = []
+    for when in ("before", "after"):
+        env = once(root, **{mortal.COMMIT: f"{number}:{when}"})
+        killed.append(await told.hurt(kind, lambda asking, env=env: died(told.world, env, asking), env))  # type: ignore[misc]
+    return any(killed)
 
 
 async def served(measure: Callable[[str], Awaitable[Tally]]) -> Tally:
