@@ -212,7 +212,8 @@ class Story:
 @contextlib.asynccontextmanager
 async def story(root: Path, tally: Tally, database: str = "") -> AsyncIterator[Story]:
     """A world of its own for a case, with its store in a file or in a database."""
-    world = World(root, {"switch": {"bake": "100ms", "restart_bake": "100ms"}}, database)
+    settings = {"switch": {"bake": "100ms", "restart_bake": "100ms"}, "service": {"restart_limit": 0}}
+    world = World(root, settings, database)
     try:
         await world.bring_up()
         yield Story(world, tally)
@@ -373,7 +374,10 @@ def tmpfs(path: Path) -> Iterator[None]:
 
 def main() -> None:
     """Print the lines."""
-    size = SIZES[lines.size(__doc__ or "")]
+    parser = lines.arguments(__doc__ or "")
+    parser.add_argument("--only", default="", metavar="PREFIX", help="cases whose name begins like this")
+    options = parser.parse_args()
+    size = SIZES[options.size]
     out = lines.Lines("kill")
     cases: dict[str, Callable[[Path], Awaitable[Tally]]] = {
         "sqlite/sweep": lambda root: sweep(root, size),
@@ -392,6 +396,8 @@ def main() -> None:
         del cases["postgres/sweep"], cases["postgres/random"]
         print("postgres/* is left out: PostgreSQL's programs are not installed", file=sys.stderr)
     for case, measure in cases.items():
+        if not case.startswith(options.only):
+            continue
         with tempfile.TemporaryDirectory(prefix="rk-") as root:
             asyncio.run(measure(Path(root))).put(out, case)  # type: ignore[arg-type]
 
