@@ -23,6 +23,9 @@ from regrow.admissions import Admissions
 from regrow.agents import agent_of
 from regrow.api import server as api
 from regrow.api import types
+from regrow.api.callers import MCP, Callers, program
+from regrow.api.client import Client
+from regrow.api.mcp_door import McpDoor, beside
 from regrow.approvals import Approvals
 from regrow.audit import Audit
 from regrow.care import Care
@@ -30,7 +33,7 @@ from regrow.catalogue import Language
 from regrow.channels.base import Address, Channel
 from regrow.channels.feishu import feishu_channel, people
 from regrow.channels.hosted import HostedChannel
-from regrow.config import Config, DaemonSection, FeishuSection, load
+from regrow.config import Config, DaemonSection, FeishuSection, McpSection, load
 from regrow.conversations import Conversations
 from regrow.databases import database
 from regrow.databases.base import Database
@@ -158,7 +161,9 @@ class Daemon:
         hosted = {name: HostedChannel(name, store, events) for name in ("web", "terminal")}
         channels: dict[str, Channel] = dict(hosted)
         feishu = _feishu_section(self.configs)
-        permissions = Permissions(configured := people(feishu), {**ROLES, **READS})
+        mcp = _mcp_section(self.configs)
+        configured = [*people(feishu), *((program(mcp),) if mcp is not None else ())]
+        permissions = Permissions(configured, {**ROLES, **READS})
         listed = People(store, permissions, configured)
         await listed.load()
         admissions = Admissions(
@@ -268,10 +273,15 @@ class Daemon:
             backups=copies,
             stop=self.stop,
             stopping=self._stop,
+            callers=Callers(mcp, channels),
         )
         pages = _Pages(views, ledger, hosted, token, settings.language)
         application = api.application(parts, console.routes(pages))
         console_app = guarded(application, Session(token))
+        door = None
+        if mcp is not None and mcp.token:
+            door = McpDoor(resolve(mcp.token), Client(self.places.socket, principal=MCP))
+            console_app = beside(door, console_app)
         views.console = f"http://{settings.console}/login?token={token}"
         views.page, views.public = settings.console_url or f"http://{settings.console}", bool(settings.console_url)
 
@@ -285,6 +295,8 @@ class Daemon:
         self._keep("conversations", conversations.run)
         self._keep("lookout", lookout.run)
         self._keep("watchdog", _feed_watchdog)
+        if door is not None:
+            self._keep("mcp", door.run)
         self._keep("backups", lambda: copies.run(notices.backup_failed))
         if forwarding is not None:
             self._keep("forwarding", forwarding.run)
@@ -331,6 +343,8 @@ class Daemon:
         named |= {f"the store's password {index}": value for index, value in enumerate(self._known)}
         if (feishu := _feishu_section(self.configs)) is not None:
             named[feishu.app_secret] = resolve(feishu.app_secret)
+        if (mcp := _mcp_section(self.configs)) is not None and mcp.token:
+            named[mcp.token] = resolve(mcp.token)
         model, repair = config.model, config.repair
         redactor = Redactor(
             [*named.values(), *((resolve(model.key),) if model is not None and model.key else ())],
@@ -522,6 +536,13 @@ def _feishu_section(configs: Sequence[Config]) -> FeishuSection | None:
     given = [config.channels.feishu for config in configs if config.channels is not None and config.channels.feishu]
     if len(given) > 1:
         raise ConfigError("cannot use two [channels.feishu] sections; keep the one of a single configuration file")
+    return given[0] if given else None
+
+
+def _mcp_section(configs: Sequence[Config]) -> McpSection | None:
+    given = [config.mcp for config in configs if config.mcp is not None]
+    if len(given) > 1:
+        raise ConfigError("cannot use two [mcp] sections; keep the one of a single configuration file")
     return given[0] if given else None
 
 
