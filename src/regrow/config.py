@@ -528,6 +528,7 @@ class FeishuSection(Section):
     app_id: Annotated[str, Field(pattern=r"^cli_[A-Za-z0-9_]+$")]
     app_secret: SecretName
     domain: Literal["feishu", "lark"] = "feishu"
+    listen: bool = True
     base_url: str = ""
     proxy: str = ""
     people: tuple[PersonSection, ...] = ()

@@ -27,7 +27,7 @@ LAYERS = {
     "audit people notices idle space care rehearsals restores secret_files agents models sandboxes services channels "
     "installation confinement boxes",
     "jobs": "jobs",
-    "talk": "timetable story views admissions lookout requests presses conversations doctor",
+    "talk": "timetable story views admissions lookout requests presses conversations decision_links doctor",
     "surfaces": "api web succession",
     "daemon": "daemon",
 }
