@@ -49,6 +49,35 @@ def role_of(name: str) -> Role | None:
     return None
 
 
+def live(now: Config, new: Config) -> Config:
+    """The settings that hold once a file was read again: of what is in the table the new values, of all else those of
+    now, because that was read when the daemon started and is copied in many places.
+
+    Args:
+        now: the settings that hold.
+        new: what the file says.
+    """
+    sections: dict[str, Any] = {}
+    for section in dict.fromkeys(pattern.partition(".")[0] for pattern in SETTABLE):
+        if section == "probe":
+            sections[section] = {
+                name: _live(probe, new.probe.get(name, probe), f"probe.{name}") for name, probe in now.probe.items()
+            }
+        else:
+            sections[section] = _live(getattr(now, section), getattr(new, section), section)
+    return now.model_copy(update=sections)
+
+
+def _live(now: BaseModel, new: BaseModel, prefix: str) -> BaseModel:
+    """One section, with those of its values that may be set. What is equal is left alone: not set stays not set."""
+    changed = {}
+    for name in type(now).model_fields:
+        settable = role_of(f"{prefix}.{name}") is not None or f"{prefix}.{name}.*" in SETTABLE
+        if settable and getattr(now, name) != getattr(new, name):
+            changed[name] = getattr(new, name)
+    return now.model_copy(update=changed)
+
+
 def names(config: Config) -> list[str]:
     """Every setting that may be changed, by its full name."""
     found = []
