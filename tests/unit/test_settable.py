@@ -125,3 +125,16 @@ def test_what_was_not_set_stays_not_set(tmp_path: Path) -> None:
     before = parse(tmp_path / "regrow.toml", text)
     now = settable.live(before, parse(tmp_path / "regrow.toml", text.replace('"hello"', '"hello"\nstrikes = 2')))
     assert (now.probe["talk"].strikes, now.probe["talk"].every) == (2, before.probe["talk"].every)
+
+
+def test_what_systemd_holds_to_is_changed_by_an_installation(tmp_path: Path) -> None:
+    path = tmp_path / "regrow.toml"
+    now = parse(path, TEXT.replace('command = ["x"]', 'command = ["x"]\ndriver = "systemd"'))
+    for word in ("drain", "service.start_timeout", "排空时间", "stop timeout"):
+        with pytest.raises(Refused) as refused:
+            settable.find(word, now)
+        assert refused.value.kind == "in_units"
+    assert not settable.IN_UNITS & set(settable.names(now))
+    assert settable.find("bake", now) == "switch.bake"
+    edited = parse(path, TEXT.replace('command = ["x"]', 'command = ["x"]\ndriver = "systemd"\ndrain = "1s"'))
+    assert settable.live(now, edited).service.drain == now.service.drain
