@@ -18,7 +18,7 @@ from regrow.admissions import Admissions
 from regrow.agent_phrases import again, chosen, goes_on
 from regrow.api import types
 from regrow.care import Care
-from regrow.catalogue import Language, doubt_text, fields, say, texts
+from regrow.catalogue import Language, answer_language, doubt_text, fields, say, texts
 from regrow.channels.base import Address, Choice, Content, Incoming, Outgoing, Press
 from regrow.clock import Clock, SystemClock
 from regrow.errors import Refused, RegrowError
@@ -85,8 +85,10 @@ class Conversations:
         events: Events,
         admissions: Admissions,
         forward: Callable[[Incoming, Language], Awaitable[None]] | None = None,
+        language: Language = "zh",
         clock: Clock | None = None,
     ) -> None:
+        self._language = language
         self._cares = cares
         self._admissions = admissions
         self._requests = requests
@@ -110,6 +112,7 @@ class Conversations:
         """Understand one message and act on it, or ask back, or hand it to the service, or stay silent."""
         agent, text = chosen(message.text, self._agents) if message.addressed else ("", message.text)
         request = understand(text, addressed=message.addressed, services=self._cares)
+        request = replace(request, language=answer_language(request.language, self._language))
         asked = Asked(
             person=self._who(message),
             name=message.sender_name,

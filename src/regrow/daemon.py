@@ -211,6 +211,7 @@ class Daemon:
             events=events,
             admissions=admissions,
             forward=forwarding.put if forwarding else None,
+            language=settings.language,
         )
         if feishu is not None:
             presses = Presses(

@@ -100,7 +100,7 @@ class Job(Shape):
     kind: Kind
     status: JobStatus
     title: str
-    language: Literal["zh", "en"] = "en"
+    language: str = "en"
     asked_by: str
     channel: str
     chat: str
@@ -232,7 +232,7 @@ class RequestBody(Body):
     args: dict[str, str] = {}
     service: str = ""
     key: str = ""
-    language: Literal["zh", "en"] = "en"
+    language: str = "en"
 
 
 class Accepted(Shape):
