@@ -21,6 +21,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from regrow.errors import RegrowError
 from regrow.places import Places
 
 Language = str
@@ -207,6 +208,24 @@ def say_fitting(language: Language, key: str, /, **values: object) -> str:
     part = key.partition(".")[0]
     known = fields(texts(language, part if part in _OWN else "")[key])
     return say(language, key, **{name: value for name, value in values.items() if name in known})
+
+
+def refusal_text(language: Language, error: RegrowError) -> str:
+    """Why something was not done, in the language of the person, where there are words for it.
+
+    Args:
+        language: one of `languages()`.
+        error: its kind names the text, "refusal.KIND"; without one, or without the values that it needs, the error
+            speaks for itself.
+    """
+    known = texts(language)
+    values = {"text": str(error), **error.values}
+    if "needed" in values:  # a role is a word of the language, too
+        values["needed"] = say(language, f"roles.{values['needed']}")
+    for key in (f"refusal.{error.kind}_role" if "needed" in values else "", f"refusal.{error.kind}", "refusal.other"):
+        if key in known and fields(known[key]) <= values.keys():
+            return say_fitting(language, key, **values)
+    raise AssertionError("unreachable: refusal.other needs the text alone")
 
 
 def help_text(language: Language, intents: Iterable[str]) -> str:

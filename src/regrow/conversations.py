@@ -18,10 +18,10 @@ from regrow.admissions import Admissions
 from regrow.agent_phrases import again, chosen, goes_on
 from regrow.api import types
 from regrow.care import Care
-from regrow.catalogue import Language, answer_language, doubt_text, fields, say, texts
+from regrow.catalogue import Language, answer_language, doubt_text, refusal_text, say
 from regrow.channels.base import Address, Choice, Content, Incoming, Outgoing, Press
 from regrow.clock import Clock, SystemClock
-from regrow.errors import Refused, RegrowError
+from regrow.errors import RegrowError
 from regrow.events import Events
 from regrow.intents import TABLE, Intent, Request
 from regrow.jobs.ledger import Ledger, Record
@@ -276,10 +276,7 @@ class Conversations:
     @staticmethod
     def refusal(error: RegrowError, language: Language) -> str:
         """A refusal in the person's language, where there are words for it."""
-        known = texts(language)
-        key = f"refusal.{error.kind}" if f"refusal.{error.kind}" in known else "refusal.other"
-        values = {"text": str(error), **(error.values if isinstance(error, Refused) else {})}
-        return say(language, key, **{name: values[name] for name in fields(known[key])})
+        return refusal_text(language, error)
 
     # Telling of jobs
 

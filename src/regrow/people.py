@@ -186,10 +186,12 @@ class People:
             raise _unknown(code)
         if row["state"] != "open":
             raise Refused(
-                f"cannot decide: {row['decided_by']} has {row['state']} {row['code']} already", kind="decided"
+                f"cannot decide: {row['decided_by']} has {row['state']} {row['code']} already",
+                kind="code_decided",
+                by=row["decided_by"],
             )
         if row["expires_at"] <= self._clock.now():
-            raise Refused(f"cannot decide: the code {row['code']} has expired; let them ask again", kind="expired")
+            raise Refused(f"cannot decide: the code {row['code']} has expired; let them ask again", kind="code_expired")
         connection.execute(pairings.update().where(where).values(state=state, decided_by=by))
         return Pairing(**row)
 

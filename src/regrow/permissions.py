@@ -141,7 +141,11 @@ class Permissions:
             if person is None or self.person(person.id) is None
             else "yours is lower"
         )
-        raise Refused(f"cannot {intent}: it needs the role {needed.name} and {who}; ask an owner", kind="forbidden")
+        raise Refused(
+            f"cannot {intent}: it needs the role {needed.name} and {who}; ask an owner",
+            kind="forbidden",
+            needed=needed.name,
+        )
 
     def by_role(self, intent: str) -> tuple[Person, ...]:
         """The people on the list who may do `intent`, to be asked for an approval."""

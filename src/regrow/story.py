@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from regrow.api import types
-from regrow.catalogue import Language, bytes_text, fields, say, say_fitting, seconds_text, texts
+from regrow.catalogue import Language, bytes_text, say, say_fitting, seconds_text, texts
 from regrow.channels.base import Choice, Content
 from regrow.jobs.plans import DATA, GOOD, SWITCHED
 
@@ -37,7 +37,39 @@ _QUIET_STEPS = frozenset(
 )
 _DIFF_LINES = 60
 _FAILING_LINES = 8
+_TAIL_LINES = 6
 _UNDOABLE = frozenset({"deploy", "repair", "rollback"})
+NEXT = {
+    kind: step
+    for step, kinds in {
+        "fix": "build_failed tests_failed candidate_failed rehearsal_failed",
+        "fix_pinned": "canary_failed fell_back",
+        "longer": "build_timeout test_timeout deadline timeout verify_timeout",
+        "box": "no_sandbox agent_missing no_answer",
+        "space": "disk_full snapshot_failed",
+        "again": "overtaken not_approved approval_expired other",
+        "idle": "never_idle",
+        "named": "unconfirmed",
+        "with_data": "schema_moved",
+        "by_commit": "no_snapshot no_snapshot_left",
+        "other_snapshot": "snapshot_damaged",
+        "right": "forbidden",
+        "somebody": "four_eyes",
+        "command": "no_reproduction nothing_reproduced not_reproduced verify_unproven verify_not_reproduced",
+        "exact": "no_change no_attempt agent_turns agent_secret",
+        "say_more": "rejected gate verify_still_failing verify_tests_failed verify_toothless verify_build_failed",
+        "by_hand": "no_culprit conflict",
+        "agent": "agent_failed agent_model",
+        "budget": "agent_budget",
+        "key": "agent_login",
+        "memory": "agent_killed",
+        "bug": "bug",
+        "upgrade": "unknown_step",
+        "build_command": "empty_build",
+    }.items()
+    for kind in kinds.split()
+}
+"""What a person can do about a cause: keys below "next." in the catalogue. A test asks for one of every cause."""
 
 
 def title(kind: str, language: Language, args: dict[str, str], result: dict[str, Any]) -> str:
@@ -360,10 +392,20 @@ def _taken_back(job: types.Job) -> list[str]:
 def cause(job: types.Job) -> str:
     """Why it failed, in plain words."""
     assert job.error is not None
-    known = texts(job.language)
-    key = f"cause.{job.error.kind}" if f"cause.{job.error.kind}" in known else "cause.other"
-    values = {"text": job.error.text, "cause": job.result.get("cause", job.error.text)}
-    return say(job.language, key, **{name: values[name] for name in fields(known[key])})
+    return say_fitting(
+        job.language, f"cause.{_kind(job)}", text=job.error.text, cause=job.result.get("cause", job.error.text)
+    )
+
+
+def _kind(job: types.Job) -> str:
+    """The kind of the failure, as far as there are words for it."""
+    assert job.error is not None
+    return job.error.kind if f"cause.{job.error.kind}" in texts(job.language) else "other"
+
+
+def _next(job: types.Job) -> list[str]:
+    """What to do about it."""
+    return [say_fitting(job.language, f"next.{NEXT[_kind(job)]}", job=job.id)]
 
 
 def _undone(job: types.Job) -> list[str]:
@@ -378,7 +420,7 @@ def _undone(job: types.Job) -> list[str]:
     lines += _data_back(job)
     if found.get("fell_back"):
         lines.append(say(language, "result.pinned", version=found.get("version", "")))
-    return [*lines, *([] if serving else _what_serves(job)), *_whole_log(job)]
+    return [*lines, *([] if serving else _what_serves(job)), *_next(job), *_whole_log(job)]
 
 
 def _failure(job: types.Job) -> list[str]:
@@ -389,7 +431,7 @@ def _failure(job: types.Job) -> list[str]:
     lines += [*_decisive_lines(job), *_data_back(job)]
     if job.result.get("cost"):
         lines.append(say(language, "result.agent_cost", agent=job.result["agent"], cost=job.result["cost"]))
-    return [*lines, *_what_serves(job), *_whole_log(job)]
+    return [*lines, *_what_serves(job), *_next(job), *_whole_log(job)]
 
 
 def _whole_log(job: types.Job) -> list[str]:
@@ -398,9 +440,12 @@ def _whole_log(job: types.Job) -> list[str]:
 
 
 def _decisive_lines(job: types.Job) -> list[str]:
-    """The last lines of the failing program, redacted when they were stored."""
-    tail = [line for line in (job.error.log_tail if job.error else "").splitlines() if line.strip()]
-    return ["```", *tail[-6:], "```"] if tail else []
+    """The lines of the failing program that say why, redacted when they were stored."""
+    if job.error is None:
+        return []
+    last = [line for line in job.error.log_tail.splitlines() if line.strip()][-_TAIL_LINES:]
+    lines = job.error.decisive.splitlines() or last
+    return ["```", *lines, "```"] if lines else []
 
 
 def _what_serves(job: types.Job) -> list[str]:

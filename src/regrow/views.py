@@ -15,6 +15,7 @@ from regrow.approvals import Approvals
 from regrow.care import Care
 from regrow.catalogue import Language, ago_text, bytes_text, duration_text, help_text, say
 from regrow.channels.base import Channel
+from regrow.clock import Clock, SystemClock
 from regrow.errors import RegrowError
 from regrow.intents import TABLE
 from regrow.jobs.estimates import Estimates
@@ -65,7 +66,9 @@ class Views:
         progress: Callable[[int], Progress | None],
         findings: Callable[[], Awaitable[list[types.Finding]]],
         started_at: float,
+        clock: Clock | None = None,
     ) -> None:
+        self._clock = clock or SystemClock()
         self._cares = cares
         self._ledger = ledger
         self._approvals = approvals
@@ -349,7 +352,7 @@ class Views:
                         name=service.name,
                         version=active.version,
                         release=active.release,
-                        age=duration_text(language, time.time() - active.since),
+                        age=duration_text(language, self._clock.now() - active.since),
                         pid=active.pid,
                     )
                 )
@@ -376,7 +379,7 @@ class Views:
         records = await self._ledger.last(_LIST)
         if not records:
             return say(language, "view.no_jobs")
-        now = time.time()
+        now = self._clock.now()
         return "\n".join(
             f"#{r.id}  {say(language, f'job_state.{r.status}')}  {story.title(r.kind, language, r.args, r.result)}"
             f"  ({r.asked_by}, {ago_text(language, now - r.created_at)})"

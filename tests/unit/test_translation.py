@@ -109,7 +109,7 @@ def test_the_setting_names_a_language_that_can_be_spoken(directory: Path, tmp_pa
     lines = ["[service]", 'name = "tiny"', 'command = ["x"]', "[service.listen]", 'http = "127.0.0.1:8700"']
     probe = ["[probe.health]", 'target = "/health"', "[daemon]", 'language = "eo"']
     path.write_text("\n".join([*lines, *probe]))
-    with pytest.raises(ConfigError, match="eo.toml"):
+    with pytest.raises(ConfigError, match=r"eo\.toml"):
         load(path)
     write(directory, "eo", everything())
     assert load(path).daemon.language == "eo"

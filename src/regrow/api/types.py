@@ -82,12 +82,14 @@ class Approval(Shape):
 
 
 class Error(Shape):
-    """Why a job failed: `kind` for programs, `text` for people, `step` where it happened."""
+    """Why a job failed: `kind` for programs, `text` for people, `step` where it happened; of what the program printed
+    the end, and the lines that say why."""
 
     kind: str
     text: str
     step: str = ""
     log_tail: str = ""
+    decisive: str = ""
 
 
 class Job(Shape):

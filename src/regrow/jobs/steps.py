@@ -14,6 +14,7 @@ from regrow.availability import Availability, Seen
 from regrow.boxes import build_box, test_box
 from regrow.canaries import Canaries, Hearing, hearing
 from regrow.catalogue import bytes_text, say
+from regrow.decisive import decisive_head
 from regrow.errors import CandidateFailed, ProcessTimeout, RegrowError, ServiceError
 from regrow.jobs import data, landing, repair
 from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
@@ -157,7 +158,7 @@ async def build(work: Work) -> Outcome:
     box = await in_thread(build_box, config, tree, staging, cache, variables)
     done = await _boxed(work, "build", argv, box, config.build.timeout)
     if done.code != 0:
-        cause = care.redactor.shorten_paths(care.redactor.redact(_last_line(done)))
+        cause = care.redactor.shorten_paths(care.redactor.redact(decisive_head(done.output) or exit_words(done.code)))
         raise StepFailed(f"cannot build: {cause}", kind="build_failed", log=done.output, cause=cause)
     return Done({"build_seconds": round(done.seconds, 2), "build_estimate": expected})
 
@@ -206,11 +207,6 @@ async def _boxed(work: Work, what: str, argv: list[str], box: Box, timeout_s: fl
     if done.code == 0:
         await work.estimates.add(work.care.name, what, done.seconds, lines)
     return done
-
-
-def _last_line(done: Completed) -> str:
-    lines = [line.strip() for line in done.output.splitlines() if line.strip()]
-    return lines[-1] if lines else exit_words(done.code)
 
 
 async def release(work: Work) -> Outcome:

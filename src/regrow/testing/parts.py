@@ -17,7 +17,8 @@ from regrow.api import types
 from regrow.approvals import Approvals
 from regrow.audit import Audit
 from regrow.care import Care
-from regrow.channels.base import Address, Incoming
+from regrow.catalogue import Language
+from regrow.channels.base import Address, Incoming, Outgoing
 from regrow.channels.hosted import HostedChannel
 from regrow.clock import Clock
 from regrow.config import load
@@ -32,7 +33,7 @@ from regrow.jobs.estimates import Estimates
 from regrow.jobs.ledger import Ledger, Record
 from regrow.jobs.runner import Runner
 from regrow.jobs.work import Progress
-from regrow.outbox import Outbox
+from regrow.outbox import Outbox, message_of
 from regrow.people import People
 from regrow.permissions import READS, Permissions, Person, Role
 from regrow.redact import Redactor
@@ -108,10 +109,19 @@ class Parts:
         store, events, clock: of the test.
         repository: of `checkout`.
         checkout: where commits are made.
+        language: of the settings.
     """
 
     def __init__(
-        self, root: Path, store: Store, events: Events, clock: Clock, *, repository: Repository, checkout: Checkout
+        self,
+        root: Path,
+        store: Store,
+        events: Events,
+        clock: Clock,
+        *,
+        repository: Repository,
+        checkout: Checkout,
+        language: Language = "",
     ) -> None:
         self.root, self.store, self.events, self.clock, self.checkout = root, store, events, clock, checkout
         self.service, self.runner = StillService(), PaperRunner()
@@ -155,10 +165,15 @@ class Parts:
             progress=self.runner.progress,
             findings=findings,
             started_at=clock.now(),
+            clock=clock,
         )
         self.people = People(store, self.permissions, PEOPLE, clock)
         self.admissions = Admissions(
-            people=self.people, permissions=self.permissions, outbox=self.outbox, audit=self.audit, language="en"
+            people=self.people,
+            permissions=self.permissions,
+            outbox=self.outbox,
+            audit=self.audit,
+            language=language or "en",
         )
         self.requests = Requests(
             cares=cares,
@@ -179,16 +194,17 @@ class Parts:
             views=self.views,
             events=events,
             admissions=self.admissions,
+            language=language or "zh",
             clock=clock,
         )
 
     @classmethod
-    async def make(cls, root: Path, store: Store, events: Events, clock: Clock) -> Parts:
+    async def make(cls, root: Path, store: Store, events: Events, clock: Clock, language: Language = "") -> Parts:
         """Parts around a repository with one commit."""
         checkout = Checkout(root / "checkout")
         checkout.commit("Begin", {"src/answer.txt": "good\n"})
         repository = await Repository.open(checkout.path)
-        return cls(root, store, events, clock, repository=repository, checkout=checkout)
+        return cls(root, store, events, clock, repository=repository, checkout=checkout, language=language)
 
     async def release(self, good: bool = True) -> Release:
         """A release of what main is now."""
@@ -217,6 +233,10 @@ class Parts:
     def message(self, text: str, number: str, who: str = "owner", chat: str = "main", age: float = 0.0) -> Incoming:
         """Somebody says something, `age` seconds ago."""
         return Incoming(Address("memory", chat, number), who, who, text, self.clock.now() - age)
+
+    async def outgoing(self) -> list[Outgoing]:
+        """Everything in the outbox, as the channels get it, oldest first."""
+        return [message_of(row) for row in await self.store.rows(_SENT)]
 
     async def sent(self) -> list[dict[str, Any]]:
         """Everything in the outbox: key, chat, text, buttons."""
