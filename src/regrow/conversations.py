@@ -18,7 +18,7 @@ from regrow.admissions import Admissions
 from regrow.agent_phrases import again, chosen, goes_on
 from regrow.api import types
 from regrow.care import Care
-from regrow.catalogue import Language, answer_language, doubt_text, refusal_text, say
+from regrow.catalogue import Language, ago_text, answer_language, doubt_text, refusal_text, say
 from regrow.channels.base import Address, Choice, Content, Incoming, Outgoing, Press
 from regrow.clock import Clock, SystemClock
 from regrow.errors import RegrowError
@@ -257,7 +257,9 @@ class Conversations:
         return False
 
     async def _ask_again(self, request: Request, asked: Asked, age: float) -> None:
-        text = say(asked.language, "chat.late", seconds=round(age), said=" ".join(request.text.split())[:80])
+        text = say(
+            asked.language, "chat.late", ago=ago_text(asked.language, age), said=" ".join(request.text.split())[:80]
+        )
         await self._answer(asked, Content(text))
 
     async def _answer(self, asked: Asked, content: Content) -> None:

@@ -5,12 +5,13 @@ Every figure comes from the job's own record. Texts are in the catalogues, in th
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from regrow.api import types
-from regrow.catalogue import Language, bytes_text, say, say_fitting, seconds_text, texts
+from regrow.catalogue import Language, bytes_text, duration_text, say, say_fitting, seconds_text, texts
 from regrow.channels.base import Choice, Content
 from regrow.jobs.plans import DATA, GOOD, SWITCHED
 
@@ -36,6 +37,7 @@ _QUIET_STEPS = frozenset(
     }
 )
 _DIFF_LINES = 60
+_FILES = 5
 _FAILING_LINES = 8
 _TAIL_LINES = 6
 _UNDOABLE = frozenset({"deploy", "repair", "rollback"})
@@ -276,8 +278,11 @@ def _success(job: types.Job) -> list[str]:
         lines = [say(language, f"result.{job.kind}", version=found["version"])]
     if job.kind == "repair":
         lines += _change(job)
+    if job.kind == "deploy":
+        lines += _brought(job)
     if job.kind == "deploy" and "tests_seconds" in found:
-        lines.append(say(language, "result.tests_seconds", seconds=seconds_text(found["tests_seconds"])))
+        count = f"{found['tests_passed']} " if found.get("tests_passed") else ""
+        lines.append(say(language, "result.tests_seconds", count=count, seconds=seconds_text(found["tests_seconds"])))
     if job.kind in {"deploy", "repair"}:
         lines.append(say(language, "result.build_seconds", seconds=f"{seconds} ({size})"))
     if found.get("uncommitted"):
@@ -293,6 +298,9 @@ def _success(job: types.Job) -> list[str]:
     if found.get("down_ms") is not None and found.get("pid"):
         down = seconds_text(found["down_ms"] / 1000)
         lines.append(say(language, "result.process", pid=found["pid"], down=down))
+    if job.started_at is not None and job.ended_at is not None:
+        total = duration_text(language, max(0.0, job.ended_at - job.started_at))
+        lines.append(say(language, "result.took", total=total))
     if job.kind == "repair":
         lines += [*_rechecked(job), *_landed(job)]
         if found.get("cost"):
@@ -301,6 +309,17 @@ def _success(job: types.Job) -> list[str]:
         landed = {"branch": found["undoes_landed"], "commit": found["undoes_commit"]}
         lines.append(say(language, "result.undone_stays", **landed))
     return lines
+
+
+def _brought(job: types.Job) -> list[str]:
+    """What a deployment brought since the version before: how many commits, which files."""
+    files = job.result.get("brings_files", [])
+    if not files:
+        return []
+    shown = ", ".join(files[:_FILES])
+    if len(files) > _FILES:
+        shown = say(job.language, "result.and_more", files=shown, count=job.result["brings_count"])
+    return [say(job.language, "result.brings", commits=job.result["brings_commits"], files=shown)]
 
 
 def _rechecked(job: types.Job) -> list[str]:
@@ -392,9 +411,23 @@ def _taken_back(job: types.Job) -> list[str]:
 def cause(job: types.Job) -> str:
     """Why it failed, in plain words."""
     assert job.error is not None
-    return say_fitting(
-        job.language, f"cause.{_kind(job)}", text=job.error.text, cause=job.result.get("cause", job.error.text)
-    )
+    told = str(job.result.get("cause", job.error.text))
+    return say_fitting(job.language, f"cause.{_kind(job)}", text=job.error.text, cause=plain(job.language, told))
+
+
+def plain(language: Language, cause: str) -> str:
+    """How a process died or a probe failed, as the supervisor says it, in the language of the reader: what a program
+    said itself stays as it is."""
+    if probe := re.match(r"probe (\S+): (.*)", cause, re.DOTALL):
+        return say(language, "died.probe", probe=probe[1], cause=plain(language, probe[2]))
+    if silent := re.fullmatch(r"no answer within ([\d.]+) s", cause):
+        return say(language, "died.silent", seconds=silent[1])
+    if code := re.match(r"exit code (\d+)", cause):
+        return say(language, "died.exit", code=code[1]) + cause[code.end() :]
+    if killed := re.match(r"killed by (SIG\w+)( \(out of memory: [^)]*\))?", cause):
+        word = "memory" if killed[2] else "killed"
+        return say(language, f"died.{word}", signal=killed[1]) + cause[killed.end() :]
+    return cause
 
 
 def _kind(job: types.Job) -> str:
@@ -405,16 +438,15 @@ def _kind(job: types.Job) -> str:
 
 def _next(job: types.Job) -> list[str]:
     """What to do about it."""
-    return [say_fitting(job.language, f"next.{NEXT[_kind(job)]}", job=job.id)]
+    return [say_fitting(job.language, f"next.{NEXT[_kind(job)]}", job=job.id, version=job.result.get("version", ""))]
 
 
 def _undone(job: types.Job) -> list[str]:
     language, found = job.language, job.result
     serving = found.get("serving", "")
-    key = "undone" if serving else "undone_plain"
-    lines = [
-        say(language, f"result.{key}", version=found.get("version", ""), **({"serving": serving} if serving else {}))
-    ]
+    unkept = job.error is not None and job.error.kind == "unconfirmed"
+    key = "undone_plain" if not serving else "unkept" if unkept else "undone"
+    lines = [say_fitting(language, f"result.{key}", version=found.get("version", ""), serving=serving)]
     lines.append(say(language, "result.cause", cause=cause(job)))
     lines += _decisive_lines(job)
     lines += _data_back(job)

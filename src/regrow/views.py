@@ -37,7 +37,7 @@ SHOWN = frozenset(
         *("release", "version", "commit", "subject", "digest", "first", "debut", "pid", "switched_at", "down_ms"),
         *("previous_version", "previous_release", "serving", "serving_release", "uncommitted"),
         *("schema_moved", "restored", "restored_at", "displaced", "rows", "data_back"),
-        *("tests", "tests_seconds", "build_seconds", "build_bytes", "build_estimate", "snapshot_bytes"),
+        *("tests", "tests_seconds", "tests_passed", "build_seconds", "build_bytes", "build_estimate", "snapshot_bytes"),
         *("agent", "cost", "summary", "culprit", "culprit_subject", "files", "added", "removed", "reproduced"),
         *("reproduced_by", "unreproduced", "diagnosis", "failing", "reproducing_tests", "refusals", "risks"),
         *("test_files", "tests_added", "tests_removed", "proving_tests", "flaky_tests", "lost_tests", "failed_before"),
@@ -46,6 +46,7 @@ SHOWN = frozenset(
         *("approved_by", "branch", "merged", "merged_into", "landing", "landed", "rebased_over"),
         *("conflicts", "pushed_to", "recheck", "recheck_by", "recheck_tail", "model"),
         *("undoes", "undoes_landed", "undoes_commit"),
+        *("brings_files", "brings_count", "brings_commits"),
         *("cause", "fell_back", "probes_mended", "probes_failing"),
     }
 )

@@ -154,12 +154,13 @@ class Parts:
             return self.found
 
         self.findings = findings
+        self.estimates = Estimates(store, clock)
         self.permissions = Permissions(PEOPLE, {**ROLES, **READS})
         self.views = Views(
             cares=cares,
             ledger=self.ledger,
             approvals=self.approvals,
-            estimates=Estimates(store, clock),
+            estimates=self.estimates,
             outbox=self.outbox,
             channels=dict(self.hosted),
             progress=self.runner.progress,
@@ -233,6 +234,12 @@ class Parts:
     def message(self, text: str, number: str, who: str = "owner", chat: str = "main", age: float = 0.0) -> Incoming:
         """Somebody says something, `age` seconds ago."""
         return Incoming(Address("memory", chat, number), who, who, text, self.clock.now() - age)
+
+    async def shown_as(self, key: str, platform_id: str) -> None:
+        """Let a message have reached its platform."""
+        values = {"platform_id": platform_id, "state": "sent", "sent_revision": 1, "channel": "memory"}
+        where = outbox_table.c.key == key
+        await self.store.transact(lambda c: c.execute(outbox_table.update().where(where).values(**values)))
 
     async def outgoing(self) -> list[Outgoing]:
         """Everything in the outbox, as the channels get it, oldest first."""

@@ -18,9 +18,12 @@ from regrow.databases.sqlite import Sqlite
 from regrow.events import Events
 from regrow.store import Store
 from regrow.testing.gallery import answers, endings, jobs, unasked
-from regrow.testing.gallery.stage import Message, Stage
+from regrow.testing.gallery.jobs import BEFORE, BUILT, FIXED, REPAIR
+from regrow.testing.gallery.stage import Message, Stage, running
 from regrow.testing.manual_clock import ManualClock
 from regrow.testing.parts import Parts
+
+__all__ = ["BEFORE", "BUILT", "FIXED", "REPAIR", "SCENES", "render", "running"]
 
 SCENES = (*answers.SCENES, *jobs.SCENES, *endings.SCENES, *unasked.SCENES)
 """Functions that put messages on a stage, in the order of the page."""

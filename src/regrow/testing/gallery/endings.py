@@ -21,7 +21,10 @@ async def done(stage: Stage) -> None:
     gap = again | {"down_ms": 1340.0, "probes_mended": ["health"], "probes_failing": ["queue"]}
     await stage.ended("a restart that was noticed", "restart", result=gap)
     await stage.ended("a build", "build", result=BUILT)
-    await stage.ended("a deployment", "deploy", result=BUILT | SERVED)
+    brings = {"brings_commits": 3, "brings_files": ["src/scheduler.rs", "src/clock.rs"], "brings_count": 2}
+    await stage.ended("a deployment", "deploy", result=BUILT | SERVED | brings | {"tests_passed": 42})
+    many = brings | {"brings_files": [f"src/part{number}.rs" for number in range(10)], "brings_count": 31}
+    await stage.ended("a large deployment", "deploy", result=BUILT | SERVED | many | {"tests_passed": 42})
     more = {"uncommitted": True, "kept_by": "Ada", "schema_moved": True, "tests": "none"}
     bare = {name: value for name, value in BUILT.items() if name != "tests_seconds"}
     await stage.ended("a deployment, with what is worth knowing", "deploy", result=bare | SERVED | more)
@@ -81,9 +84,23 @@ async def stopped(stage: Stage) -> None:
     await stage.ended("the data went back, and what was written lies aside", "deploy", "undone", **left)
     gone = wrong | {"result": BUILT | fell | {"serving": ""}}
     await stage.ended("nothing serves any more", "deploy", "undone", **gone)
+    for cause in _DEATHS:
+        facts = BUILT | fell | {"cause": cause}
+        error = _error("fell_back", "bake", f"cannot keep the new version: {cause}")
+        await stage.ended(
+            f"because of: {cause}", "deploy", "undone", at="bake", mark="failed", error=error, result=facts
+        )
     unkept = _error("unconfirmed", "confirm", "cannot keep the new version: nobody said keep in time")
     facts = BUILT | {"switched_at": 1.0}
     await stage.ended("nobody said keep", "deploy", "undone", at="confirm", mark="failed", error=unkept, result=facts)
+
+
+_DEATHS = (
+    "exit code 1: ModuleNotFoundError: No module named 'claw.clock'",
+    "killed by SIGSEGV",
+    "killed by SIGKILL (out of memory: the limit of its control group)",
+    "probe talk: no answer within 5 s",
+)
 
 
 def _error(kind: str, step: str, text: str, log: str = "") -> dict[str, Any]:
