@@ -156,7 +156,7 @@ class People:
 
         Raises:
             NotFound: kind "no_such_code".
-            Refused: kind "decided" or "expired", or "bad_request" for an unknown role.
+            Refused: kind "code_decided" or "code_expired", or "bad_request" for an unknown role.
         """
         if role not in Role.__members__:
             raise Refused(f"cannot give the role {role!r}: there are {', '.join(Role.__members__)}", kind="bad_request")

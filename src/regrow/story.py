@@ -67,6 +67,7 @@ NEXT = {
         "memory": "agent_killed",
         "bug": "bug",
         "upgrade": "unknown_step",
+        "supervisor": "no_exchange",
         "build_command": "empty_build",
     }.items()
     for kind in kinds.split()

@@ -224,7 +224,7 @@ async def test_chats_of_one_name_on_two_channels_are_two_chats(parts: Parts) -> 
     for number in (mine, other):
         await question(parts, number)
     answer = await parts.requests.carry_out(Intent.approve, Args(), parts.asked(chat="main"))
-    assert answer == types.Answer(text=f"👍 job #{mine} approved")
+    assert answer == types.Answer(text=f"👍 Job #{mine} is approved")
 
 
 async def test_a_press_counts_for_what_was_seen(parts: Parts) -> None:
