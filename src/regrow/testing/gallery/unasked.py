@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from regrow.catalogue import duration_text, fields, say, texts
 from regrow.channels.base import Choice, Content
+from regrow.decision_links import AskedAlone, Decision, DecisionLinks
 from regrow.notices import Notices
+from regrow.testing.gallery.jobs import REPAIR
 from regrow.testing.gallery.stage import Stage
 
 _VALUES = {
@@ -79,6 +83,33 @@ async def people(stage: Stage) -> None:
     await stage.says("too many strangers", "重启一下", "restart", who="吴双")
 
 
+async def alone(stage: Stage) -> None:
+    """A question by a link, where a button would reach another program."""
+    stage.section("Asked alone, by a link")
+    parts = stage.parts
+    links = DecisionLinks("a secret of the gallery", "https://regrow.example.org")
+    told = AskedAlone(links=links, permissions=parts.permissions, outbox=parts.outbox, channels={"memory"})
+    at: dict[str, Any] = {"at": "approve", "mark": "waiting", "result": REPAIR, "waiting_for": "approval"}
+    for decision in ("approved", "rejected", "expired"):
+        record = await stage.job("repair", **at, channel="memory", chat="main")
+        asked = await parts.approvals.ask(record.id, "d", REPAIR["summary"], [], "", within_s=60.0)
+        await told.tell(await parts.views.job(record), "")
+        url = links.url(Decision(record.id, "d", "owner"))
+        stage.call(url, "https://regrow.example.org/decide/…")
+        if decision == "approved":
+            stage.show("the question", await _last(stage, f"job-{record.id}-d-decide-owner"))
+        if decision == "expired":
+            await parts.approvals.close(record.id)
+        else:
+            await parts.approvals.decide(record.id, decision, "Ada", person="", digest=asked.digest)
+        await told.tell(await parts.views.job(record), "")
+        stage.show(decision, await _last(stage, f"job-{record.id}-d-decide-owner"))
+
+
+async def _last(stage: Stage, key: str) -> Content:
+    return next(one.content for one in await stage.parts.outgoing() if one.key == key)
+
+
 async def forwarded(stage: Stage) -> None:
     """What is said of a message that the service should have answered."""
     stage.section("Messages for the service")
@@ -94,4 +125,4 @@ async def greeting(stage: Stage) -> None:
     stage.show("once its button was pressed", say(stage.language, "setup.card.done"))
 
 
-SCENES = (notices, people, forwarded, greeting)
+SCENES = (notices, alone, people, forwarded, greeting)
