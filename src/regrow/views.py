@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 
@@ -143,7 +142,7 @@ class Views:
         seconds = step.get("seconds")
         detail, part, estimate = str(step.get("detail") or ""), None, None
         if running and progress is not None:
-            elapsed = time.monotonic() - progress.began
+            elapsed = self._clock.monotonic() - progress.began
             seconds, detail, estimate = elapsed, progress.detail, progress.estimate_s
             part = progress.part
             if part is None and estimate is not None and estimate[1] > 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -175,7 +174,8 @@ class Stage:
             **columns,
         )
         if progress is not None:
-            parts.runner.progresses[record.id] = progress
+            began = parts.clock.monotonic() + progress.began
+            parts.runner.progresses[record.id] = replace(progress, began=began)
         return await parts.ledger.get(record.id)
 
     @staticmethod
@@ -209,5 +209,5 @@ class Stage:
 def running(
     seconds: float, detail: str = "", part: float | None = None, estimate: tuple[float, float] | None = None
 ) -> Progress:
-    """How far a step is that has run for some seconds."""
-    return Progress(detail, part, estimate, time.monotonic() - seconds)
+    """How far a step is that has run for some seconds when it is put on a stage."""
+    return Progress(detail, part, estimate, -seconds)
