@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from regrow.api import types
 from regrow.audit import Audit
-from regrow.catalogue import Language, say
+from regrow.catalogue import Language, known_language, say
 from regrow.channels.base import Address, Choice, Content
 from regrow.outbox import Outbox
 from regrow.people import Pairing, People, owners
@@ -83,7 +83,7 @@ class Admissions:
             by.name, by.via, "admitted", person=by.id, code=found.code, whom=person.id, role=person.role.name
         )
         await self._show(found)
-        told: Language = "zh" if found.language == "zh" else "en"
+        told: Language = known_language(found.language) or "en"
         text = say(told, "people.welcome", role=say(told, f"roles.{person.role.name}"))
         await self._tell(found, "welcome", text)
         title = say(by.language, f"roles.{person.role.name}")
@@ -94,7 +94,7 @@ class Admissions:
         found = await self._people.dismiss(code, by.name)
         await self._audit.write(by.name, by.via, "dismissed", person=by.id, code=found.code)
         await self._show(await self._people.of(code))
-        await self._tell(found, "sorry", say("zh" if found.language == "zh" else "en", "people.sorry"))
+        await self._tell(found, "sorry", say(known_language(found.language) or "en", "people.sorry"))
         return say(by.language, "people.dismissed", name=found.name)
 
     async def remove(self, person_id: str, by: Decider) -> str:

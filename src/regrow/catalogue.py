@@ -4,20 +4,32 @@ The texts are in catalogues/: zh.toml and en.toml, story.*.toml for what is told
 web.*.toml for the pages, cli.*.toml for the command line and setup.*.toml for the setting up of channels. The languages
 have the same keys and the same fields (a test compares them); a person asked in Chinese is answered in the words of the
 seed document's section five.
+
+A further language is one file, TAG.toml in `directory()`, with any of those keys; the rest is said in English.
 """
 
 from __future__ import annotations
 
+import re
 import string
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from functools import cache
 from importlib import resources
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
-Language = Literal["zh", "en"]
+from regrow.errors import RegrowError
+from regrow.places import Places
+
+Language = str
+"""The tag of a language: "zh", "en", or the name of a file in `directory()`."""
 LANGUAGES: tuple[Language, ...] = ("zh", "en")
+"""The languages that Regrow brings along, and the only ones in which it is spoken to."""
+_TAG = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+_OTHERWISE: Language = "en"
 
 
 class _Plain(string.Formatter):
@@ -33,15 +45,123 @@ _FORMATTER = _Plain()
 _OWN = frozenset({"cli", "web", "setup"})  # read by themselves: the command line must not wait for others' words
 
 
-@cache
 def texts(language: Language, part: str = "") -> Mapping[str, str]:
     """Texts of a language by dotted key: of the core and the story, or of one of the parts in `_OWN` alone."""
+    return _shipped(language, part) if language in LANGUAGES else _translated(directory(), language, part)
+
+
+@cache
+def _shipped(language: Language, part: str) -> Mapping[str, str]:
     names = [f"{part}.{language}"] if part in _OWN else [language, f"story.{language}", f"press.{language}"]
     found: dict[str, str] = {}
     for name in names:
         content = resources.files("regrow.catalogues").joinpath(f"{name}.toml").read_text("utf-8")
         found |= _flatten(tomllib.loads(content), "")
     return found
+
+
+# A further language
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A file with the texts of a further language.
+
+    Attributes:
+        texts: those that can be used, by dotted key.
+        problems: what is wrong with the file, a line each; what is wrong is said in English.
+        missing: keys that it has no text for.
+    """
+
+    texts: Mapping[str, str]
+    problems: tuple[str, ...] = ()
+    missing: frozenset[str] = frozenset()
+
+
+def directory() -> Path:
+    """Where files of further languages are; see `Places.catalogues`."""
+    return Places.of().catalogues
+
+
+def languages() -> tuple[Language, ...]:
+    """Every language that can be spoken now: those of Regrow, then those of the files."""
+    return (*LANGUAGES, *(tag for tag in _tags(directory()) if tag not in LANGUAGES))
+
+
+def _tags(at: Path) -> list[Language]:
+    try:
+        return sorted(path.stem for path in at.glob("*.toml") if _TAG.fullmatch(path.stem))
+    except OSError:
+        return []
+
+
+def translation(language: Language) -> Translation:
+    """What the file of a further language says, and what is wrong with it."""
+    return _translation(directory(), language)
+
+
+@cache
+def _translation(at: Path, language: Language) -> Translation:
+    known = {key: text for part in ("", *_OWN) for key, text in _shipped(_OTHERWISE, part).items()}
+    try:
+        found = dict(_flatten(tomllib.loads((at / f"{language}.toml").read_text("utf-8")), ""))
+    except (OSError, ValueError) as error:
+        return Translation({}, (f"cannot read {language}.toml: {error}",), frozenset(known))
+    usable, problems = {}, []
+    for key, text in found.items():
+        if key not in known:
+            problems.append(f"{key}: there is no such text")
+            continue
+        try:
+            extra = fields(text) - fields(known[key])
+        except ValueError as error:
+            problems.append(f"{key}: {error}")
+            continue
+        if extra:
+            problems.append(f"{key}: it has no field {', '.join(sorted(extra))}")
+        elif not text.strip():
+            problems.append(f"{key}: it is empty")
+        else:
+            usable[key] = text
+    return Translation(usable, tuple(problems), frozenset(known.keys() - found.keys()))
+
+
+@cache
+def _translated(at: Path, language: Language, part: str) -> Mapping[str, str]:
+    own = _translation(at, language).texts
+    return {key: own.get(key, text) for key, text in _shipped(_OTHERWISE, part).items()}
+
+
+def known_language(tag: str | None) -> Language | None:
+    """The language of a tag ("zh-CN", "en_US", "pt-br"), or None when it cannot be spoken."""
+    tag = (tag or "").strip().replace("_", "-").lower()
+    spoken = {each.lower(): each for each in languages()}
+    return spoken.get(tag) or spoken.get(tag.split("-")[0])
+
+
+def accepted_language(header: str) -> Language | None:
+    """The first language of an Accept-Language header, by its weights, that can be spoken."""
+    ranked: list[tuple[float, Language]] = []
+    for item in header.split(",")[:20]:
+        tag, _, weight = item.partition(";q=")
+        language = known_language(tag)
+        try:
+            quality = float(weight) if weight else 1.0
+        except ValueError:
+            continue
+        if language and quality > 0:
+            ranked.append((-quality, language))
+    return min(ranked, key=lambda each: each[0])[1] if ranked else None
+
+
+def answer_language(written: Language, chosen: Language) -> Language:
+    """The language of an answer.
+
+    Args:
+        written: of the question, Chinese or English: people can say what they want in no other.
+        chosen: of the settings; a further one is spoken to everybody.
+    """
+    return written if chosen in LANGUAGES else chosen
 
 
 def _flatten(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
@@ -61,7 +181,7 @@ def say(language: Language, key: str, /, **values: object) -> str:
     """A text of the catalogue with its fields filled in.
 
     Args:
-        language: "zh" or "en".
+        language: one of `languages()`.
         key: dotted key, e.g. "restart.started".
         values: one value for every field of the text, and no other; values are text already, braces in them stay.
 
@@ -70,8 +190,10 @@ def say(language: Language, key: str, /, **values: object) -> str:
         TypeError: a value the text has no field for.
     """
     part = key.partition(".")[0]
-    text = texts(language, part if part in _OWN else "")[key]
-    unused = values.keys() - fields(text)
+    part = part if part in _OWN else ""
+    text = texts(language, part)[key]
+    # A translation may leave a field out; that of a value that no language has is a fault of the program.
+    unused = values.keys() - fields(text if language in LANGUAGES else _shipped(_OTHERWISE, part)[key])
     if unused:
         raise TypeError(f"cannot say {key}: it has no field {', '.join(sorted(unused))}")
     return _FORMATTER.vformat(text, (), values)
@@ -88,11 +210,29 @@ def say_fitting(language: Language, key: str, /, **values: object) -> str:
     return say(language, key, **{name: value for name, value in values.items() if name in known})
 
 
+def refusal_text(language: Language, error: RegrowError) -> str:
+    """Why something was not done, in the language of the person, where there are words for it.
+
+    Args:
+        language: one of `languages()`.
+        error: its kind names the text, "refusal.KIND"; without one, or without the values that it needs, the error
+            speaks for itself.
+    """
+    known = texts(language)
+    values = {"text": str(error), **error.values}
+    if "needed" in values:  # a role is a word of the language, too
+        values["needed"] = say(language, f"roles.{values['needed']}")
+    for key in (f"refusal.{error.kind}_role" if "needed" in values else "", f"refusal.{error.kind}", "refusal.other"):
+        if key in known and fields(known[key]) <= values.keys():
+            return say_fitting(language, key, **values)
+    raise AssertionError("unreachable: refusal.other needs the text alone")
+
+
 def help_text(language: Language, intents: Iterable[str]) -> str:
     """What can be asked for, one line an intent, with an example sentence.
 
     Args:
-        language: "zh" or "en".
+        language: one of `languages()`.
         intents: the intents the reader may ask for, by name.
     """
     lines = [say(language, "help.heading")]
@@ -106,7 +246,7 @@ def doubt_text(language: Language, intents: Iterable[str]) -> str:
     """The question asked back when it is unclear what a message asks for.
 
     Args:
-        language: "zh" or "en".
+        language: one of `languages()`.
         intents: the candidates by name, at least one.
     """
     titles = [say(language, f"intents.{intent}.title") for intent in intents]
@@ -145,7 +285,7 @@ def duration_text(language: Language, seconds: float) -> str:
     """A duration in the two largest units that say something: 72 is "1分12秒" or "1m 12s".
 
     Args:
-        language: "zh" or "en".
+        language: one of `languages()`.
         seconds: 0 or more.
     """
     whole = round(seconds)

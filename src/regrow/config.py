@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from regrow.catalogue import directory, languages
 from regrow.errors import ConfigError
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
@@ -491,13 +492,20 @@ class DaemonSection(Section):
 
     console: str = "127.0.0.1:8710"
     console_url: str = ""
-    language: Literal["zh", "en"] = "zh"
+    language: str = "zh"
     host: Name = "local"
     notices: tuple[Annotated[str, Field(pattern=r"^[a-z]+:\S+$")], ...] = ()
     notice_window: Duration = 3600.0
     store: str = ""
     backup_every: Duration = 6 * 3600.0
     backup_keep: Annotated[int, Field(ge=1, le=1000)] = 7
+
+    @field_validator("language")
+    @classmethod
+    def _spoken(cls, value: str) -> str:
+        if value not in (spoken := languages()):
+            raise ValueError(f'{", ".join(spoken)} are spoken; "{value}" needs a file {directory() / value}.toml')
+        return value
 
     @field_validator("store")
     @classmethod

@@ -18,7 +18,7 @@ from regrow.admissions import Admissions
 from regrow.agent_phrases import again, chosen, goes_on
 from regrow.api import types
 from regrow.care import Care
-from regrow.catalogue import Language, doubt_text, fields, say, texts
+from regrow.catalogue import Language, ago_text, answer_language, doubt_text, refusal_text, say
 from regrow.channels.base import Address, Choice, Content, Incoming, Outgoing, Press
 from regrow.clock import Clock, SystemClock
 from regrow.decision_links import AskedAlone
@@ -88,9 +88,11 @@ class Conversations:
         events: Events,
         admissions: Admissions,
         forward: Callable[[Incoming, Language], Awaitable[None]] | None = None,
+        language: Language = "zh",
         alone: AskedAlone | None = None,
         clock: Clock | None = None,
     ) -> None:
+        self._language = language
         self._cares = cares
         self._admissions = admissions
         self._requests = requests
@@ -116,6 +118,7 @@ class Conversations:
         agent, text = chosen(message.text, self._agents) if message.addressed else ("", message.text)
         request = understand(text, addressed=message.addressed, services=self._cares)
         request = self._setting(message, request)
+        request = replace(request, language=answer_language(request.language, self._language))
         asked = Asked(
             person=self._who(message),
             name=message.sender_name,
@@ -292,7 +295,9 @@ class Conversations:
         return False
 
     async def _ask_again(self, request: Request, asked: Asked, age: float) -> None:
-        text = say(asked.language, "chat.late", seconds=round(age), said=" ".join(request.text.split())[:80])
+        text = say(
+            asked.language, "chat.late", ago=ago_text(asked.language, age), said=" ".join(request.text.split())[:80]
+        )
         await self._answer(asked, Content(text))
 
     async def _answer(self, asked: Asked, content: Content) -> None:
@@ -311,10 +316,7 @@ class Conversations:
     @staticmethod
     def refusal(error: RegrowError, language: Language) -> str:
         """A refusal in the person's language, where there are words for it."""
-        known = texts(language)
-        key = f"refusal.{error.kind}" if f"refusal.{error.kind}" in known else "refusal.other"
-        values = {"text": str(error), **(error.values if isinstance(error, Refused) else {})}
-        return say(language, key, **{name: values[name] for name in fields(known[key])})
+        return refusal_text(language, error)
 
     # Telling of jobs
 

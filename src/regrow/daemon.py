@@ -224,6 +224,7 @@ class Daemon:
             events=events,
             admissions=admissions,
             forward=forwarding.put if forwarding else None,
+            language=settings.language,
             alone=alone,
         )
         if feishu is not None:

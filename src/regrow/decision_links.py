@@ -16,7 +16,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from regrow.api import types
-from regrow.catalogue import say
+from regrow.catalogue import say, say_fitting
 from regrow.channels.base import Address, Content
 from regrow.errors import NotFound
 from regrow.intents import Intent
@@ -126,7 +126,7 @@ class AskedAlone:
                 url = self._links.url(Decision(job.id, question.digest, person.id))
                 text = say(job.language, "alone.asks", job=job.id, title=job.title, summary=question.summary, url=url)
             elif await self._outbox.knows(key):
-                text = say(job.language, f"alone.{question.state}", job=job.id, by=question.decided_by)
+                text = say_fitting(job.language, f"alone.{question.state}", job=job.id, by=question.decided_by)
             else:
                 continue
             await self._outbox.put(key, Address(job.channel, identity), Content(text))

@@ -14,10 +14,12 @@ from regrow import files, secret
 from regrow.agents.base import Checkable
 from regrow.api.types import Finding
 from regrow.care import Care
+from regrow.catalogue import LANGUAGES, directory, languages, translation
 from regrow.channels.base import Channel, Checked
 from regrow.errors import RegrowError
 from regrow.models.gateway import ModelGateway
 from regrow.places import Places
+from regrow.pool import in_thread
 from regrow.process import run
 from regrow.sandboxes.base import Proving
 from regrow.services.embedded import trap_refusal
@@ -37,6 +39,7 @@ async def findings(places: Places, cares: Mapping[str, Care], channels: Mapping[
             found.append(await _trap(care))
         if care.models is not None:
             found.append(await _model(care.name, care.models))
+    found += await in_thread(_languages)
     for channel in channels.values():
         if isinstance(channel, Checked):
             found += await _channel(channel, channel.name)
@@ -63,6 +66,19 @@ async def _git() -> Finding:
     except RegrowError as error:
         return Finding(name="git", ok=False, detail=str(error), mend="install git")
     return Finding(name="git", ok=done.output.startswith("git version"), detail=done.output.strip())
+
+
+def _languages() -> list[Finding]:
+    """Each further language: what of it is said in English, and what is wrong with its file."""
+    found = []
+    for tag in languages():
+        if tag not in LANGUAGES:
+            made = translation(tag)
+            wrong = f"{len(made.problems)} wrong: {'; '.join(made.problems[:3])}" if made.problems else ""
+            detail = f"{len(made.texts)} texts, {len(made.missing)} are said in English" + (wrong and f"; {wrong}")
+            mend = f"correct {directory() / tag}.toml and start the daemon again" if wrong else ""
+            found.append(Finding(name=f"language {tag}", ok=not wrong, detail=detail, mend=mend))
+    return found
 
 
 def _disk(state: Path) -> Finding:

@@ -24,15 +24,17 @@ class RegrowError(Exception):
         message: one sentence that starts with "cannot" and says what to do next.
         kind: stable word for programs; the class's own when not given.
         log: longer text kept for the job's log, never shown in chat.
+        values: what the sentence for people needs, where the catalogue has one for this kind.
     """
 
     kind: str = "error"
 
-    def __init__(self, message: str, *, kind: str | None = None, log: str = "") -> None:
+    def __init__(self, message: str, *, kind: str | None = None, log: str = "", **values: object) -> None:
         super().__init__(message)
         if kind is not None:
             self.kind = kind
         self.log = log
+        self.values = values
 
 
 class ConfigError(RegrowError):
@@ -42,17 +44,9 @@ class ConfigError(RegrowError):
 
 
 class Refused(RegrowError):
-    """A request was understood and is not carried out; nothing has changed.
-
-    Args:
-        values: what the sentence for people needs, where the catalogue has one for this kind.
-    """
+    """A request was understood and is not carried out; nothing has changed."""
 
     kind = "refused"
-
-    def __init__(self, message: str, *, kind: str | None = None, log: str = "", **values: object) -> None:
-        super().__init__(message, kind=kind, log=log)
-        self.values = values
 
 
 class NotFound(RegrowError):

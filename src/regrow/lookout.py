@@ -21,6 +21,7 @@ from regrow.outbox import Outbox
 from regrow.process import boot_id
 from regrow.services.base import ServiceEvent
 from regrow.store import Store, lives
+from regrow.story import plain
 from regrow.versions import Versions
 
 log = structlog.get_logger("lookout")
@@ -79,7 +80,7 @@ class Lookout:
     async def service_event(self, care: Care, event: ServiceEvent) -> None:
         """Tell of one line of a supervisor's journal, where no job does."""
         data, name = event.data, care.name
-        cause = str(data.get("cause") or "")
+        cause = plain(self._language, str(data.get("cause") or ""))
         told = {"service": name, "cause": cause}
         match event.event:
             case "crashed":

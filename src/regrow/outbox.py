@@ -105,7 +105,7 @@ class Outbox:
         """The message that was sent as `platform_id`, as it stands now; None when it is none of ours."""
         where = (outbox.c.channel == channel, outbox.c.platform_id == platform_id)
         row = await self._store.row(sa.select(outbox).where(*where)) if platform_id else None
-        return None if row is None else _message(row)
+        return None if row is None else message_of(row)
 
     async def run(self, channels: Mapping[str, Channel]) -> None:
         """Send what waits, retry what failed, until cancelled. Chats do not wait for one another."""
@@ -181,7 +181,7 @@ class Outbox:
         channel = channels.get(row["channel"])
         if channel is None:
             return {"state": "failed", "failure": f"no channel {row['channel']}"}
-        message = _message(row)
+        message = message_of(row)
         sent: dict[str, object] = {"sent_revision": row["revision"], "failure": "", "attempts": 0}
         try:
             if not row["platform_id"]:
@@ -202,7 +202,7 @@ class Outbox:
         return {"attempts": row["attempts"] + 1, "next_at": self._clock.now() + wait, "failure": failure}
 
 
-def _message(row: Mapping[str, Any]) -> Outgoing:
+def message_of(row: Mapping[str, Any]) -> Outgoing:
     return Outgoing(
         key=row["key"],
         address=Address(row["channel"], row["chat"], row["reply_to"]),

@@ -156,7 +156,7 @@ class People:
 
         Raises:
             NotFound: kind "no_such_code".
-            Refused: kind "decided" or "expired", or "bad_request" for an unknown role.
+            Refused: kind "code_decided" or "code_expired", or "bad_request" for an unknown role.
         """
         if role not in Role.__members__:
             raise Refused(f"cannot give the role {role!r}: there are {', '.join(Role.__members__)}", kind="bad_request")
@@ -186,10 +186,12 @@ class People:
             raise _unknown(code)
         if row["state"] != "open":
             raise Refused(
-                f"cannot decide: {row['decided_by']} has {row['state']} {row['code']} already", kind="decided"
+                f"cannot decide: {row['decided_by']} has {row['state']} {row['code']} already",
+                kind="code_decided",
+                by=row["decided_by"],
             )
         if row["expires_at"] <= self._clock.now():
-            raise Refused(f"cannot decide: the code {row['code']} has expired; let them ask again", kind="expired")
+            raise Refused(f"cannot decide: the code {row['code']} has expired; let them ask again", kind="code_expired")
         connection.execute(pairings.update().where(where).values(state=state, decided_by=by))
         return Pairing(**row)
 

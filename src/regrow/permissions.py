@@ -149,7 +149,11 @@ class Permissions:
                 f"cannot {intent}: a program may not decide that; a person says it in the chat", kind="forbidden"
             )
         who = "you are not on the list of people" if present is None else "yours is lower"
-        raise Refused(f"cannot {intent}: it needs the role {needed.name} and {who}; ask an owner", kind="forbidden")
+        raise Refused(
+            f"cannot {intent}: it needs the role {needed.name} and {who}; ask an owner",
+            kind="forbidden",
+            needed=needed.name,
+        )
 
     def by_role(self, intent: str) -> tuple[Person, ...]:
         """The people on the list who may do `intent`, to be asked for an approval."""

@@ -16,19 +16,22 @@ class Places:
         state: what must survive a reboot; one daemon writes it.
         runtime: sockets; may be emptied at boot.
         socket: where the daemon's API listens.
+        catalogues: the texts of further languages, a file each.
     """
 
     state: Path
     runtime: Path
     socket: Path
+    catalogues: Path = Path("/etc/regrow/catalogues")
 
     @classmethod
     def of(cls, environment: Mapping[str, str] | None = None, uid: int | None = None) -> Places:
         """The places of a user.
 
         Args:
-            environment: the variables to read; the process's own when not given. REGROW_STATE_DIR, REGROW_RUNTIME_DIR
-                and REGROW_SOCKET win over XDG_STATE_HOME and XDG_RUNTIME_DIR, which must be absolute to count.
+            environment: the variables to read; the process's own when not given. REGROW_STATE_DIR, REGROW_RUNTIME_DIR,
+                REGROW_SOCKET and REGROW_CATALOGUES win over XDG_STATE_HOME, XDG_RUNTIME_DIR and XDG_CONFIG_HOME, which
+                must be absolute to count.
             uid: whose; the process's own when not given. Root without XDG variables is the system service.
         """
         env = os.environ if environment is None else environment
@@ -40,7 +43,13 @@ class Places:
         if runtime is None:
             # Never the temporary directory: anyone could sit on the name of the socket first.
             runtime = Path("/run/regrow") if root else _home(env) / ".local/state/regrow/run"
-        return cls(state, runtime, _given(env, "REGROW_SOCKET") or runtime / "daemon.sock")
+        catalogues = _given(env, "REGROW_CATALOGUES")
+        if catalogues is None:
+            settings = _xdg(env, "XDG_CONFIG_HOME")
+            if settings is None:
+                settings = Path("/etc/regrow") if root else _home(env) / ".config/regrow"
+            catalogues = settings / "catalogues"
+        return cls(state, runtime, _given(env, "REGROW_SOCKET") or runtime / "daemon.sock", catalogues)
 
     @property
     def database(self) -> Path:

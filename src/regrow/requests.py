@@ -100,7 +100,9 @@ class Requests:
             return next(iter(self._cares.values()))
         if service not in self._cares:
             known = ", ".join(sorted(self._cares))
-            raise NotFound(f"cannot tell which service is meant; name one of: {known}", kind="no_such_service")
+            raise NotFound(
+                f"cannot tell which service is meant; name one of: {known}", kind="no_such_service", names=known
+            )
         return self._cares[service]
 
     async def allow(self, asked: Asked, intent: str) -> None:
@@ -428,7 +430,7 @@ class Requests:
             raise Refused("cannot decide: nothing waits for an approval", kind="no_approval")
         if len(found) > 1:
             numbers = ", ".join(f"#{job}" for job in found)
-            raise Refused(f"cannot tell which job is meant; name one of: {numbers}", kind="which_job")
+            raise Refused(f"cannot tell which job is meant; name one of: {numbers}", kind="which_job", jobs=numbers)
         return found[0]
 
     async def _cancel(self, args: Args, asked: Asked) -> types.Answer:
@@ -443,7 +445,7 @@ class Requests:
             mine = [record for record in live if _here(record, asked)]
             if len(mine or live) > 1:
                 numbers = ", ".join(f"#{record.id}" for record in mine or live)
-                raise Refused(f"cannot tell which job is meant; name one of: {numbers}", kind="which_job")
+                raise Refused(f"cannot tell which job is meant; name one of: {numbers}", kind="which_job", jobs=numbers)
             record = (mine or live)[0]
         if not await self._ledger.cancel(record.id, asked.name):
             raise Refused(f"cannot cancel job {record.id}: it has ended already", kind="ended")
@@ -457,11 +459,35 @@ class Requests:
         chosen = [record for record in waiting if _here(record, asked)] or waiting
         if len(chosen) > 1:
             numbers = ", ".join(f"#{record.id}" for record in chosen)
-            raise Refused(f"cannot tell which job is meant; name one of: {numbers}", kind="which_job")
+            raise Refused(f"cannot tell which job is meant; name one of: {numbers}", kind="which_job", jobs=numbers)
         if not chosen or not await self._ledger.keep(chosen[0].id, asked.name):
-            raise Refused("cannot keep: no new version waits for that word", kind="nothing_to_keep")
+            raise await self._nothing_to_keep(args, asked)
         await self.record(asked, "kept", chosen[0].id)
         return types.Answer(text=say(asked.language, "answer.kept", job=chosen[0].id))
+
+    async def _nothing_to_keep(self, args: Args, asked: Asked) -> Refused:
+        """Why the word changes nothing: it comes too early, too late, or again; of the job named, else of the newest
+        that asks for it, one of this chat first."""
+        asking = [record for record in await self._ledger.last() if "confirm" in record.plan]
+        asking = [record for record in asking if args.job in {None, record.id}]
+        record = next((one for one in asking if _here(one, asked)), next(iter(asking), None))
+        if record is None:
+            return Refused("cannot keep: no new version waits for that word", kind="nothing_to_keep")
+        found, version = record.result, str(record.result.get("version", ""))
+        if not record.ended and not record.kept_by and "switched_at" in found and record.status != "undoing":
+            text = f"cannot keep {version} yet: it is still being watched; say it when you are asked"
+            return Refused(text, kind="too_early_to_keep", version=version)
+        if record.kept_by:
+            text = f"cannot keep {version} again: {record.kept_by} has done so"
+            return Refused(text, kind="kept_already", version=version, by=record.kept_by)
+        if record.status in {"undone", "undoing"} and "keep_until" in found:
+            commit, serving = str(found.get("commit", ""))[:10], str(found.get("serving", ""))
+            before = serving or str(found.get("previous_version", ""))
+            text = (
+                f"cannot keep {version}: nobody said so in time, and {before} is back; deploy {commit} to try it again"
+            )
+            return Refused(text, kind="too_late_to_keep", version=version, serving=before, commit=commit)
+        return Refused("cannot keep: no new version waits for that word", kind="nothing_to_keep")
 
     async def _undo(self, args: Args, asked: Asked, care: Care) -> types.Accepted | types.Answer:
         """Back to what served before a job: the job itself is called off while it lasts, else a rollback is made.
@@ -486,6 +512,7 @@ class Requests:
             raise Refused(
                 f"cannot undo job {record.id}: {now} serves by now; name the release to go back to: {before}",
                 kind="overtaken_undo",
+                before=before,
             )
         # What was restored with the code goes with it again: the data that it displaced.
         number = int(displaced) if displaced else None

@@ -6,12 +6,13 @@ Every figure comes from the job's own record. Texts are in the catalogues, in th
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from regrow.api import types
-from regrow.catalogue import Language, bytes_text, fields, say, say_fitting, seconds_text, texts
+from regrow.catalogue import Language, bytes_text, duration_text, say, say_fitting, seconds_text, texts
 from regrow.channels.base import Choice, Content
 from regrow.jobs.plans import DATA, GOOD, SWITCHED
 
@@ -37,8 +38,44 @@ _QUIET_STEPS = frozenset(
     }
 )
 _DIFF_LINES = 60
+_FILES = 5
 _FAILING_LINES = 8
+_TAIL_LINES = 6
 _UNDOABLE = frozenset({"deploy", "repair", "rollback", "configure"})
+NEXT = {
+    kind: step
+    for step, kinds in {
+        "fix": "build_failed tests_failed candidate_failed rehearsal_failed",
+        "fix_pinned": "canary_failed fell_back",
+        "longer": "build_timeout test_timeout deadline timeout verify_timeout",
+        "box": "no_sandbox agent_missing no_answer",
+        "space": "disk_full snapshot_failed",
+        "again": "overtaken not_approved approval_expired other",
+        "idle": "never_idle",
+        "named": "unconfirmed",
+        "with_data": "schema_moved",
+        "by_commit": "no_snapshot no_snapshot_left",
+        "other_snapshot": "snapshot_damaged",
+        "right": "forbidden",
+        "somebody": "four_eyes",
+        "command": "no_reproduction nothing_reproduced not_reproduced verify_unproven verify_not_reproduced",
+        "exact": "no_change no_attempt agent_turns agent_secret",
+        "say_more": "rejected gate verify_still_failing verify_tests_failed verify_toothless verify_build_failed",
+        "by_hand": "no_culprit conflict",
+        "agent": "agent_failed agent_model",
+        "budget": "agent_budget",
+        "key": "agent_login",
+        "memory": "agent_killed",
+        "bug": "bug",
+        "settings": "settings_lost",
+        "mend_file": "broken_settings",
+        "upgrade": "unknown_step",
+        "supervisor": "no_exchange",
+        "build_command": "empty_build",
+    }.items()
+    for kind in kinds.split()
+}
+"""What a person can do about a cause: keys below "next." in the catalogue. A test asks for one of every cause."""
 
 
 def title(kind: str, language: Language, args: dict[str, str], result: dict[str, Any]) -> str:
@@ -261,8 +298,11 @@ def _success(job: types.Job) -> list[str]:
         lines += [say(language, "result.settings_migrated"), *_changed(job, key="migrated")]
     if job.kind == "repair":
         lines += _change(job)
+    if job.kind == "deploy":
+        lines += _brought(job)
     if job.kind == "deploy" and "tests_seconds" in found:
-        lines.append(say(language, "result.tests_seconds", seconds=seconds_text(found["tests_seconds"])))
+        count = f"{found['tests_passed']} " if found.get("tests_passed") else ""
+        lines.append(say(language, "result.tests_seconds", count=count, seconds=seconds_text(found["tests_seconds"])))
     if job.kind in {"deploy", "repair"}:
         lines.append(say(language, "result.build_seconds", seconds=f"{seconds} ({size})"))
     if found.get("uncommitted"):
@@ -278,6 +318,9 @@ def _success(job: types.Job) -> list[str]:
     if found.get("down_ms") is not None and found.get("pid"):
         down = seconds_text(found["down_ms"] / 1000)
         lines.append(say(language, "result.process", pid=found["pid"], down=down))
+    if job.started_at is not None and job.ended_at is not None:
+        total = duration_text(language, max(0.0, job.ended_at - job.started_at))
+        lines.append(say(language, "result.took", total=total))
     if job.kind == "repair":
         lines += [*_rechecked(job), *_landed(job)]
         if found.get("cost"):
@@ -286,6 +329,17 @@ def _success(job: types.Job) -> list[str]:
         landed = {"branch": found["undoes_landed"], "commit": found["undoes_commit"]}
         lines.append(say(language, "result.undone_stays", **landed))
     return lines
+
+
+def _brought(job: types.Job) -> list[str]:
+    """What a deployment brought since the version before: how many commits, which files."""
+    files = job.result.get("brings_files", [])
+    if not files:
+        return []
+    shown = ", ".join(files[:_FILES])
+    if len(files) > _FILES:
+        shown = say(job.language, "result.and_more", files=shown, count=job.result["brings_count"])
+    return [say(job.language, "result.brings", commits=job.result["brings_commits"], files=shown)]
 
 
 def _rechecked(job: types.Job) -> list[str]:
@@ -400,25 +454,48 @@ def _taken_back(job: types.Job) -> list[str]:
 def cause(job: types.Job) -> str:
     """Why it failed, in plain words."""
     assert job.error is not None
-    known = texts(job.language)
-    key = f"cause.{job.error.kind}" if f"cause.{job.error.kind}" in known else "cause.other"
-    values = {"text": job.error.text, "cause": job.result.get("cause", job.error.text)}
-    return say(job.language, key, **{name: values[name] for name in fields(known[key])})
+    told = str(job.result.get("cause", job.error.text))
+    return say_fitting(job.language, f"cause.{_kind(job)}", text=job.error.text, cause=plain(job.language, told))
+
+
+def plain(language: Language, cause: str) -> str:
+    """How a process died or a probe failed, as the supervisor says it, in the language of the reader: what a program
+    said itself stays as it is."""
+    if probe := re.match(r"probe (\S+): (.*)", cause, re.DOTALL):
+        return say(language, "died.probe", probe=probe[1], cause=plain(language, probe[2]))
+    if silent := re.fullmatch(r"no answer within ([\d.]+) s", cause):
+        return say(language, "died.silent", seconds=silent[1])
+    if code := re.match(r"exit code (\d+)", cause):
+        return say(language, "died.exit", code=code[1]) + cause[code.end() :]
+    if killed := re.match(r"killed by (SIG\w+)( \(out of memory: [^)]*\))?", cause):
+        word = "memory" if killed[2] else "killed"
+        return say(language, f"died.{word}", signal=killed[1]) + cause[killed.end() :]
+    return cause
+
+
+def _kind(job: types.Job) -> str:
+    """The kind of the failure, as far as there are words for it."""
+    assert job.error is not None
+    return job.error.kind if f"cause.{job.error.kind}" in texts(job.language) else "other"
+
+
+def _next(job: types.Job) -> list[str]:
+    """What to do about it."""
+    return [say_fitting(job.language, f"next.{NEXT[_kind(job)]}", job=job.id, version=job.result.get("version", ""))]
 
 
 def _undone(job: types.Job) -> list[str]:
     language, found = job.language, job.result
     serving = found.get("serving", "")
-    key = "undone" if serving else "undone_plain"
-    lines = [
-        say(language, f"result.{key}", version=found.get("version", ""), **({"serving": serving} if serving else {}))
-    ]
+    unkept = job.error is not None and job.error.kind == "unconfirmed"
+    key = "undone_plain" if not serving else "unkept" if unkept else "undone"
+    lines = [say_fitting(language, f"result.{key}", version=found.get("version", ""), serving=serving)]
     lines.append(say(language, "result.cause", cause=cause(job)))
     lines += _decisive_lines(job)
     lines += _data_back(job) + _settings_back(job)
     if found.get("fell_back") and job.kind != "configure":  # a fresh process of what serves is never marked bad
         lines.append(say(language, "result.pinned", version=found.get("version", "")))
-    return [*lines, *([] if serving else _what_serves(job)), *_whole_log(job)]
+    return [*lines, *([] if serving else _what_serves(job)), *_next(job), *_whole_log(job)]
 
 
 def _failure(job: types.Job) -> list[str]:
@@ -429,7 +506,7 @@ def _failure(job: types.Job) -> list[str]:
     lines += [*_decisive_lines(job), *_data_back(job), *_settings_back(job)]
     if job.result.get("cost"):
         lines.append(say(language, "result.agent_cost", agent=job.result["agent"], cost=job.result["cost"]))
-    return [*lines, *_what_serves(job), *_whole_log(job)]
+    return [*lines, *_what_serves(job), *_next(job), *_whole_log(job)]
 
 
 def _whole_log(job: types.Job) -> list[str]:
@@ -438,9 +515,12 @@ def _whole_log(job: types.Job) -> list[str]:
 
 
 def _decisive_lines(job: types.Job) -> list[str]:
-    """The last lines of the failing program, redacted when they were stored."""
-    tail = [line for line in (job.error.log_tail if job.error else "").splitlines() if line.strip()]
-    return ["```", *tail[-6:], "```"] if tail else []
+    """The lines of the failing program that say why, redacted when they were stored."""
+    if job.error is None:
+        return []
+    last = [line for line in job.error.log_tail.splitlines() if line.strip()][-_TAIL_LINES:]
+    lines = job.error.decisive.splitlines() or last
+    return ["```", *lines, "```"] if lines else []
 
 
 def _what_serves(job: types.Job) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from regrow.approvals import Approvals
 from regrow.care import Care
 from regrow.catalogue import Language, ago_text, bytes_text, duration_text, help_text, say
 from regrow.channels.base import Channel
+from regrow.clock import Clock, SystemClock
 from regrow.config import Config, ServiceSection
 from regrow.errors import RegrowError
 from regrow.intents import TABLE
@@ -38,7 +38,7 @@ SHOWN = frozenset(
         *("release", "version", "commit", "subject", "digest", "first", "debut", "pid", "switched_at", "down_ms"),
         *("previous_version", "previous_release", "serving", "serving_release", "uncommitted"),
         *("schema_moved", "restored", "restored_at", "displaced", "rows", "data_back"),
-        *("tests", "tests_seconds", "build_seconds", "build_bytes", "build_estimate", "snapshot_bytes"),
+        *("tests", "tests_seconds", "tests_passed", "build_seconds", "build_bytes", "build_estimate", "snapshot_bytes"),
         *("agent", "cost", "summary", "culprit", "culprit_subject", "files", "added", "removed", "reproduced"),
         *("reproduced_by", "unreproduced", "diagnosis", "failing", "reproducing_tests", "refusals", "risks"),
         *("test_files", "tests_added", "tests_removed", "proving_tests", "flaky_tests", "lost_tests", "failed_before"),
@@ -47,6 +47,7 @@ SHOWN = frozenset(
         *("approved_by", "branch", "merged", "merged_into", "landing", "landed", "rebased_over"),
         *("conflicts", "pushed_to", "recheck", "recheck_by", "recheck_tail", "model"),
         *("undoes", "undoes_landed", "undoes_commit", "changed", "migrated", "settings_kept"),
+        *("brings_files", "brings_count", "brings_commits"),
         *("cause", "fell_back", "probes_mended", "probes_failing"),
     }
 )
@@ -67,7 +68,9 @@ class Views:
         progress: Callable[[int], Progress | None],
         findings: Callable[[], Awaitable[list[types.Finding]]],
         started_at: float,
+        clock: Clock | None = None,
     ) -> None:
+        self._clock = clock or SystemClock()
         self._cares = cares
         self._ledger = ledger
         self._approvals = approvals
@@ -141,7 +144,7 @@ class Views:
         seconds = step.get("seconds")
         detail, part, estimate = str(step.get("detail") or ""), None, None
         if running and progress is not None:
-            elapsed = time.monotonic() - progress.began
+            elapsed = self._clock.monotonic() - progress.began
             seconds, detail, estimate = elapsed, progress.detail, progress.estimate_s
             part = progress.part
             if part is None and estimate is not None and estimate[1] > 0:
@@ -351,7 +354,7 @@ class Views:
                         name=service.name,
                         version=active.version,
                         release=active.release,
-                        age=duration_text(language, time.time() - active.since),
+                        age=duration_text(language, self._clock.now() - active.since),
                         pid=active.pid,
                     )
                 )
@@ -400,7 +403,7 @@ class Views:
         records = await self._ledger.last(_LIST)
         if not records:
             return say(language, "view.no_jobs")
-        now = time.time()
+        now = self._clock.now()
         return "\n".join(
             f"#{r.id}  {say(language, f'job_state.{r.status}')}  {story.title(r.kind, language, r.args, r.result)}"
             f"  ({r.asked_by}, {ago_text(language, now - r.created_at)})"

@@ -6,6 +6,7 @@ Most tests share one world, and each begins by saying what it needs of it.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,7 @@ async def test_repair_by_taking_a_commit_back(shared: World) -> None:
         job = await shared.step(number, "approve", "waiting")
         assert job.approval is not None
         assert set(job.approval.files) == {"src/answer.txt", "src/count.txt"}
-        assert await shared.press(number, "approve") == f"👍 job #{number} approved"
+        assert await shared.press(number, "approve") == f"👍 Job #{number} is approved"
         live, text = await live_and_result(shared, number)
     assert text.startswith("✅ Bug 已修复并部署！")
     assert "- 验证: 修复前能复现，修复后不再出现；测试通过" in text
@@ -153,7 +154,7 @@ async def test_a_rejected_repair_changes_nothing(shared: World) -> None:
     version, before, head = await buggy(shared), await shared.pid(), shared.head()
     number = await shared.asked(f"fix this bug: the answer is wrong\n{REPRODUCE}")
     await shared.step(number, "approve", "waiting")
-    assert await shared.answer("reject") == f"👎 job #{number} rejected; it will not be deployed"
+    assert await shared.answer("reject") == f"👎 Job #{number} is rejected and will not be deployed"
     _, text = await live_and_result(shared, number)
     assert "Cause: the change was rejected" in text
     assert f"The old version {version} never stopped." in text
@@ -346,6 +347,34 @@ async def test_a_command_that_fills_its_time_limit(hasty: World, gate: str, caus
     assert not list((hasty.directory / "releases").glob(".building-*"))
 
 
+async def test_f30_a_long_step_names_what_it_hangs_on_and_the_message_goes_on(make_world: Any) -> None:
+    world = await make_world(chat={"heartbeat": "200ms"})
+    change(world)
+    world.hold("build")
+    number = await world.asked("编译重启")
+    try:
+        job = await world.step(number, "build", "doing")
+
+        async def live() -> str:
+            found = await asyncio.to_thread(lambda: world.client().messages(job.channel, job.chat))
+            return next(message.text for message in found if message.job == number)
+
+        async def hangs() -> str | None:
+            text = await live()
+            return text if re.search(r"^… 编译 [\d.]+s · copying$", text, re.MULTILINE) else None
+
+        first = await eventually(hangs, "the step is told with its time and what it does")
+
+        async def goes_on() -> bool:
+            text = await hangs()
+            return text is not None and text != first
+
+        await eventually(goes_on, "the message is edited though nothing happens")
+    finally:
+        world.let_go("build")
+    await world.ended(number)
+
+
 # Keep, or go back
 
 
@@ -367,8 +396,12 @@ async def test_a_new_version_that_nobody_keeps_is_taken_back_and_pinned(make_wor
     made = world.short(change(world))
     async with world.traffic() as seen:
         text = await world.say("build and restart")
-    assert text.startswith(f"↩️ The new version {made} went wrong; {before} is back.")
+    assert text.startswith(f"↩️ Nobody said keep for {made}; {before} is back.")
     assert "Cause: nobody said keep in time" in text
+    assert f"Next: to try it again, say “deploy {made}”." in text
+    assert (await world.answer("keep")).startswith(
+        f"⛔ Too late: nobody said “keep” for {made} in time, and {before} is"
+    )
     assert await world.version() == before
     assert unharmed(seen)
     assert (await world.status()).services[0].pinned
@@ -389,8 +422,23 @@ async def test_f04_nobody_keeps_it_while_the_daemon_is_dead(make_world: Any) -> 
     await eventually(back, "the old version serves")
     await world.start_daemon()
     job = await world.ended(number)
-    assert (job.status, job.error.kind) == ("undone", "fell_back")
+    assert (job.status, job.error.kind) == ("undone", "unconfirmed"), "it told another story than what happened"
     assert await world.version() == before
+    assert (await world.answer("保留")).startswith("⛔ 晚了: ")
+
+
+async def test_a_daemon_killed_while_it_waits_still_takes_the_word(make_world: Any) -> None:
+    world = await make_world(switch={"bake": "100ms", "confirm_within": "10m"})
+    made = world.short(change(world))
+    number = await world.asked("编译重启")
+    await world.step(number, "confirm", "waiting")
+    await world.kill_daemon()
+    await world.start_daemon()
+    await world.step(number, "confirm", "waiting")
+    assert await world.answer("保留") == f"👍 已确认保留（任务 #{number}）"
+    _, text = await live_and_result(world, number)
+    assert text.startswith(f"✅ 已重新上线，版本: {made}")
+    assert "- 由 local 确认保留" in text
 
 
 async def test_undo_brings_back_what_served_before(shared: World) -> None:

@@ -317,6 +317,6 @@ async def test_four_eyes(tmp_path: Path) -> None:
         assert job.approval.barred == "local"
         assert await world.answer("approve") == "⛔ You asked for this change, so somebody else must approve it."
         assert (await world.job(job.id)).status == "waiting"
-        assert await world.answer("reject") == f"👎 job #{job.id} rejected; it will not be deployed"
+        assert await world.answer("reject") == f"👎 Job #{job.id} is rejected and will not be deployed"
     finally:
         await world.close()

@@ -50,7 +50,7 @@ async def test_an_equal_command_of_somebody_else_joins(parts: Parts) -> None:
     await parts.conversations.handle(parts.message("restart", "m2", who="operator", chat="other"))
     (job,) = await parts.ledger.last()
     assert (await parts.sent())[-1]["chat"] == "other"
-    assert await answers(parts) == [f"the same job is already under way: #{job.id}"]
+    assert await answers(parts) == [f"The same job is already under way: #{job.id}"]
 
 
 @pytest.mark.parametrize(("who", "text"), [("viewer", "operator"), ("stranger", "重启")])
@@ -69,7 +69,7 @@ async def test_a_refusal_is_in_the_words_of_the_language(parts: Parts) -> None:
     assert await answers(parts) == [
         "⛔ 目前没有版本在运行，请先部署一个。",
         "⛔ No version is running; deploy one first.",
-        "⛔ There is no such branch, tag or commit.",
+        "⛔ There is no such branch, tag or commit. Look at the name, and whether it was pushed.",
     ]
 
 
@@ -80,7 +80,7 @@ async def test_a_command_that_comes_late_is_asked_back_and_not_run(parts: Parts,
     await parts.conversations.handle(parts.message(text, "m1", age=61.0))
     assert await parts.ledger.last() == []
     (said,) = await answers(parts)
-    assert "61" in said
+    assert "1分1秒前" in said or "1m 1s ago" in said
     assert text in said
     await parts.conversations.handle(parts.message("状态", "m2", age=3600.0))
     assert len(await answers(parts)) == 2, "a question harms nobody, however late"

@@ -124,6 +124,12 @@ async def test_who_was_asked_hears_of_the_answer_and_nobody_else(alone: AskedAlo
     assert {text for _, text in outbox.rows.values()} == {"✓ Job #7: approved by Ben."}
 
 
+async def test_who_was_asked_hears_that_the_time_is_over(alone: AskedAlone, outbox: Put) -> None:
+    await alone.tell(job(), "")
+    await alone.tell(job("expired"), "")
+    assert {text for _, text in outbox.rows.values()} == {"⌛ Job #7: nobody answered in time."}
+
+
 async def test_where_buttons_work_nobody_is_asked_alone(alone: AskedAlone, outbox: Put) -> None:
     await alone.tell(job(channel="web"), "")
     assert outbox.rows == {}

@@ -73,7 +73,7 @@ async def test_a_code_is_decided_once_also_by_two_owners_at_once(listed: List) -
         return_exceptions=True,
     )
     refused = [one for one in outcomes if isinstance(one, Refused)]
-    assert [one.kind for one in refused] == ["decided"]
+    assert [one.kind for one in refused] == ["code_decided"]
 
 
 @pytest.mark.parametrize("role", ["", "root", "OWNER", "local"])

@@ -34,3 +34,16 @@ def test_what_is_inside() -> None:
     places = Places.of({"REGROW_STATE_DIR": "/s"}, 5)
     inside = (places.database, places.daemon_log, places.reports, places.service("claw"))
     assert [str(path) for path in inside] == ["/s/regrow.db", "/s/daemon.log", "/s/reports", "/s/claw"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "uid", "catalogues"),
+    [
+        ({"HOME": "/home/ann"}, 5, "/home/ann/.config/regrow/catalogues"),
+        ({"HOME": "/root"}, 0, "/etc/regrow/catalogues"),
+        ({"HOME": "/home/ann", "XDG_CONFIG_HOME": "/x/config"}, 5, "/x/config/regrow/catalogues"),
+        ({"HOME": "/root", "REGROW_CATALOGUES": "/c"}, 0, "/c"),
+    ],
+)
+def test_where_further_languages_are(environment: dict[str, str], uid: int, catalogues: str) -> None:
+    assert Places.of(environment, uid).catalogues == Path(catalogues)

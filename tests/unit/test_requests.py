@@ -212,7 +212,7 @@ async def test_an_answer_goes_to_the_question_of_its_own_chat(parts: Parts) -> N
     assert raised.value.kind == "which_job"
     assert f"#{here}, #{there}" in str(raised.value)
     answer = await parts.requests.carry_out(Intent.approve, Args(), parts.asked(chat="there"))
-    assert answer == types.Answer(text=f"👍 job #{there} approved")
+    assert answer == types.Answer(text=f"👍 Job #{there} is approved")
     await parts.requests.carry_out(Intent.reject, Args(job=here), parts.asked("maintainer", chat="elsewhere"))
     states = [((await parts.approvals.of(n)).state, (await parts.approvals.of(n)).decided_by) for n in (here, there)]  # type: ignore[union-attr]
     assert states == [("rejected", "maintainer"), ("approved", "owner")]
@@ -224,7 +224,7 @@ async def test_chats_of_one_name_on_two_channels_are_two_chats(parts: Parts) -> 
     for number in (mine, other):
         await question(parts, number)
     answer = await parts.requests.carry_out(Intent.approve, Args(), parts.asked(chat="main"))
-    assert answer == types.Answer(text=f"👍 job #{mine} approved")
+    assert answer == types.Answer(text=f"👍 Job #{mine} is approved")
 
 
 async def test_a_press_counts_for_what_was_seen(parts: Parts) -> None:

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp
 from regrow.api import types
 from regrow.api.callers import Callers
 from regrow.backups import Backups
-from regrow.catalogue import Language
+from regrow.catalogue import Language, accepted_language
 from regrow.channels.base import Address
 from regrow.channels.hosted import HostedChannel
 from regrow.errors import NotFound, Refused, RegrowError
@@ -345,7 +345,7 @@ def routes(parts: Parts) -> list[BaseRoute]:
 
 
 def _language(request: Request) -> Language:
-    return "zh" if request.headers.get("accept-language", "").lower().startswith("zh") else "en"
+    return accepted_language(request.headers.get("accept-language", "")) or "en"
 
 
 async def _looks(

@@ -85,12 +85,14 @@ class Approval(Shape):
 
 
 class Error(Shape):
-    """Why a job failed: `kind` for programs, `text` for people, `step` where it happened."""
+    """Why a job failed: `kind` for programs, `text` for people, `step` where it happened; of what the program printed
+    the end, and the lines that say why."""
 
     kind: str
     text: str
     step: str = ""
     log_tail: str = ""
+    decisive: str = ""
 
 
 class Job(Shape):
@@ -103,7 +105,7 @@ class Job(Shape):
     kind: Kind
     status: JobStatus
     title: str
-    language: Literal["zh", "en"] = "en"
+    language: str = "en"
     asked_by: str
     channel: str
     chat: str
@@ -244,7 +246,7 @@ class RequestBody(Body):
     args: dict[str, str] = {}
     service: str = ""
     key: str = ""
-    language: Literal["zh", "en"] = "en"
+    language: str = "en"
     notify: Notify | None = None
 
 

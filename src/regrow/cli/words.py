@@ -11,9 +11,9 @@ from regrow.catalogue import Language
 
 @cache
 def language() -> Language:
-    """The language of the terminal: zh for a Chinese locale, else en (the order is POSIX's)."""
+    """The language of the terminal by its locale, en where that is not spoken (the order is POSIX's)."""
     locale = next((os.environ[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if os.environ.get(name)), "")
-    return "zh" if locale.lower().startswith("zh") else "en"
+    return catalogue.known_language(locale.partition(".")[0].partition("@")[0]) or "en"
 
 
 def say(key: str, **fields: object) -> str:

@@ -22,7 +22,7 @@ from regrow.agents.base import Agent, Span, Task
 from regrow.agents.base import Outcome as Answer
 from regrow.attempts import Attempt, Attempts
 from regrow.boxes import build_box
-from regrow.catalogue import say, say_fitting
+from regrow.catalogue import Language, say, say_fitting
 from regrow.config import Config
 from regrow.gate import GateReport, Refusal, digest
 from regrow.git import Repository
@@ -40,6 +40,7 @@ from regrow.workspaces import FIRST
 
 _TRIES = 2
 _PARTS = 6
+_REFUSALS = 5
 _TAIL_LINES = 20
 _INSTRUCTION_BYTES = 64 * 1024
 _FORGET_S = 30.0
@@ -310,7 +311,7 @@ async def _judged(work: Work, attempt: Attempt, name: str, runs: Runs) -> Attemp
     if refusals:
         _log_refusals(work, refusals)
         why = "no_change" if refusals[0].rule == "no_change" else "gate"
-        return dataclasses.replace(attempt, state="failed", why=why, text=_refused(work, refusals))
+        return dataclasses.replace(attempt, state="failed", why=why, text=refused(work.job.language, refusals))
     result = await _verified(work, facts, report.tree, runs, f"a{attempt.number}-")
     if not result.passed:
         text = say(work.job.language, f"cause.verify_{result.verdict}")
@@ -409,7 +410,7 @@ async def gate(work: Work) -> Outcome:
             f"cannot accept the change: {refusals[0].text}",
             kind=kind,
             facts={"files": [change.path for change in report.changes], "refusals": [_refusal(r) for r in refusals]},
-            cause=_refused(work, refusals),
+            cause=refused(work.job.language, refusals),
         )
     base, tests = work.facts["base"], GitIgnoreSpec.from_lines(_test_files(work.care.config))
     changed = await work.care.repository.diff(base, report.tree)
@@ -454,16 +455,14 @@ async def _takes_back_one_commit(work: Work, facts: Mapping[str, Any], tree: str
     return (await work.care.repository.revert_tree(start, culprit)).tree == tree
 
 
-def _refused(work: Work, refusals: Sequence[Refusal]) -> str:
-    """Each refusal with its file, its rule and what to do, for the chat."""
-    language = work.job.language
-    lines = [
-        say(language, "gate.line", path=refusal.path or "-", rule=refusal.rule,
-            text=say_fitting(language, f"gate.{refusal.rule}", detail=refusal.detail))
-        for refusal in refusals[:5]
-    ]  # fmt: skip
-    if len(refusals) > 5:
-        lines.append(f"... (+{len(refusals) - 5})")
+def refused(language: Language, refusals: Sequence[Refusal]) -> str:
+    """Each refusal with its file and what to do, for the chat; the log has the rules' names."""
+    lines = []
+    for refusal in refusals[:_REFUSALS]:
+        text = say_fitting(language, f"gate.{refusal.rule}", detail=refusal.detail)
+        lines.append(say(language, "gate.line", path=refusal.path, text=text) if refusal.path else f"• {text}")
+    if len(refusals) > _REFUSALS:
+        lines.append(f"... (+{len(refusals) - _REFUSALS})")
     return "\n" + "\n".join(lines)
 
 
@@ -690,7 +689,7 @@ async def proved_again(work: Work, onto: str, tree: str) -> tuple[str, str, list
         await care.workspaces.drop(export)
     if refusals:
         _log_refusals(work, refusals)
-        return "gate", _refused(work, refusals), []
+        return "gate", refused(work.job.language, refusals), []
     result = await _verified(work, moved, tree, await _runs(work), "landing-")
     if not result.passed:
         text = say_fitting(work.job.language, f"cause.verify_{result.verdict}", cause="", text="")

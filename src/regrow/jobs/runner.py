@@ -24,6 +24,7 @@ from regrow.approvals import Approvals
 from regrow.audit import Audit
 from regrow.care import Care
 from regrow.clock import Clock, SystemClock
+from regrow.decisive import decisive_lines
 from regrow.errors import RegrowError
 from regrow.events import Events
 from regrow.jobs import data
@@ -275,19 +276,21 @@ class Runner:
                     result = await self._once(work, step)
             return {"status": "done", "facts": dict(result.facts)}
         except TimeoutError:
-            return self._failure(name, StepFailed(f"cannot finish the step {name}: its time is over", kind="deadline"))
+            return self._failure(
+                work, StepFailed(f"cannot finish the step {name}: its time is over", kind="deadline"), name
+            )
         except RegrowError as error:
             work.log(f"{name}: {error}" + (f"\n{error.log}" if error.log else ""))
-            return self._failure(name, error)
+            return self._failure(work, error, name)
         except OSError as error:
             if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
                 raise
             full = f"cannot go on: the disk is full ({error.filename or work.care.directory}); free some space"
-            return self._failure(name, StepFailed(full, kind="disk_full"))
+            return self._failure(work, StepFailed(full, kind="disk_full"), name)
         except Exception as error:
             log.exception("a step broke", action="step_bug", job=work.job.id, step=name)
             work.log(traceback.format_exc())
-            return self._failure(name, StepFailed(f"cannot go on: {type(error).__name__}: {error}", kind="bug"))
+            return self._failure(work, StepFailed(f"cannot go on: {type(error).__name__}: {error}", kind="bug"), name)
 
     async def _check_rights(self, job: Record, step: str) -> None:
         """Whoever asked and whoever approved must still have the right when it is acted upon (F37).
@@ -322,11 +325,14 @@ class Runner:
         return result
 
     @staticmethod
-    def _failure(step: str, error: RegrowError) -> dict[str, Any]:
+    def _failure(work: Work, error: RegrowError, step: str) -> dict[str, Any]:
+        """A failure as a value; of what the program printed only the values of secrets are taken out (F31)."""
         extra = {"facts": error.facts, "fields": error.fields} if isinstance(error, StepFailed) else {}
         # A program may print megabytes without an end of line; this goes into chats.
         tail = "\n".join(line[:_TAIL_CHARACTERS] for line in error.log.splitlines()[-40:])
-        return {"status": "failed", "step": step, "kind": error.kind, "text": str(error), "log_tail": tail, **extra}
+        said = {"text": str(error), "log_tail": tail, "decisive": "\n".join(decisive_lines(error.log))}
+        clean = {name: work.care.redactor.redact(text) for name, text in said.items()}
+        return {"status": "failed", "step": step, "kind": error.kind, **clean, **extra}
 
     async def _take_back(self, job: int, index: int, facts: dict[str, Any]) -> None:
         record = await self._record(job)
@@ -414,6 +420,7 @@ class Runner:
                 "text": ending["text"],
                 "step": ending["step"],
                 "log_tail": ending["log_tail"],
+                "decisive": ending.get("decisive", ""),  # a job of the version before has none
             }
             facts.update(ending.get("fields", {}))
         if status in {"failed", "cancelled"} and ending["step"] in SWITCHED and "switched_at" in facts:

@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from regrow import files, space
+from regrow import files, space, test_results
 from regrow.availability import Availability, Seen
 from regrow.boxes import build_box, test_box
 from regrow.canaries import Canaries, Hearing, hearing
 from regrow.catalogue import bytes_text, say
+from regrow.decisive import decisive_head
 from regrow.errors import CandidateFailed, ProcessTimeout, RegrowError, ServiceError
 from regrow.jobs import configure, data, landing, repair
 from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
@@ -32,6 +33,7 @@ _IDLE_LOOK_S = 2.0
 _BAKE_LOOK_S = 1.0
 _LAST_LOOK_S = 0.5
 _SLACK_S = 10.0
+_UNKEPT = "not promoted in time"  # the supervisor's reason
 _LOG_BYTES = 4000
 _HOMES = 50
 _COUNTED = re.compile(r"^\s*\[\s*(\d+)\s*/\s*(\d+)\s*\]\s*(.*)")
@@ -58,7 +60,24 @@ async def check(work: Work) -> Outcome:
         facts["uncommitted"] = True  # only commits are ever built; whoever forgot to commit should hear of it
     version = await care.repository.short(commit)
     subject = await care.repository.subject(commit)
+    if job.kind == "deploy":
+        facts |= await _brings(work, str(facts.get("previous_commit", "")), commit)
     return Done(facts | {"commit": commit, "base": commit, "version": version, "subject": subject})
+
+
+async def _brings(work: Work, before: str, commit: str) -> dict[str, Any]:
+    """What a commit brings since the one that serves, for the report; nothing where it is not built on that."""
+    repository = work.care.repository
+    try:
+        if not before or before == commit or not await repository.is_ancestor(before, commit):
+            return {}
+        commits = await repository.commits_between(before, commit)
+        files_of = [one.path for one in await repository.diff(before, commit)]
+    except RegrowError as error:
+        work.log(f"check: what is new cannot be told: {error}")
+        return {}
+    # The first ones are shown; all of a large change would only be carried around.
+    return {"brings_commits": len(commits), "brings_files": files_of[:10], "brings_count": len(files_of)}
 
 
 async def _room(work: Work) -> None:
@@ -134,7 +153,8 @@ async def test(work: Work) -> Outcome:
         raise StepFailed(
             f"cannot deploy: the tests failed ({exit_words(done.code)})", kind="tests_failed", log=done.output
         )
-    return Done({"tests": "passed", "tests_seconds": round(done.seconds, 2)})
+    passed = (await in_thread(test_results.read, done.output, done.code)).passed
+    return Done({"tests": "passed", "tests_passed": passed, "tests_seconds": round(done.seconds, 2)})
 
 
 async def build(work: Work) -> Outcome:
@@ -159,7 +179,7 @@ async def build(work: Work) -> Outcome:
     box = await in_thread(build_box, config, tree, staging, cache, variables)
     done = await _boxed(work, "build", argv, box, config.build.timeout)
     if done.code != 0:
-        cause = care.redactor.shorten_paths(care.redactor.redact(_last_line(done)))
+        cause = care.redactor.shorten_paths(care.redactor.redact(decisive_head(done.output) or exit_words(done.code)))
         raise StepFailed(f"cannot build: {cause}", kind="build_failed", log=done.output, cause=cause)
     return Done({"build_seconds": round(done.seconds, 2), "build_estimate": expected})
 
@@ -192,8 +212,12 @@ async def _boxed(work: Work, what: str, argv: list[str], box: Box, timeout_s: fl
             work.tell(detail=work.care.redactor.shorten_paths(work.care.redactor.redact(text))[:80])
             if of > 0:
                 work.tell(part=at / of)
-        elif expected is None and past:
-            work.tell(part=lines / max(past[0][1], 1))
+        else:
+            if line.strip():
+                # Told with the next heartbeat: whoever waits sees what it hangs on (F30), and no edit a line.
+                work.progress.detail = work.care.redactor.shorten_paths(work.care.redactor.redact(line.strip()))[:80]
+            if expected is None and past:
+                work.tell(part=lines / max(past[0][1], 1))
 
     work.log(f"$ {' '.join(argv)}")
     try:
@@ -208,11 +232,6 @@ async def _boxed(work: Work, what: str, argv: list[str], box: Box, timeout_s: fl
     if done.code == 0:
         await work.estimates.add(work.care.name, what, done.seconds, lines)
     return done
-
-
-def _last_line(done: Completed) -> str:
-    lines = [line.strip() for line in done.output.splitlines() if line.strip()]
-    return lines[-1] if lines else exit_words(done.code)
 
 
 async def release(work: Work) -> Outcome:
@@ -416,6 +435,9 @@ async def _still_ours(work: Work) -> None:
     if status.active is not None and status.active.token == work.token:
         return
     pin = await _pin(work, status)
+    if pin and pin["reason"] == _UNKEPT and "keep_until" in work.facts:
+        # The daemon was away when the time was over: the supervisor alone has kept the promise.
+        raise _nobody_kept_it(fell_back=True)
     cause = work.care.redactor.redact(str(pin["cause"] or pin["reason"])) if pin else "it does not run any more"
     raise StepFailed(
         f"cannot keep the new version: {cause}",
@@ -436,8 +458,12 @@ async def confirm(work: Work) -> Outcome:
     await _still_ours(work)
     left = until - work.clock.now()
     if left <= 0:
-        raise StepFailed("cannot keep the new version: nobody said keep in time", kind="unconfirmed")
+        raise _nobody_kept_it()
     return Wait((WAITING_FOR_KEEP, {"until": until}), (("job", work.job.id), ("service", work.care.name)), left)
+
+
+def _nobody_kept_it(**fields: Any) -> StepFailed:
+    return StepFailed("cannot keep the new version: nobody said keep in time", kind="unconfirmed", **fields)
 
 
 async def promote(work: Work) -> Outcome:

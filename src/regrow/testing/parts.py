@@ -17,7 +17,8 @@ from regrow.api import types
 from regrow.approvals import Approvals
 from regrow.audit import Audit
 from regrow.care import Care
-from regrow.channels.base import Address, Incoming
+from regrow.catalogue import Language
+from regrow.channels.base import Address, Incoming, Outgoing
 from regrow.channels.hosted import HostedChannel
 from regrow.clock import Clock
 from regrow.config import load
@@ -32,7 +33,7 @@ from regrow.jobs.estimates import Estimates
 from regrow.jobs.ledger import Ledger, Record
 from regrow.jobs.runner import Runner
 from regrow.jobs.work import Progress
-from regrow.outbox import Outbox
+from regrow.outbox import Outbox, message_of
 from regrow.people import People
 from regrow.permissions import READS, Permissions, Person, Role
 from regrow.redact import Redactor
@@ -108,10 +109,19 @@ class Parts:
         store, events, clock: of the test.
         repository: of `checkout`.
         checkout: where commits are made.
+        language: of the settings.
     """
 
     def __init__(
-        self, root: Path, store: Store, events: Events, clock: Clock, *, repository: Repository, checkout: Checkout
+        self,
+        root: Path,
+        store: Store,
+        events: Events,
+        clock: Clock,
+        *,
+        repository: Repository,
+        checkout: Checkout,
+        language: Language = "",
     ) -> None:
         self.root, self.store, self.events, self.clock, self.checkout = root, store, events, clock, checkout
         self.service, self.runner = StillService(), PaperRunner()
@@ -144,21 +154,27 @@ class Parts:
             return self.found
 
         self.findings = findings
+        self.estimates = Estimates(store, clock)
         self.permissions = Permissions(PEOPLE, {**ROLES, **READS})
         self.views = Views(
             cares=cares,
             ledger=self.ledger,
             approvals=self.approvals,
-            estimates=Estimates(store, clock),
+            estimates=self.estimates,
             outbox=self.outbox,
             channels=dict(self.hosted),
             progress=self.runner.progress,
             findings=findings,
             started_at=clock.now(),
+            clock=clock,
         )
         self.people = People(store, self.permissions, PEOPLE, clock)
         self.admissions = Admissions(
-            people=self.people, permissions=self.permissions, outbox=self.outbox, audit=self.audit, language="en"
+            people=self.people,
+            permissions=self.permissions,
+            outbox=self.outbox,
+            audit=self.audit,
+            language=language or "en",
         )
         self.requests = Requests(
             cares=cares,
@@ -179,16 +195,17 @@ class Parts:
             views=self.views,
             events=events,
             admissions=self.admissions,
+            language=language or "zh",
             clock=clock,
         )
 
     @classmethod
-    async def make(cls, root: Path, store: Store, events: Events, clock: Clock) -> Parts:
+    async def make(cls, root: Path, store: Store, events: Events, clock: Clock, language: Language = "") -> Parts:
         """Parts around a repository with one commit."""
         checkout = Checkout(root / "checkout")
         checkout.commit("Begin", {"src/answer.txt": "good\n"})
         repository = await Repository.open(checkout.path)
-        return cls(root, store, events, clock, repository=repository, checkout=checkout)
+        return cls(root, store, events, clock, repository=repository, checkout=checkout, language=language)
 
     async def release(self, good: bool = True) -> Release:
         """A release of what main is now."""
@@ -217,6 +234,16 @@ class Parts:
     def message(self, text: str, number: str, who: str = "owner", chat: str = "main", age: float = 0.0) -> Incoming:
         """Somebody says something, `age` seconds ago."""
         return Incoming(Address("memory", chat, number), who, who, text, self.clock.now() - age)
+
+    async def shown_as(self, key: str, platform_id: str) -> None:
+        """Let a message have reached its platform."""
+        values = {"platform_id": platform_id, "state": "sent", "sent_revision": 1, "channel": "memory"}
+        where = outbox_table.c.key == key
+        await self.store.transact(lambda c: c.execute(outbox_table.update().where(where).values(**values)))
+
+    async def outgoing(self) -> list[Outgoing]:
+        """Everything in the outbox, as the channels get it, oldest first."""
+        return [message_of(row) for row in await self.store.rows(_SENT)]
 
     async def sent(self) -> list[dict[str, Any]]:
         """Everything in the outbox: key, chat, text, buttons."""

@@ -12,11 +12,13 @@ import jinja2
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from regrow.catalogue import Language
+from regrow.catalogue import Language, accepted_language, known_language, languages
 from regrow.web import words
 
 LANGUAGE_COOKIE = "regrow_language"
 _YEAR_S = 365 * 86400
+_TAGS = {"zh": "zh-CN"}
+"""What browsers and screen readers call a language, where it is not its own name."""
 
 
 @functools.cache
@@ -33,9 +35,9 @@ def _templates() -> jinja2.Environment:
 def language_of(request: Request, otherwise: Language) -> Language:
     """The language of a request: asked for by ?lang=, chosen before, wanted by the browser, or the default."""
     return (
-        words.known(request.query_params.get("lang"))
-        or words.known(request.cookies.get(LANGUAGE_COOKIE))
-        or words.accepted(request.headers.get("accept-language", ""))
+        known_language(request.query_params.get("lang"))
+        or known_language(request.cookies.get(LANGUAGE_COOKIE))
+        or accepted_language(request.headers.get("accept-language", ""))
         or otherwise
     )
 
@@ -54,7 +56,8 @@ def page(request: Request, template: str, otherwise: Language, *, code: int = 20
         .get_template(template)
         .render(
             language=language,
-            other="en" if language == "zh" else "zh",
+            others=[(each, _TAGS.get(each, each), functools.partial(words.say, each)) for each in _others(language)],
+            tag=_TAGS.get(language, language),
             words_json=json.dumps(dict(words.words(language)), ensure_ascii=False),
             say=functools.partial(words.say, language),
             duration=functools.partial(words.duration, language),
@@ -70,9 +73,13 @@ def page(request: Request, template: str, otherwise: Language, *, code: int = 20
     response = HTMLResponse(
         text, status_code=code, headers={"content-language": language, "vary": "cookie, accept-language"}
     )
-    if words.known(request.query_params.get("lang")):
+    if known_language(request.query_params.get("lang")):
         response.set_cookie(LANGUAGE_COOKIE, language, max_age=_YEAR_S, samesite="strict", httponly=True)
     return response
+
+
+def _others(language: Language) -> list[Language]:
+    return [each for each in languages() if each != language]
 
 
 def refusal(

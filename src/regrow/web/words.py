@@ -1,16 +1,14 @@
-"""The words of the console's pages, in each language, and the choice between the languages."""
+"""The words of the console's pages, in each language."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from regrow import catalogue
-from regrow.catalogue import LANGUAGES, Language
+from regrow.catalogue import Language
 
 
-@functools.cache
 def words(language: Language) -> Mapping[str, str]:
     """Every text of the pages in one language, by key without "web."; fields are in {braces}."""
     return MappingProxyType({key.removeprefix("web."): text for key, text in catalogue.texts(language, "web").items()})
@@ -42,24 +40,3 @@ def size(number: float) -> str:
             return f"{number:.0f} {unit}" if number >= 10 or unit == "B" else f"{number:.1f} {unit}"
         number /= 1000
     return f"{number:.1f} GB"
-
-
-def known(language: str | None) -> Language | None:
-    """The language by its tag ("zh-CN", "en"), or None when the console does not speak it."""
-    head = (language or "").strip().lower().replace("_", "-").split("-")[0]
-    return next((each for each in LANGUAGES if each == head), None)
-
-
-def accepted(header: str) -> Language | None:
-    """The first language of an Accept-Language header, by its weights, that the console speaks."""
-    ranked: list[tuple[float, Language]] = []
-    for item in header.split(",")[:20]:
-        tag, _, weight = item.partition(";q=")
-        language = known(tag)
-        try:
-            quality = float(weight) if weight else 1.0
-        except ValueError:
-            continue
-        if language and quality > 0:
-            ranked.append((-quality, language))
-    return min(ranked, key=lambda each: each[0])[1] if ranked else None

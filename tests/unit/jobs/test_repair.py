@@ -206,7 +206,7 @@ async def test_tests_are_fixed_while_the_fix_is_made(bench: Bench) -> None:
     with pytest.raises(StepFailed) as failed:
         await through(work, *ALL)
     assert failed.value.kind == "gate"
-    assert f"• {NEW} [sealed]: is a test" in failed.value.fields["cause"]
+    assert f"• {NEW}: is a test" in failed.value.fields["cause"]
     assert failed.value.facts["refusals"] == [{"rule": "sealed", "path": NEW, "detail": ""}]
 
 

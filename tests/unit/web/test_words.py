@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from regrow.catalogue import accepted_language
 from regrow.web import words
 
 WEB = Path(words.__file__).parent
@@ -49,7 +50,7 @@ def test_durations_read_as_people_say_them(seconds: float, en: str, zh: str) -> 
     ],
 )
 def test_the_browser_chooses_the_language(header: str, language: str | None) -> None:
-    assert words.accepted(header) == language
+    assert accepted_language(header) == language
 
 
 @pytest.mark.parametrize(

@@ -235,4 +235,4 @@ def _button(choice: Choice, key: str, title: str) -> dict[str, Any]:
 def _sentence(choice: Choice) -> str:
     word, _, rest = choice.action.partition(":")
     job = rest.partition(":")[0]
-    return f"{choice.label} #{job}" if word in {"approve", "reject", "cancel"} and job.isdigit() else ""
+    return f"{choice.label} #{job}" if word in {"approve", "reject", "cancel", "keep", "undo"} and job.isdigit() else ""

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from regrow.catalogue import say
+from regrow.catalogue import languages, say
 from regrow.channels.base import Press, Pressed
 from regrow.channels.feishu.connection import Answer
 from regrow.channels.feishu.messages import NAME, Reader
@@ -21,6 +21,12 @@ log = structlog.get_logger("feishu")
 
 _ANSWER_S = 2.2  # the user sees an error after 3 s, both ways included
 _REMEMBERED = 2000
+_LOCALES = {
+    **{"zh": "zh_cn", "zh-TW": "zh_tw", "zh-HK": "zh_hk", "en": "en_us", "ja": "ja_jp", "ko": "ko_kr", "vi": "vi_vn"},
+    **{"th": "th_th", "id": "id_id", "ms": "ms_my", "de": "de_de", "es": "es_es", "fr": "fr_fr", "it": "it_it"},
+    **{"pt": "pt_br", "ru": "ru_ru"},
+}
+"""What the platform calls the languages of its clients."""
 _KINDS = {True: "success", False: "error"}
 
 Draw = Callable[[Pressed, str], dict[str, Any] | None]
@@ -121,9 +127,9 @@ class Clicks:
 
 
 def _toast(kind: str, key: str) -> dict[str, Any]:
-    """A toast in the language of the person's client."""
-    zh, en = say("zh", key), say("en", key)
-    return {"toast": {"type": kind, "content": zh, "i18n": {"zh_cn": zh, "en_us": en}}}
+    """A toast in the language of the person's client, where it is one that can be spoken."""
+    words = {_LOCALES[tag]: say(tag, key) for tag in languages() if tag in _LOCALES}
+    return {"toast": {"type": kind, "content": words["zh_cn"], "i18n": words}}
 
 
 def _map(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
