@@ -18,7 +18,7 @@ from pathlib import Path
 
 import structlog
 
-from regrow import __version__, backups, doctor, files, secret_files, succession, timetable
+from regrow import __version__, backups, doctor, files, rights, secret_files, succession, timetable
 from regrow.admissions import Admissions
 from regrow.agents import agent_of
 from regrow.api import server as api
@@ -37,12 +37,13 @@ from regrow.databases.base import Database
 from regrow.errors import ConfigError, RegrowError, ServiceError, StoreError
 from regrow.events import Events
 from regrow.forwarding import Forwarding
+from regrow.freezes import Freezes
 from regrow.gate import PROTECTED, Gate, Limits
 from regrow.git import Repository
 from regrow.idle import Idle
 from regrow.inbox import Inbox
 from regrow.incidents import Incidents
-from regrow.intents import ROLES, Args, Intent
+from regrow.intents import Args, Intent
 from regrow.jobs.estimates import Estimates
 from regrow.jobs.ledger import Ledger
 from regrow.jobs.runner import Runner
@@ -52,12 +53,14 @@ from regrow.models.gateway import ModelGateway
 from regrow.notices import Notices
 from regrow.outbox import Outbox
 from regrow.people import People
-from regrow.permissions import LOCAL, READS, Permissions
+from regrow.permissions import LOCAL
 from regrow.phrases import phrases
 from regrow.places import Places
 from regrow.pool import in_thread
 from regrow.presses import Presses
 from regrow.process import process_age_s
+from regrow.quiet import Quiet
+from regrow.rates import Rates
 from regrow.redact import Redactor
 from regrow.releases import Releases
 from regrow.requests import Asked, Requests
@@ -158,7 +161,8 @@ class Daemon:
         hosted = {name: HostedChannel(name, store, events) for name in ("web", "terminal")}
         channels: dict[str, Channel] = dict(hosted)
         feishu = _feishu_section(self.configs)
-        permissions = Permissions(configured := people(feishu), {**ROLES, **READS})
+        table = rights.section(self.configs)
+        permissions = rights.permissions(table, configured := people(feishu))
         listed = People(store, permissions, configured)
         await listed.load()
         admissions = Admissions(
@@ -199,6 +203,7 @@ class Daemon:
             audit=audit,
             views=views,
             admissions=admissions,
+            rates=Rates(table.per_minute, table.jobs_per_hour),
         )
         forwarding = _forwarding(self.cares, store, outbox, events)
         conversations = Conversations(
@@ -211,6 +216,7 @@ class Daemon:
             events=events,
             admissions=admissions,
             forward=forwarding.put if forwarding else None,
+            ask_when_busy=table.ask_when_busy,
         )
         if feishu is not None:
             presses = Presses(
@@ -264,6 +270,9 @@ class Daemon:
             hosted=hosted,
             findings=findings,
             people=admissions.listed,
+            permissions=lambda person, channel, chat: rights.table(
+                permissions, table, permissions.person(person), channel, chat
+            ),
             upgrade=self._upgrade,
             backups=copies,
             stop=self.stop,
@@ -349,7 +358,9 @@ class Daemon:
             sandbox=sandbox_of(config.sandbox, (self.places.state, self.places.runtime)),
             agents=lambda name: agent_of(config, name, repository, workspaces),
             models=None if model is None else ModelGateway(model, named, self._doors(directory)),
-            idle=Idle(self.store, config.service.name, config.service.idle),
+            idle=Idle(self.store, config.service.name, config.service.idle, config.service.drain),
+            freezes=Freezes(self.store, self.events),
+            quiet=Quiet(config.quiet.hours, config.quiet.zone),
             gate=Gate(
                 repair.allowed,
                 (*PROTECTED, *repair.denied),
@@ -382,7 +393,7 @@ class Daemon:
         if now.active is not None or (now.good is not None and now.state != "stopped"):
             return
         intent = Intent.restart if await care.releases.good() else Intent.deploy
-        asked = Asked(LOCAL, "regrow", Address("api", ""), "en")
+        asked = Asked(LOCAL, "regrow", Address("api", ""), "en", understood="daemon")
         try:
             await self.requests.carry_out(
                 intent, Args(target="latest" if intent is Intent.deploy else ""), asked, care.name

@@ -18,17 +18,25 @@ from regrow.approvals import Approvals
 from regrow.audit import Audit
 from regrow.care import Care
 from regrow.catalogue import Language, bytes_text, say
+from regrow.cautions import interrupted, interruption
 from regrow.channels.base import Address
 from regrow.errors import NotFound, Refused
-from regrow.intents import Args, Intent
-from regrow.jobs.ledger import WAITING_FOR_KEEP, Ledger, Limit, Record
-from regrow.jobs.plans import plan
+from regrow.intents import HELD, Args, Intent
+from regrow.jobs import holds
+from regrow.jobs.ledger import WAITING_FOR_KEEP, Ledger, Limit, Record, Share
+from regrow.jobs.plans import PLANS, plan
 from regrow.jobs.runner import Runner
-from regrow.permissions import AUDIT, Permissions, Person
+from regrow.permissions import AUDIT, LOCAL, Permissions, Person
+from regrow.rates import FREE, HOUR_S, Rates
 from regrow.releases import Release
 from regrow.views import Views
 
 _LOG_LINES = 30
+_WORDS = 300
+"""Characters of what somebody said that the audit log keeps."""
+
+_SAYS_WHAT_IT_INTERRUPTS = frozenset({Intent.restart, Intent.rollback})
+"""What is done at once; the others come to the service only after a build."""
 
 SAY = "say:"
 """Begins the action of a button that stands for words: pressed, it is as if the person had said them."""
@@ -45,6 +53,8 @@ class Asked:
         language: "zh" or "en".
         key: the same for every delivery of the same request; "" when there is none.
         identity: who it is, as the platform says; "" where the channel lets nobody else in.
+        words: what was said, for the audit log; of a button, what it is called.
+        understood: by what the words were understood: grammar, answer (to a question), button, cli, api.
     """
 
     person: Person | None
@@ -53,6 +63,13 @@ class Asked:
     language: Language
     key: str = ""
     identity: str = ""
+    words: str = ""
+    understood: str = ""
+
+    @property
+    def where(self) -> tuple[str, str]:
+        """The channel and the chat."""
+        return self.address.channel, self.address.chat
 
 
 class Requests:
@@ -69,8 +86,10 @@ class Requests:
         audit: Audit,
         views: Views,
         admissions: Admissions,
+        rates: Rates | None = None,
     ) -> None:
         self._admissions = admissions
+        self._rates = rates or Rates()
         self._cares = cares
         self._ledger = ledger
         self._runner = runner
@@ -111,12 +130,12 @@ class Requests:
             Refused: kind "forbidden" and others; nothing has changed.
             NotFound: a release, commit, job or service that does not exist.
         """
-        try:
-            self._permissions.check(asked.person, intent)
-        except Refused:
-            await self.record(asked, "refused", intent=str(intent))
-            raise
+        await self._may(intent, asked)
         match intent:
+            case Intent.freeze | Intent.unfreeze:
+                return types.Answer(text=await self._freeze(intent, args, asked, self.care(service)))
+            case Intent.restart | Intent.deploy | Intent.repair | Intent.rollback if _hurries(args):
+                return await self._hurry(intent, args.job or 0, args.when, asked)
             case Intent.restart | Intent.build | Intent.deploy | Intent.repair | Intent.rollback:
                 return await self._job(intent, args, asked, self.care(service), agent)
             case Intent.approve | Intent.reject:
@@ -134,6 +153,18 @@ class Requests:
             case _:
                 return types.Answer(text=await self._tell(intent, args, asked, service))
 
+    async def _may(self, intent: str, asked: Asked) -> None:
+        """Refuse what the person may not do here, or not so often. Raises Refused: "forbidden", "forbidden_here",
+        "rate"."""
+        try:
+            self._permissions.check(asked.person, intent, *asked.where)
+            if intent in Intent.__members__:
+                self._rates.take(asked.person, Intent(intent))
+        except Refused as refused:
+            why: dict[str, Any] = {} if refused.kind == "forbidden" else {"why": refused.kind}
+            await self.record(asked, "refused", intent=str(intent), **why)
+            raise
+
     # Jobs
 
     async def _job(
@@ -141,6 +172,7 @@ class Requests:
     ) -> types.Accepted | types.Answer:
         known: dict[str, Any] = {}
         limit = None
+        await self._not_frozen(intent, asked, care)
         match intent:
             case Intent.restart:
                 release = await self._serving(care, "restart")
@@ -173,9 +205,35 @@ class Requests:
                 care.agents(agent)  # an unknown name is refused now, not in the middle of the job
             case _:
                 what = await self._to_build(care, args.target)
+        if asked.address.chat and intent in _SAYS_WHAT_IT_INTERRUPTS:
+            busy, other = await interrupted(care, self._ledger)
+            if lines := interruption(care, busy, None if args.when == "force" else other, asked.language):
+                known["interrupts"] = lines
         if args.when not in {"", "now"}:
             what["when"] = await self._when(args.when, asked, care)
+        elif args.when and care.config.quiet.hours:
+            what["when"] = "now"
+        if what.get("when") in holds.AT_ONCE and (waiting := await self._ledger.put_off(care.name, intent, what)):
+            return await self._hurry(intent, waiting.id, "now", asked)
         return await self._open(intent, what, known, asked, care, limit=limit)
+
+    async def _not_frozen(self, intent: Intent, asked: Asked, care: Care) -> None:
+        """Refuse what changes a frozen service. Raises Refused, kind "frozen"."""
+        if (found := await holds.freeze_of(care, intent)) is not None:
+            await self.record(asked, "refused", intent=str(intent), why="frozen")
+            raise holds.frozen(intent, found, care)
+
+    async def _hurry(self, intent: Intent, job: int, when: str, asked: Asked) -> types.Accepted:
+        """Let a job that waits for its time go on now; by force, without those that are before it."""
+        record = await self._ledger.get(job)
+        if record.kind != intent.value or when not in holds.AT_ONCE:
+            raise Refused(f"cannot hurry job {job}: it is a {record.kind}; say now or force", kind="bad_request")
+        if when == "force":
+            await self._when(when, asked, self.care(record.service), but=job)
+        if not await self._ledger.hurry(job) and when == "now":
+            raise Refused(f"cannot hurry job {job}: it does not wait for its time any more", kind="ended")
+        await self.record(asked, "hurried", job, when=when)
+        return types.Accepted(job=job, joined=True)
 
     async def go_on(self, earlier: Record, words: str, asked: Asked, *, agent: str = "") -> types.Accepted:
         """Go on with a repair, or do it again: a new job that knows the earlier one.
@@ -192,12 +250,9 @@ class Requests:
         Raises:
             Refused: kind "forbidden", "still_repairing" while the agent of the earlier job works, and others.
         """
-        try:
-            self._permissions.check(asked.person, Intent.repair)
-        except Refused:
-            await self.record(asked, "refused", intent=str(Intent.repair))
-            raise
+        await self._may(Intent.repair, asked)
         care = self.care(earlier.service)
+        await self._not_frozen(Intent.repair, asked, care)
         before = earlier.args.get("agent", "") or str(earlier.result.get("agent", ""))
         agent = agent or before
         care.agents(agent)
@@ -210,7 +265,7 @@ class Requests:
                     job=earlier.id,
                 )
             await self._ledger.cancel(earlier.id, asked.name)
-            await self._audit.write(asked.name, asked.address.channel, "cancelled", earlier.id, why="goes on")
+            await self.record(asked, "cancelled", earlier.id, why="goes on")
         session = str(earlier.result.get("session", "")) if words and agent == before else ""
         what = {**earlier.args, "commit": release.commit, "agent": agent, "follows": str(earlier.id)}
         for name in ("room", "session"):
@@ -247,6 +302,7 @@ class Requests:
             address=asked.address,
             result=known,
             limit=limit,
+            share=self._share(asked),
         )
         if new or record.person == (asked.person.id if asked.person else ""):
             detail = {
@@ -260,6 +316,12 @@ class Requests:
         await self._runner.submit(record)
         return types.Accepted(job=record.id, joined=not new)
 
+    def _share(self, asked: Asked) -> Share | None:
+        """How many jobs the person may begin; the local user any number, see rates.py."""
+        if not self._rates.jobs_per_hour or asked.person is None or asked.person.id == LOCAL.id:
+            return None
+        return Share(self._rates.jobs_per_hour, HOUR_S, frozenset(intent.value for intent in FREE))
+
     @staticmethod
     async def _limit(care: Care, args: Args) -> Limit | None:
         """How often a restart may be asked for (F6). Who means it says force, and what is down may be started."""
@@ -268,15 +330,15 @@ class Requests:
             return None
         return Limit(service.restart_limit, service.restart_window)
 
-    async def _when(self, when: str, asked: Asked, care: Care) -> str:
+    async def _when(self, when: str, asked: Asked, care: Care, *, but: int | None = None) -> str:
         """When a job may change the service: "idle" waits, "force" calls off what is in its way, with undo."""
         if when not in {"idle", "force"}:
             raise Refused(f"cannot use when={when}: it is now, idle or force", kind="bad_request")
         if when == "force":
-            self._permissions.check(asked.person, Intent.cancel)
+            self._permissions.check(asked.person, Intent.cancel, *asked.where)
             for other in await self._ledger.live(care.name):
-                if "turn" in other.plan and await self._ledger.cancel(other.id, asked.name):
-                    await self._audit.write(asked.name, asked.address.channel, "cancelled", other.id, why="force")
+                if "turn" in other.plan and other.id != but and await self._ledger.cancel(other.id, asked.name):
+                    await self.record(asked, "cancelled", other.id, why="force")
         return when
 
     @staticmethod
@@ -339,7 +401,10 @@ class Requests:
         person = asked.person.id if asked.person else ""
         if decision == "approved":
             await self._two_people(await self._ledger.get(job), asked)
-        decided = await self._approvals.decide(job, decision, asked.name, person=person, digest=args.target)
+        channel, chat = asked.where
+        decided = await self._approvals.decide(
+            job, decision, asked.name, person=person, digest=args.target, channel=channel, chat=chat
+        )
         await self.record(asked, decision, job, digest=decided.digest)
         return types.Answer(text=say(asked.language, f"answer.{decision}", job=job))
 
@@ -446,14 +511,20 @@ class Requests:
         taken = await care.snapshots.take(None, care.databases, reason="asked")
         if taken is None:
             raise Refused("cannot take a snapshot: [state] sqlite names no database that exists", kind="no_database")
-        await self._audit.write(asked.name, asked.address.channel, "snapshot", snapshot=taken.id)
+        await self.record(asked, "snapshot", snapshot=taken.id)
         at, size = restores.when(taken.at), bytes_text(taken.bytes)
         return say(asked.language, "answer.snapshot", snapshot=taken.id, at=at, size=size)
 
     # People
 
     async def _people(self, intent: Intent, args: Args, asked: Asked) -> str:
-        by = Decider(asked.name, asked.address.channel, asked.language, asked.person.id if asked.person else "")
+        by = Decider(
+            asked.name,
+            asked.address.channel,
+            asked.language,
+            asked.person.id if asked.person else "",
+            words=self.words(asked),
+        )
         match intent:
             case Intent.admit:
                 return await self._admissions.admit(args.target, args.role, by, args.name)
@@ -464,7 +535,33 @@ class Requests:
             case _:
                 return await self._admissions.text(asked.language)
 
+    # Freezes
+
+    async def _freeze(self, intent: Intent, args: Args, asked: Asked, care: Care) -> str:
+        """Freeze a service, or lift that; jobs that have not switched yet end at their next step."""
+        if intent is Intent.unfreeze:
+            ended = await care.freezes.end(care.name)
+            await self.record(asked, "unfrozen", service=care.name, since=ended.at)
+            return say(asked.language, "answer.unfrozen", service=care.name)
+        found = await care.freezes.begin(care.name, self._clean(args.reason), asked.name)
+        await self.record(asked, "frozen", service=care.name, reason=found.reason)
+        held = [f"#{one.id}" for one in await self._ledger.live(care.name) if one.kind in HELD and _is_before(one)]
+        told = {"service": care.name, "reason": found.reason or "-"}
+        text = say(asked.language, "answer.frozen", **told)
+        return text + ("\n" + say(asked.language, "answer.frozen_jobs", jobs=", ".join(held)) if held else "")
+
     # The audit log
+
+    def _clean(self, text: str) -> str:
+        for care in self._cares.values():
+            text = care.redactor.shorten_paths(care.redactor.redact(text))
+        return text
+
+    def words(self, asked: Asked) -> dict[str, Any]:
+        """What was said and how it was understood, as the audit log keeps it: without secrets, and not without end."""
+        said = self._clean(" ".join(asked.words.split()))
+        said = said if len(said) <= _WORDS else said[: _WORDS - 1] + "…"
+        return {name: value for name, value in (("words", said), ("understood", asked.understood)) if value}
 
     async def record(
         self, asked: Asked, what: str, job: int | None = None, *, once: bool = False, **detail: Any
@@ -474,6 +571,7 @@ class Requests:
         where = asked.address
         if where.chat:
             detail["chat"] = where.chat
+        detail |= self.words(asked)
         await self._audit.write(asked.name, where.channel, what, job, person=person, once=once, **detail)
 
     async def audit(self, asked: Asked) -> Audit:
@@ -482,11 +580,7 @@ class Requests:
         Raises:
             Refused: kind "forbidden".
         """
-        try:
-            self._permissions.check(asked.person, AUDIT)
-        except Refused:
-            await self.record(asked, "refused", intent=AUDIT)
-            raise
+        await self._may(AUDIT, asked)
         return self._audit
 
     # Questions that need no job
@@ -525,6 +619,16 @@ def _undone_by(undoes: Record) -> dict[str, Any]:
     return {"undoes": undoes.id, "undoes_landed": landed, "undoes_commit": commit}
 
 
+def _hurries(args: Args) -> bool:
+    """Whether a request is about a job that waits for its time."""
+    return args.job is not None and args.when in holds.AT_ONCE
+
+
+def _is_before(record: Record) -> bool:
+    """Whether a job has not switched yet."""
+    return not any(step["name"] == "switch" and step["status"] == "done" for step in record.steps)
+
+
 def _here(record: Record, asked: Asked) -> bool:
     """Whether a job was asked for in the chat that speaks now; two channels may have chats of one name."""
     return (record.address.channel, record.address.chat) == (asked.address.channel, asked.address.chat)
@@ -540,7 +644,20 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
         intent = Intent(body.intent)
     except ValueError:
         raise Refused(f'cannot carry out "{body.intent}": it is not an intent', kind="bad_request") from None
-    known = {"target", "bug", "reproduction", "job", "lines", "agent", "role", "name", "data", "snapshot", "when"}
+    known = {
+        "target",
+        "bug",
+        "reproduction",
+        "job",
+        "lines",
+        "agent",
+        "role",
+        "name",
+        "data",
+        "snapshot",
+        "when",
+        "reason",
+    }
     if unknown := set(body.args) - known:
         raise Refused(f"cannot use the argument {sorted(unknown)[0]}: known are {sorted(known)}", kind="bad_request")
     args = Args(
@@ -551,6 +668,7 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
         name=body.args.get("name", ""),
         data=body.args.get("data", "") == "yes",
         when=body.args.get("when", ""),
+        reason=body.args.get("reason", ""),
     )
 
     def number(name: str) -> int | None:
@@ -564,7 +682,7 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
 
 def button(action: str) -> tuple[Intent, Args]:
     """The intent behind a button: "approve:JOB:DIGEST", "reject:JOB:DIGEST", "cancel:JOB", "keep:JOB", "undo:JOB",
-    "admit:CODE:ROLE", "dismiss:CODE".
+    "now:JOB:KIND", "force:JOB:KIND", "admit:CODE:ROLE", "dismiss:CODE".
 
     Raises:
         Refused: kind "bad_request".
@@ -573,6 +691,8 @@ def button(action: str) -> tuple[Intent, Args]:
     number, _, digest = rest.partition(":")
     if word in {"approve", "reject", "cancel", "keep", "undo"} and re.fullmatch(r"[0-9]{1,9}", number):
         return Intent(word), Args(job=int(number), target=digest)
+    if word in holds.AT_ONCE and re.fullmatch(r"[0-9]{1,9}", number) and digest in PLANS:
+        return Intent(digest), Args(job=int(number), when=word)
     if word in {"admit", "dismiss"} and number:
         return Intent(word), Args(target=number, role=digest)
     raise Refused("cannot use this button: it is not one of mine", kind="bad_request")

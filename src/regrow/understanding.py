@@ -100,10 +100,16 @@ def _args(found: Command, original: str) -> Args:
         target = spelled[0] if spelled else target
     elif intent in (Intent.deploy, Intent.rollback):
         target = "latest" if intent is Intent.deploy else "previous"
+    why = values.get("why", "").strip(" ,:")
+    for at in range(len(original) - len(why), -1, -1) if why else ():
+        if phrases().plain(original[at : at + len(why)]) == why:
+            why = original[at : at + len(why)]
+            break
     number = values.get("number") or values.get("hashed")
     return Args(
         target=(values.get("code") or "").upper() or target,
         data="data" in values,
+        reason=why,
         when=found.when,
         role=next((name.removeprefix("role_") for name in values if name.startswith("role_")), ""),
         job=int(number) if number else None,

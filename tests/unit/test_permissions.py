@@ -80,12 +80,3 @@ def test_the_local_user_is_owner_and_no_other_user_is() -> None:
     assert local_person(os.geteuid()) is LOCAL
     assert local_person(0) is LOCAL
     assert local_person(os.geteuid() + 4321) is None
-
-
-def test_the_table_says_what_check_does() -> None:
-    permissions = Permissions(EVERYONE, ROLES)
-    by_role = {person.role.name: person for person in EVERYONE}
-    rows = permissions.table()
-    assert [row[0] for row in rows] == list(ROLES)
-    for intent, _, cells in rows:
-        assert cells == {role: permissions.allowed(person, intent) for role, person in by_role.items()}

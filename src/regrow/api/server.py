@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import structlog
 import uvicorn
@@ -41,10 +42,14 @@ B = TypeVar("B", bound=BaseModel)
 
 _BODY_BYTES = 1024 * 1024
 _LIST_LIMIT = 1000
+WORDS = "regrow-words"
+"""The header in which the command line says how it was called, percent-encoded."""
+MEANS = "regrow.means"
+"""Set in the scope by the guards of the console's port; see web/guards.py."""
 _STREAM_EVERY_S = 1.0
 _STREAM_PAUSE_S = 0.1
 _GRACE_S = 2
-_STATUS = {"forbidden": 403, "bad_request": 400, "config": 400}
+_STATUS = {"forbidden": 403, "forbidden_here": 403, "bad_request": 400, "config": 400}
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ class Parts:
     hosted: Mapping[str, HostedChannel]
     findings: Callable[[], Awaitable[list[types.Finding]]]
     people: Callable[[], Awaitable[types.People]]
+    permissions: Callable[[str, str, str], types.Permissions]
     stop: Callable[[bool], None]
     upgrade: Callable[[], Awaitable[None]]
     backups: Backups
@@ -112,8 +118,26 @@ def _number(request: Request, name: str, default: int, most: int = _LIST_LIMIT) 
     return min(int(text), most)
 
 
-def _asked(language: Language, key: str = "", channel: str = "api", chat: str = "", message: str = "") -> Asked:
-    return Asked(LOCAL, LOCAL.name, Address(channel, chat, message), language, key)
+def _asked(
+    request: Request,
+    language: Language,
+    said: str,
+    key: str = "",
+    *,
+    channel: str = "",
+    chat: str = "",
+    message: str = "",
+    understood: str = "api",
+) -> Asked:
+    """The local person asks. What comes over the console's port is of the channel web and under its rules.
+
+    Args:
+        said: what was asked for, as the audit log keeps it; the command line sends its own words.
+    """
+    if words := unquote(request.headers.get(WORDS, "")):
+        said, understood = words, "cli"
+    channel = channel or ("web" if MEANS in request.scope else "api")
+    return Asked(LOCAL, LOCAL.name, Address(channel, chat, message), language, key, words=said, understood=understood)
 
 
 def routes(parts: Parts) -> list[BaseRoute]:
@@ -126,8 +150,9 @@ def routes(parts: Parts) -> list[BaseRoute]:
         body = await _body(request, types.RequestBody)
         intent, args = from_body(body)
         key = f"api:{body.key}" if body.key else ""
+        said = " ".join([body.intent, *(f"{name}={value}" for name, value in body.args.items())])
         done = await parts.requests.carry_out(
-            intent, args, _asked(body.language, key), body.service, body.args.get("agent", "")
+            intent, args, _asked(request, body.language, said, key), body.service, body.args.get("agent", "")
         )
         return _shape(done)
 
@@ -161,7 +186,8 @@ def routes(parts: Parts) -> list[BaseRoute]:
         async def decide(request: Request) -> Response:
             number = request.path_params["number"]
             digest = (await _body(request, types.ApproveBody)).digest if intent is Intent.approve else ""
-            await parts.requests.carry_out(intent, Args(job=number, target=digest), _asked("en"))
+            asked = _asked(request, "en", f"{intent} job={number}")
+            await parts.requests.carry_out(intent, Args(job=number, target=digest), asked)
             return _shape(await job_view(number))
 
         return decide
@@ -242,7 +268,9 @@ def routes(parts: Parts) -> list[BaseRoute]:
             await channel.say(message.chat, body.action.removeprefix(SAY), "", LOCAL.id, LOCAL.name)
             return _shape(types.ActionResult(ok=True, text=""))
         intent, args = button(body.action)
-        asked = _asked(_language(request), "", message.channel, message.chat, str(message.id))
+        label = next(shown.label for shown in message.buttons if shown.action == body.action)
+        here = {"channel": message.channel, "chat": message.chat, "message": str(message.id)}
+        asked = _asked(request, _language(request), label, understood="button", **here)
         try:
             done = await parts.requests.carry_out(intent, args, asked)
         except RegrowError as error:
@@ -255,8 +283,12 @@ def routes(parts: Parts) -> list[BaseRoute]:
     async def people(_: Request) -> Response:
         return _shape(await parts.people())
 
+    async def permissions(request: Request) -> Response:
+        query = request.query_params
+        return _shape(parts.permissions(query.get("person", ""), query.get("channel", ""), query.get("chat", "")))
+
     async def audit(request: Request) -> Response:
-        log = await parts.requests.audit(_asked("en"))
+        log = await parts.requests.audit(_asked(request, "en", "audit"))
         query = request.query_params
         found = await log.find(
             since=_number(request, "since", 0, 2**40),
@@ -267,8 +299,8 @@ def routes(parts: Parts) -> list[BaseRoute]:
         )
         return _shapes([types.AuditRow(**row) for row in found], types.AuditRow)
 
-    async def audit_verify(_: Request) -> Response:
-        verdict = await (await parts.requests.audit(_asked("en"))).verify()
+    async def audit_verify(request: Request) -> Response:
+        verdict = await (await parts.requests.audit(_asked(request, "en", "audit"))).verify()
         return _shape(types.AuditVerdict(**vars(verdict)))
 
     async def backups(_: Request) -> Response:
@@ -277,19 +309,19 @@ def routes(parts: Parts) -> list[BaseRoute]:
     async def back_up(request: Request) -> Response:
         await _body(request, types.Nothing)
         taken = await parts.backups.take()
-        await parts.requests.record(_asked("en"), "backed_up", path=taken.path)
+        await parts.requests.record(_asked(request, "en", "backup"), "backed_up", path=taken.path)
         return _shape(taken)
 
     async def stop(request: Request) -> Response:
         body = await _body(request, types.StopBody)
-        await parts.requests.record(_asked("en"), "stopped", services=body.services)
+        await parts.requests.record(_asked(request, "en", "down"), "stopped", services=body.services)
         parts.stop(body.services)
         return Response(status_code=202)
 
     async def upgrade(request: Request) -> Response:
         await _body(request, types.Nothing)
         await parts.upgrade()
-        await parts.requests.record(_asked("en"), "upgraded")
+        await parts.requests.record(_asked(request, "en", "upgrade-self"), "upgraded")
         return Response(status_code=202)
 
     table: list[tuple[str, str, Endpoint]] = [
@@ -312,6 +344,7 @@ def routes(parts: Parts) -> list[BaseRoute]:
         ("POST", "/v1/chat/actions", actions),
         ("GET", "/v1/doctor", doctor),
         ("GET", "/v1/people", people),
+        ("GET", "/v1/permissions", permissions),
         ("GET", "/v1/audit", audit),
         ("GET", "/v1/audit/verify", audit_verify),
         ("GET", "/v1/backups", backups),

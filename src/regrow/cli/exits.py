@@ -51,6 +51,7 @@ BY_KIND = {
     "running": REFUSED,
     "store": STORE,
     "forbidden": FORBIDDEN,
+    "forbidden_here": FORBIDDEN,
     "unauthorized": FORBIDDEN,
     "config": CONFIG,
     "feishu_refused": CONFIG,
