@@ -181,7 +181,8 @@ class Daemon:
         )
 
         async def findings() -> list[types.Finding]:
-            return await doctor.findings(self.places, self.cares, channels)
+            found = await doctor.findings(self.places, self.cares, channels)
+            return found + [await doctor.rule(store, name) for name in table.chats if not name.endswith(":*")]
 
         self.views = views = Views(
             cares=self.cares,
@@ -194,6 +195,10 @@ class Daemon:
             findings=findings,
             started_at=self._started_at,
         )
+
+        async def announce(event: str, subject: str, key: str, **values: object) -> bool:
+            return await notices.tell(event, subject, key, **values)  # made below, with the channels
+
         self.requests = requests = Requests(
             cares=self.cares,
             ledger=ledger,
@@ -204,6 +209,7 @@ class Daemon:
             views=views,
             admissions=admissions,
             rates=Rates(table.per_minute, table.jobs_per_hour),
+            announce=announce,
         )
         forwarding = _forwarding(self.cares, store, outbox, events)
         conversations = Conversations(
@@ -241,6 +247,7 @@ class Daemon:
             chats=settings.notices,
             language=settings.language,
             window_s=settings.notice_window,
+            hold=self._held_until,
             clean=self._clean,
         )
         lookout = Lookout(
@@ -377,6 +384,11 @@ class Daemon:
         """Where a service's sockets to its model are: the address of a socket must be short."""
         long = len(os.fsencode(directory)) > _LONGEST_DOOR
         return files.private_directory((self.places.runtime / directory.name if long else directory) / "models")
+
+    def _held_until(self, now: float) -> float | None:
+        """Until when good news waits: the end of the quiet hours of those services that want it held."""
+        holding = [care.quiet.until(now) for care in self.cares.values() if care.config.quiet.notices == "hold"]
+        return max((until for until in holding if until is not None), default=None)
 
     def _clean(self, text: str) -> str:
         for care in self.cares.values():

@@ -7,11 +7,11 @@ which confirmation is decided in one place (F37).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from regrow import probes, restores
+from regrow import probes, restores, rights
 from regrow.admissions import Admissions, Decider
 from regrow.api import types
 from regrow.approvals import Approvals
@@ -87,7 +87,9 @@ class Requests:
         views: Views,
         admissions: Admissions,
         rates: Rates | None = None,
+        announce: Callable[..., Awaitable[bool]] | None = None,
     ) -> None:
+        self._announce = announce
         self._admissions = admissions
         self._rates = rates or Rates()
         self._cares = cares
@@ -533,7 +535,8 @@ class Requests:
             case Intent.remove:
                 return await self._admissions.remove(args.target, by)
             case _:
-                return await self._admissions.text(asked.language)
+                people = await self._admissions.text(asked.language)
+                return f"{people}\n{rights.text(self._permissions, asked.language, *asked.where)}"
 
     # Freezes
 
@@ -542,13 +545,19 @@ class Requests:
         if intent is Intent.unfreeze:
             ended = await care.freezes.end(care.name)
             await self.record(asked, "unfrozen", service=care.name, since=ended.at)
+            await self._tell_owners(f"{care.name} unfrozen {ended.at}", care, "unfrozen", by=asked.name)
             return say(asked.language, "answer.unfrozen", service=care.name)
         found = await care.freezes.begin(care.name, self._clean(args.reason), asked.name)
         await self.record(asked, "frozen", service=care.name, reason=found.reason)
+        told = {"by": asked.name, "reason": found.reason or "-"}
+        await self._tell_owners(f"{care.name} frozen {found.at} {found.reason}", care, "frozen", **told)
         held = [f"#{one.id}" for one in await self._ledger.live(care.name) if one.kind in HELD and _is_before(one)]
-        told = {"service": care.name, "reason": found.reason or "-"}
-        text = say(asked.language, "answer.frozen", **told)
+        text = say(asked.language, "answer.frozen", service=care.name, reason=found.reason or "-")
         return text + ("\n" + say(asked.language, "answer.frozen_jobs", jobs=", ".join(held)) if held else "")
+
+    async def _tell_owners(self, event: str, care: Care, key: str, **values: str) -> None:
+        if self._announce is not None:
+            await self._announce(event, f"freeze {care.name}", key, service=care.name, **values)
 
     # The audit log
 

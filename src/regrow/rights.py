@@ -93,17 +93,16 @@ def table(
     )
 
 
-def text(found: types.Permissions, language: Language) -> str:
-    """The table for a chat: a line a role, with the intents that need it there."""
+def text(known: Permissions, language: Language, channel: str, chat: str) -> str:
+    """The table for a chat, as it is there: a line a role, with the intents that need it."""
     lines = []
-    for role in (*(role.name for role in Role), NOBODY):
+    for role in (*Role, None):
         named = [
-            say(language, f"intents.{right.intent}.short") + ("✋" if right.confirm else "")
-            for right in found.rights
-            if right.role == role and right.intent in Intent.__members__
+            say(language, f"intents.{intent}.short") + ("✋" if known.confirmed(intent, channel, chat) else "")
+            for intent in known.intents
+            if intent in TABLE and known.required(intent, channel, chat) is role
         ]
         if named:
-            lines.append(
-                say(language, "permissions.line", role=say(language, f"roles.{role}"), intents=", ".join(named))
-            )
+            who = say(language, f"roles.{role.name if role else NOBODY}")
+            lines.append(say(language, "permissions.line", role=who, intents=", ".join(named)))
     return "\n".join([say(language, "permissions.heading"), *lines])
