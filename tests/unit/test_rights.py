@@ -110,9 +110,8 @@ def test_what_the_channel_takes_no_chat_gives_back() -> None:
 
 
 def test_roles_and_confirmations_of_the_table() -> None:
-    known = made(
-        'roles = {restart = "maintainer", build = "nobody"}\nconfirm = ["deploy"]\n[channels.web]\nconfirm = ["restart"]'
-    )
+    table = 'roles = {restart = "maintainer", build = "nobody"}\nconfirm = ["deploy"]\n'
+    known = made(table + '[channels.web]\nconfirm = ["restart"]')
     assert known.required("restart") is Role.maintainer
     assert known.required("build") is None
     assert (known.confirmed("undo"), known.confirmed("deploy"), known.confirmed("restart")) == (False, True, False)
