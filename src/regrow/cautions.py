@@ -63,7 +63,7 @@ async def caution(
     if intent not in CHANGES or args.when:
         return None
     until = care.quiet.until(clock.now()) if intent in HELD and care.config.quiet.ask else None
-    helps = intent is Intent.restart and await holds.is_unwell(care)
+    helps = await holds.helps(care, intent)
     busy, job = await interrupted(care, ledger)
     told = interruption(care, busy, job, language)
     if until is not None and not helps:

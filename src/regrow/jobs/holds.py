@@ -32,6 +32,13 @@ async def is_unwell(care: Care, token: str = "") -> bool:
     return active is None or active.token == token or any(probe["strikes"] for probe in active.probes.values())
 
 
+async def helps(care: Care, intent: str) -> bool:
+    """Whether a change cannot wait for quiet hours to end: nothing serves, or a restart of what fails its probes."""
+    if (await care.service.status()).active is None:
+        return True
+    return intent == Intent.restart and await is_unwell(care)
+
+
 async def freeze_of(care: Care, intent: str, token: str = "") -> Freeze | None:
     """The freeze that keeps an intent from being carried out, or None. What is down may always be started again."""
     if intent not in HELD or (found := await care.freezes.of(care.name)) is None:
@@ -68,7 +75,7 @@ async def until_quiet_ends(work: Work) -> Wait | None:
         return None
     now = work.clock.now()
     until = care.quiet.until(now)
-    if until is None or (job.kind == Intent.restart and await is_unwell(care)):
+    if until is None or await helps(care, job.kind):
         return None
     work.tell(detail=say(job.language, "live.waiting_quiet", until=care.quiet.clock(until)))
     return Wait(
