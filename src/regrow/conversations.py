@@ -23,6 +23,7 @@ from regrow.catalogue import Language, doubt_text, fields, say, texts
 from regrow.cautions import caution
 from regrow.channels.base import Address, Choice, Content, Incoming, Outgoing, Press
 from regrow.clock import Clock, SystemClock
+from regrow.decision_links import AskedAlone
 from regrow.errors import Refused, RegrowError
 from regrow.events import Events
 from regrow.intents import TABLE, Intent, Request
@@ -102,6 +103,7 @@ class Conversations:
         admissions: Admissions,
         forward: Callable[[Incoming, Language], Awaitable[None]] | None = None,
         ask_when_busy: Collection[str] = (),
+        alone: AskedAlone | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._ask_when_busy = ask_when_busy
@@ -114,6 +116,7 @@ class Conversations:
         self._views = views
         self._events = events
         self._forward = forward
+        self._alone = alone
         self._clock = clock or SystemClock()
         self._told: set[int] = set()
         self._questions: dict[tuple[str, str, str], Question] = {}
@@ -362,6 +365,8 @@ class Conversations:
         care = self._cares[record.service]
         content = story.live(view, care.config.repair.agent)
         await self._put(f"job-{job}-live", record.address, content, care, job)
+        if self._alone is not None:
+            await self._alone.tell(view, record.person if care.config.repair.four_eyes else "")
         if record.ended:
             await self._put(f"job-{job}-result", record.address, story.result(view), care, job)
         return record

@@ -54,7 +54,9 @@ class Asked:
         key: the same for every delivery of the same request; "" when there is none.
         identity: who it is, as the platform says; "" where the channel lets nobody else in.
         words: what was said, for the audit log; of a button, what it is called.
-        understood: by what the words were understood: grammar, answer (to a question), button, cli, api.
+        understood: by what the words were understood: grammar, answer (to a question), button, link, cli,
+            api, mcp, daemon.
+        via: the way in, where that is not the channel of the address.
     """
 
     person: Person | None
@@ -65,11 +67,17 @@ class Asked:
     identity: str = ""
     words: str = ""
     understood: str = ""
+    via: str = ""
 
     @property
     def where(self) -> tuple[str, str]:
         """The channel and the chat."""
         return self.address.channel, self.address.chat
+
+    @property
+    def way(self) -> str:
+        """The way in, as the audit log has it."""
+        return self.via or self.address.channel
 
 
 class Requests:
@@ -112,6 +120,19 @@ class Requests:
             known = ", ".join(sorted(self._cares))
             raise NotFound(f"cannot tell which service is meant; name one of: {known}", kind="no_such_service")
         return self._cares[service]
+
+    async def allow(self, asked: Asked, intent: str) -> None:
+        """Let pass who may ask for an intent.
+
+        Raises:
+            Refused: kind "forbidden" and others; that it was tried is in the audit log.
+        """
+        try:
+            self._permissions.check(asked.person, intent, *asked.where)
+        except Refused as refused:
+            why: dict[str, Any] = {} if refused.kind == "forbidden" else {"why": refused.kind}
+            await self.record(asked, "refused", intent=str(intent), **why)
+            raise
 
     async def carry_out(
         self, intent: Intent, args: Args, asked: Asked, service: str = "", agent: str = ""
@@ -156,15 +177,14 @@ class Requests:
                 return types.Answer(text=await self._tell(intent, args, asked, service))
 
     async def _may(self, intent: str, asked: Asked) -> None:
-        """Refuse what the person may not do here, or not so often. Raises Refused: "forbidden", "forbidden_here",
-        "rate"."""
+        """As `allow`, and not more often than the limits say. Raises Refused, also of kind "rate"."""
+        await self.allow(asked, intent)
+        if intent not in Intent.__members__:
+            return
         try:
-            self._permissions.check(asked.person, intent, *asked.where)
-            if intent in Intent.__members__:
-                self._rates.take(asked.person, Intent(intent))
-        except Refused as refused:
-            why: dict[str, Any] = {} if refused.kind == "forbidden" else {"why": refused.kind}
-            await self.record(asked, "refused", intent=str(intent), **why)
+            self._rates.take(asked.person, Intent(intent))
+        except Refused:
+            await self.record(asked, "refused", intent=str(intent), why="rate")
             raise
 
     # Jobs
@@ -522,7 +542,7 @@ class Requests:
     async def _people(self, intent: Intent, args: Args, asked: Asked) -> str:
         by = Decider(
             asked.name,
-            asked.address.channel,
+            asked.way,
             asked.language,
             asked.person.id if asked.person else "",
             words=self.words(asked),
@@ -581,7 +601,7 @@ class Requests:
         if where.chat:
             detail["chat"] = where.chat
         detail |= self.words(asked)
-        await self._audit.write(asked.name, where.channel, what, job, person=person, once=once, **detail)
+        await self._audit.write(asked.name, asked.way, what, job, person=person, once=once, **detail)
 
     async def audit(self, asked: Asked) -> Audit:
         """The audit log, for those who may read it.

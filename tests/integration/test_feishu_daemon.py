@@ -455,10 +455,10 @@ async def test_rules_questions_and_a_freeze_in_a_group(world: World) -> None:
     assert len(world.jobs("deploy")) == 1
     rows = world.client.audit()
     said = {row.what: (row.detail.get("words"), row.detail.get("understood")) for row in rows if row.who == "Olga"}
-    assert said["frozen"] == ("@bot 冻结 发版窗口关闭", "grammar")
-    assert said["refused"] == ("@bot 马上部署最新版本", "grammar")
+    assert said["frozen"] == ("冻结 发版窗口关闭", "grammar")
+    assert said["refused"] == ("马上部署最新版本", "grammar")
     pressed_row = next(row for row in rows if row.what == "asked" and row.detail.get("understood") == "button")
-    assert pressed_row.detail["words"] == "@bot 部署最新版本 → 现在就做"
+    assert pressed_row.detail["words"] == "部署最新版本 → 现在就做"
     assert world.client.audit_verify().broken is None
 
 

@@ -49,6 +49,7 @@ class Client:
         on_wait: called once each time such a wait begins.
         language: in which the daemon answers a pressed button.
         words: how the person called the program, for the audit log.
+        principal: "mcp" speaks as the program of `[mcp]`; "" as this user.
 
     Raises (every method):
         RegrowError: with the daemon's `kind`; "no_daemon" when nobody listens, "no_answer" when it does not answer.
@@ -62,6 +63,7 @@ class Client:
         on_wait: Callable[[], None] = lambda: None,
         language: str = "en",
         words: str = "",
+        principal: str = "",
     ) -> None:
         if len(os.fsencode(socket_path)) > SOCKET_PATH_BYTES:
             raise ConfigError(
@@ -73,6 +75,7 @@ class Client:
         self._on_wait = on_wait
         self._language = language
         self._words = quote(words[:WORDS_CHARACTERS])
+        self._principal = principal
         self._reached = False
 
     # At a glance
@@ -350,6 +353,8 @@ class Client:
             content = None if body is None else json.dumps(body).encode()
             headers = {"Accept-Language": self._language, "Content-Type": "application/json"}
             headers |= {"Regrow-Words": self._words} if self._words else {}
+            if self._principal:
+                headers["Regrow-Principal"] = self._principal
             connection.request(method, f"{path}?{urlencode(params)}" if params else path, content, headers)
             response = connection.getresponse()
             self._reached = True

@@ -11,7 +11,6 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import unquote
 
 import structlog
 import uvicorn
@@ -23,6 +22,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from regrow.api import types
+from regrow.api.callers import Callers
 from regrow.backups import Backups
 from regrow.catalogue import Language
 from regrow.channels.base import Address
@@ -42,10 +42,6 @@ B = TypeVar("B", bound=BaseModel)
 
 _BODY_BYTES = 1024 * 1024
 _LIST_LIMIT = 1000
-WORDS = "regrow-words"
-"""The header in which the command line says how it was called, percent-encoded."""
-MEANS = "regrow.means"
-"""Set in the scope by the guards of the console's port; see web/guards.py."""
 _STREAM_EVERY_S = 1.0
 _STREAM_PAUSE_S = 0.1
 _GRACE_S = 2
@@ -68,6 +64,7 @@ class Parts:
     upgrade: Callable[[], Awaitable[None]]
     backups: Backups
     stopping: asyncio.Event
+    callers: Callers
 
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -86,11 +83,15 @@ def _shapes(values: list[Any], kind: Any) -> Response:
     return Response(TypeAdapter(list[kind]).dump_json(values), media_type="application/json")
 
 
-def _guarded(endpoint: Endpoint) -> Endpoint:
+def _guarded(endpoint: Endpoint, parts: Parts, programs: Intent | None) -> Endpoint:
     """Expected errors become `ErrorBody`; anything else is logged and says nothing of the inside."""
 
     async def call(request: Request) -> Response:
         try:
+            if parts.callers.is_program(request):
+                if programs is None:
+                    raise Refused("cannot do this for a program: a person does it, in the console", kind="forbidden")
+                await parts.requests.allow(parts.callers.asked(request), programs)
             return await endpoint(request)
         except RegrowError as error:
             return _error(error)
@@ -118,28 +119,6 @@ def _number(request: Request, name: str, default: int, most: int = _LIST_LIMIT) 
     return min(int(text), most)
 
 
-def _asked(
-    request: Request,
-    language: Language,
-    said: str,
-    key: str = "",
-    *,
-    channel: str = "",
-    chat: str = "",
-    message: str = "",
-    understood: str = "api",
-) -> Asked:
-    """The local person asks. What comes over the console's port is of the channel web and under its rules.
-
-    Args:
-        said: what was asked for, as the audit log keeps it; the command line sends its own words.
-    """
-    if words := unquote(request.headers.get(WORDS, "")):
-        said, understood = words, "cli"
-    channel = channel or ("web" if MEANS in request.scope else "api")
-    return Asked(LOCAL, LOCAL.name, Address(channel, chat, message), language, key, words=said, understood=understood)
-
-
 def routes(parts: Parts) -> list[BaseRoute]:
     """The routes of `regrow.api.types`."""
 
@@ -149,11 +128,9 @@ def routes(parts: Parts) -> list[BaseRoute]:
     async def requests(request: Request) -> Response:
         body = await _body(request, types.RequestBody)
         intent, args = from_body(body)
-        key = f"api:{body.key}" if body.key else ""
         said = " ".join([body.intent, *(f"{name}={value}" for name, value in body.args.items())])
-        done = await parts.requests.carry_out(
-            intent, args, _asked(request, body.language, said, key), body.service, body.args.get("agent", "")
-        )
+        asked = parts.callers.asked(request, body.language, body.key, body.notify, said=said)
+        done = await parts.requests.carry_out(intent, args, asked, body.service, body.args.get("agent", ""))
         return _shape(done)
 
     async def jobs(request: Request) -> Response:
@@ -186,7 +163,7 @@ def routes(parts: Parts) -> list[BaseRoute]:
         async def decide(request: Request) -> Response:
             number = request.path_params["number"]
             digest = (await _body(request, types.ApproveBody)).digest if intent is Intent.approve else ""
-            asked = _asked(request, "en", f"{intent} job={number}")
+            asked = parts.callers.asked(request, said=f"{intent} job={number}")
             await parts.requests.carry_out(intent, Args(job=number, target=digest), asked)
             return _shape(await job_view(number))
 
@@ -269,8 +246,8 @@ def routes(parts: Parts) -> list[BaseRoute]:
             return _shape(types.ActionResult(ok=True, text=""))
         intent, args = button(body.action)
         label = next(shown.label for shown in message.buttons if shown.action == body.action)
-        here = {"channel": message.channel, "chat": message.chat, "message": str(message.id)}
-        asked = _asked(request, _language(request), label, understood="button", **here)
+        address = Address(message.channel, message.chat, str(message.id))
+        asked = Asked(LOCAL, LOCAL.name, address, _language(request), words=label, understood="button")
         try:
             done = await parts.requests.carry_out(intent, args, asked)
         except RegrowError as error:
@@ -288,7 +265,7 @@ def routes(parts: Parts) -> list[BaseRoute]:
         return _shape(parts.permissions(query.get("person", ""), query.get("channel", ""), query.get("chat", "")))
 
     async def audit(request: Request) -> Response:
-        log = await parts.requests.audit(_asked(request, "en", "audit"))
+        log = await parts.requests.audit(parts.callers.asked(request, said="audit"))
         query = request.query_params
         found = await log.find(
             since=_number(request, "since", 0, 2**40),
@@ -300,7 +277,7 @@ def routes(parts: Parts) -> list[BaseRoute]:
         return _shapes([types.AuditRow(**row) for row in found], types.AuditRow)
 
     async def audit_verify(request: Request) -> Response:
-        verdict = await (await parts.requests.audit(_asked(request, "en", "audit"))).verify()
+        verdict = await (await parts.requests.audit(parts.callers.asked(request, said="audit"))).verify()
         return _shape(types.AuditVerdict(**vars(verdict)))
 
     async def backups(_: Request) -> Response:
@@ -309,21 +286,28 @@ def routes(parts: Parts) -> list[BaseRoute]:
     async def back_up(request: Request) -> Response:
         await _body(request, types.Nothing)
         taken = await parts.backups.take()
-        await parts.requests.record(_asked(request, "en", "backup"), "backed_up", path=taken.path)
+        await parts.requests.record(parts.callers.asked(request, said="backup"), "backed_up", path=taken.path)
         return _shape(taken)
 
     async def stop(request: Request) -> Response:
         body = await _body(request, types.StopBody)
-        await parts.requests.record(_asked(request, "en", "down"), "stopped", services=body.services)
+        await parts.requests.record(parts.callers.asked(request, said="down"), "stopped", services=body.services)
         parts.stop(body.services)
         return Response(status_code=202)
 
     async def upgrade(request: Request) -> Response:
         await _body(request, types.Nothing)
         await parts.upgrade()
-        await parts.requests.record(_asked(request, "en", "upgrade-self"), "upgraded")
+        await parts.requests.record(parts.callers.asked(request, said="upgrade-self"), "upgraded")
         return Response(status_code=202)
 
+    cancel = deciding(Intent.cancel)
+    # What a program may call, and the intent that its role must reach for that.
+    programs: dict[Endpoint, Intent] = {
+        **dict.fromkeys((status, requests), Intent.status),
+        **dict.fromkeys((jobs, job, job_events), Intent.job),
+        **{job_log: Intent.logs, logs: Intent.logs, releases: Intent.releases, cancel: Intent.cancel},
+    }
     table: list[tuple[str, str, Endpoint]] = [
         ("GET", "/v1/status", status),
         ("POST", "/v1/requests", requests),
@@ -331,7 +315,7 @@ def routes(parts: Parts) -> list[BaseRoute]:
         ("GET", "/v1/jobs/{number:int}", job),
         ("GET", "/v1/jobs/{number:int}/events", job_events),
         ("GET", "/v1/jobs/{number:int}/log", job_log),
-        ("POST", "/v1/jobs/{number:int}/cancel", deciding(Intent.cancel)),
+        ("POST", "/v1/jobs/{number:int}/cancel", cancel),
         ("POST", "/v1/jobs/{number:int}/approve", deciding(Intent.approve)),
         ("POST", "/v1/jobs/{number:int}/reject", deciding(Intent.reject)),
         ("GET", "/v1/releases", releases),
@@ -352,7 +336,10 @@ def routes(parts: Parts) -> list[BaseRoute]:
         ("POST", "/v1/daemon/stop", stop),
         ("POST", "/v1/daemon/upgrade", upgrade),
     ]
-    return [Route(path, _guarded(endpoint), methods=[method]) for method, path, endpoint in table]
+    return [
+        Route(path, _guarded(endpoint, parts, programs.get(endpoint)), methods=[method])
+        for method, path, endpoint in table
+    ]
 
 
 def _language(request: Request) -> Language:

@@ -23,6 +23,7 @@ WAITING_FOR_IDLE = "idle"
 WAITING_FOR_QUIET = "quiet"
 PUT_OFF = frozenset({WAITING_FOR_IDLE, WAITING_FOR_QUIET})
 """What a person may call off with the word now."""
+_PAST = frozenset({"done", "failed", "undone"})
 LIVE = ("todo", "doing", "waiting", "undoing")
 
 
@@ -286,16 +287,17 @@ class Ledger:
         return next((one for one in waiting if plain(one.args) == plain(args)), None)
 
     async def hurry(self, job: int) -> bool:
-        """Let a job that waits for idleness or for the end of quiet hours go on now.
+        """Let a job wait for nothing but its turn: neither for idleness nor for the end of quiet hours.
 
         Returns:
-            False when it does not wait for either (any more).
+            False when it has had its turn, or has ended.
         """
 
         def update(connection: sa.Connection) -> bool:
-            where = (jobs.c.id == job, jobs.c.status == "waiting", jobs.c.waiting_for.in_(PUT_OFF))
-            row = connection.execute(sa.select(jobs.c.args).where(*where)).first()
-            if row is None:
+            # Not only while it waits: it may still build, and a new daemon begins its wait anew.
+            where = (jobs.c.id == job, jobs.c.status.in_(LIVE))
+            row = connection.execute(sa.select(jobs.c.args, jobs.c.steps).where(*where)).first()
+            if row is None or any(one["name"] == "turn" and one["status"] in _PAST for one in row.steps):
                 return False
             connection.execute(jobs.update().where(*where).values(args={**row.args, "when": "now"}))
             return True
