@@ -69,9 +69,10 @@ async def caution(
     if until is not None and not helps:
         end = care.quiet.clock(until)
         return Caution("\n".join([say(language, "caution.quiet", until=end), *told]), ("", "now"), end)
-    if intent not in asks or not told or helps:
+    # A job under way is not interrupted: this one waits for its turn, and can be told to call that off.
+    if intent not in asks or busy is None or helps:
         return None
-    whens = ("now", *(("idle",) if busy else ()), *(("force",) if job else ()))
+    whens = ("now", "idle", *(("force",) if job else ()))
     return Caution("\n".join([say(language, "caution.busy"), *told]), whens)
 
 

@@ -229,7 +229,7 @@ class Requests:
                 what = await self._to_build(care, args.target)
         if asked.address.chat and intent in _SAYS_WHAT_IT_INTERRUPTS:
             busy, other = await interrupted(care, self._ledger)
-            if lines := interruption(care, busy, None if args.when == "force" else other, asked.language):
+            if lines := interruption(care, busy, other if args.when == "force" else None, asked.language):
                 known["interrupts"] = lines
         if args.when not in {"", "now"}:
             what["when"] = await self._when(args.when, asked, care)

@@ -208,15 +208,23 @@ async def test_a_deploy_is_asked_about_what_it_interrupts(make: Make) -> None:
 
 async def test_a_job_under_way_can_be_forced_aside(make: Make) -> None:
     parts = await make()
+    busy(parts, Busy(1, ""))
     other = await waiting(parts, "rollback", "", release="r1")
     await parts.conversations.handle(parts.message("deploy the latest version", "m1"))
     asked = await last(parts)
     assert f"#{other}" in asked["text"]
-    assert [choice["action"] for choice in asked["choices"]] == ["say:1", "say:2", "say:no"]
-    await parts.conversations.handle(parts.message("2", "m2"))
+    assert [choice["action"] for choice in asked["choices"]] == ["say:1", "say:2", "say:3", "say:no"]
+    await parts.conversations.handle(parts.message("3", "m2"))
     assert (await parts.ledger.get(other)).cancelled_by == "owner"
     assert (await parts.ledger.last())[0].args["when"] == "force"
     assert [row["detail"]["why"] for row in await rows(parts, "cancelled")] == ["force"]
+
+
+async def test_a_job_under_way_alone_is_waited_for_and_not_asked_about(make: Make) -> None:
+    parts = await make()
+    await waiting(parts, "rollback", "", release="r1")
+    await parts.conversations.handle(parts.message("deploy the latest version", "m1"))
+    assert [job.kind for job in await parts.ledger.last()] == ["deploy", "rollback"]
 
 
 async def test_a_job_behind_another_offers_to_call_that_off(make: Make) -> None:
@@ -237,6 +245,14 @@ async def test_an_operator_is_obeyed_at_once_and_told(make: Make, text: str) -> 
     await parts.conversations.handle(parts.message(text, "m1", who="operator"))
     assert len(await parts.ledger.last()) == 1
     assert "2 条消息还没有回复" in (await last(parts))["text"]
+
+
+async def test_what_force_calls_off_is_said(make: Make) -> None:
+    parts = await make()
+    other = await waiting(parts, "deploy", "", commit="c")
+    await parts.conversations.handle(parts.message("强制重启", "m1", who="operator"))
+    assert (await parts.ledger.get(other)).cancelled_by == "operator"
+    assert f"任务 #{other}" in (await last(parts))["text"]
 
 
 async def test_nothing_is_asked_where_nothing_is_interrupted(make: Make) -> None:
