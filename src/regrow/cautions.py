@@ -70,7 +70,7 @@ async def caution(
         end = care.quiet.clock(until)
         return Caution("\n".join([say(language, "caution.quiet", until=end), *told]), ("", "now"), end)
     # A job under way is not interrupted: this one waits for its turn, and can be told to call that off.
-    if intent not in asks or busy is None or helps:
+    if intent not in asks or busy is None or not busy.interrupted or helps:
         return None
     whens = ("now", "idle", *(("force",) if job else ()))
     return Caution("\n".join([say(language, "caution.busy"), *told]), whens)
@@ -89,7 +89,7 @@ async def interrupted(care: Care, ledger: Ledger) -> tuple[Busy | None, Record |
 def interruption(care: Care, busy: Busy | None, job: Record | None, language: Language) -> list[str]:
     """What would be interrupted, a line each."""
     lines = []
-    if busy is not None:
+    if busy is not None and busy.interrupted:
         if busy.messages:
             lines.append(say(language, "caution.messages", count=busy.messages))
         if busy.conversations:

@@ -36,6 +36,11 @@ class Busy:
     due: int = 0
     drain_s: float = 0.0
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether a switch would cut anything off: forwarded messages alone are delivered through it (F33)."""
+        return bool(self.said or self.conversations or self.due)
+
 
 class Idle:
     """Asks one service.

@@ -94,17 +94,16 @@ def _language(text: str) -> Language:
 def _args(found: Command, original: str) -> Args:
     """The values of a command; names are taken from the original, where their case is."""
     intent, values = found.intent, found.values
+    seen = "".join(character for character in original if character.isprintable())
     target = values.get("ref") or values.get("anyref") or values.get("who") or ""
     if target:
-        spelled = re.search(re.escape(target), original, re.IGNORECASE)
+        spelled = re.search(re.escape(target), seen, re.IGNORECASE)
         target = spelled[0] if spelled else target
     elif intent in (Intent.deploy, Intent.rollback):
         target = "latest" if intent is Intent.deploy else "previous"
     why = values.get("why", "").strip(" ,:")
-    for at in range(len(original) - len(why), -1, -1) if why else ():
-        if phrases().plain(original[at : at + len(why)]) == why:
-            why = original[at : at + len(why)]
-            break
+    places = range(len(seen) - len(why), -1, -1) if why else ()
+    why = next((seen[at : at + len(why)] for at in places if phrases().plain(seen[at : at + len(why)]) == why), why)
     number = values.get("number") or values.get("hashed")
     return Args(
         target=(values.get("code") or "").upper() or target,

@@ -208,7 +208,7 @@ async def test_a_deploy_is_asked_about_what_it_interrupts(make: Make) -> None:
 
 async def test_a_job_under_way_can_be_forced_aside(make: Make) -> None:
     parts = await make()
-    busy(parts, Busy(1, ""))
+    busy(parts, Busy(0, "", 1))
     other = await waiting(parts, "rollback", "", release="r1")
     await parts.conversations.handle(parts.message("deploy the latest version", "m1"))
     asked = await last(parts)
@@ -241,10 +241,10 @@ async def test_a_job_behind_another_offers_to_call_that_off(make: Make) -> None:
 @pytest.mark.parametrize("text", ["重启一下", "回滚"])
 async def test_an_operator_is_obeyed_at_once_and_told(make: Make, text: str) -> None:
     parts = await make()
-    busy(parts, Busy(2, ""))
+    busy(parts, Busy(0, "", 2))
     await parts.conversations.handle(parts.message(text, "m1", who="operator"))
     assert len(await parts.ledger.last()) == 1
-    assert "2 条消息还没有回复" in (await last(parts))["text"]
+    assert "2 个正在进行的对话" in (await last(parts))["text"]
 
 
 async def test_what_force_calls_off_is_said(make: Make) -> None:
@@ -257,14 +257,14 @@ async def test_what_force_calls_off_is_said(make: Make) -> None:
 
 async def test_nothing_is_asked_where_nothing_is_interrupted(make: Make) -> None:
     parts = await make()
-    busy(parts, None)
+    busy(parts, Busy(3, ""))  # what is forwarded is delivered through the switch
     await parts.conversations.handle(parts.message("部署最新版本", "m1"))
     assert len(await parts.ledger.last()) == 1
 
 
 async def test_the_table_says_what_is_asked_and_what_is_confirmed(make: Make) -> None:
     parts = await make('[permissions]\nask_when_busy = ["restart"]\nconfirm = ["deploy"]\n')
-    busy(parts, Busy(1, ""))
+    busy(parts, Busy(0, "", 1))
     await parts.conversations.handle(parts.message("重启一下", "m1"))
     assert await parts.ledger.last() == []
     await parts.conversations.handle(parts.message("不用", "m2"))
@@ -412,7 +412,7 @@ async def test_each_decision_keeps_its_words_and_how_they_were_understood(make: 
 
 async def test_a_pressed_button_is_kept_by_what_it_said(make: Make) -> None:
     parts = await make()
-    busy(parts, Busy(1, ""))
+    busy(parts, Busy(0, "", 1))
     await parts.conversations.handle(parts.message("部署最新版本", "m1"))
     said = await last(parts)
     content = Content(said["text"], tuple(Choice(**choice) for choice in said["choices"]))
