@@ -14,11 +14,9 @@ from regrow.care import Care
 from regrow.catalogue import Language, say
 from regrow.clock import Clock
 from regrow.idle import Busy
-from regrow.intents import HELD, Args, Intent
+from regrow.intents import CHANGES, HELD, Args, Intent
 from regrow.jobs import holds
 from regrow.jobs.ledger import Ledger, Record
-
-CHANGES = frozenset({Intent.restart, Intent.deploy, Intent.repair, Intent.rollback, Intent.undo})
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from pydantic import (
 )
 
 from regrow.errors import ConfigError
-from regrow.intents import ROLES, TABLE, Intent
+from regrow.intents import CHANGES, ROLES, TABLE, Intent
 from regrow.permissions import READS, Role
 from regrow.quiet import Quiet
 
@@ -118,6 +118,11 @@ def check_effect(value: str) -> str:
     return _known("intent that changes anything", value, (name for name, row in TABLE.items() if row.effect))
 
 
+def check_change(value: str) -> str:
+    """Refuse what does not change the service."""
+    return _known("intent that changes the service", value, sorted(CHANGES))
+
+
 def check_channel(value: str) -> str:
     """Refuse what is no way to talk."""
     return _known("channel", value, ("web", "terminal", *ChannelsSection.model_fields))
@@ -144,6 +149,7 @@ HostName = Annotated[str, Field(max_length=253), AfterValidator(check_host_name)
 EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 IntentName = Annotated[str, AfterValidator(check_intent)]
 EffectName = Annotated[str, AfterValidator(check_effect)]
+ChangeName = Annotated[str, AfterValidator(check_change)]
 ChannelName = Annotated[str, AfterValidator(check_channel)]
 ChatName = Annotated[str, AfterValidator(check_chat)]
 RoleName = Literal["viewer", "operator", "maintainer", "owner"]
@@ -624,7 +630,7 @@ class PermissionsSection(Section):
 
     roles: dict[IntentName, RoleName | Literal["nobody"]] = {}
     confirm: tuple[EffectName, ...] = (Intent.undo.value,)
-    ask_when_busy: tuple[Literal["restart", "deploy", "repair", "rollback", "undo"], ...] = ("deploy", "undo")
+    ask_when_busy: tuple[ChangeName, ...] = (Intent.deploy.value, Intent.undo.value)
     per_minute: Annotated[int, Field(ge=0)] = 30
     jobs_per_hour: Annotated[int, Field(ge=0)] = 30
     channels: dict[ChannelName, PlaceSection] = {}

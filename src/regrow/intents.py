@@ -114,6 +114,9 @@ HELD: frozenset[Intent] = frozenset(row.intent for row in TABLE.values() if row.
 """What a freeze refuses and quiet hours put off: whatever changes the service and is no way back. An approval is no
 change itself: the job that it lets go on is held."""
 
+CHANGES: frozenset[Intent] = HELD | {Intent.rollback, Intent.undo}
+"""What a person may be asked about before it is done: whatever changes the service."""
+
 
 @dataclass(frozen=True)
 class Args:

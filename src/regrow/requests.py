@@ -21,7 +21,7 @@ from regrow.catalogue import Language, bytes_text, say
 from regrow.cautions import interrupted, interruption
 from regrow.channels.base import Address
 from regrow.errors import NotFound, Refused
-from regrow.intents import HELD, Args, Intent
+from regrow.intents import CHANGES, HELD, Args, Intent
 from regrow.jobs import holds
 from regrow.jobs.ledger import WAITING_FOR_KEEP, Ledger, Limit, Record, Share
 from regrow.jobs.plans import PLANS, plan
@@ -157,7 +157,7 @@ class Requests:
         match intent:
             case Intent.freeze | Intent.unfreeze:
                 return types.Answer(text=await self._freeze(intent, args, asked, self.care(service)))
-            case Intent.restart | Intent.deploy | Intent.repair | Intent.rollback if _hurries(args):
+            case _ if intent in CHANGES and _hurries(args):
                 return await self._hurry(intent, args.job or 0, args.when, asked)
             case Intent.restart | Intent.build | Intent.deploy | Intent.repair | Intent.rollback:
                 return await self._job(intent, args, asked, self.care(service), agent)

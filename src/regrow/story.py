@@ -12,6 +12,7 @@ from typing import Any
 from regrow.api import types
 from regrow.catalogue import Language, bytes_text, fields, say, say_fitting, seconds_text, texts
 from regrow.channels.base import Choice, Content
+from regrow.intents import CHANGES
 from regrow.jobs.ledger import PUT_OFF, WAITING_FOR_TURN
 from regrow.jobs.plans import DATA, GOOD, SWITCHED
 
@@ -38,7 +39,6 @@ _QUIET_STEPS = frozenset(
 )
 _DIFF_LINES = 60
 _FAILING_LINES = 8
-CAN_HURRY = frozenset({"restart", "deploy", "repair", "rollback"})
 _UNDOABLE = frozenset({"deploy", "repair", "rollback"})
 
 
@@ -92,7 +92,7 @@ def _sooner(job: types.Job) -> tuple[Choice, ...]:
     """What a job that waits for its time, or for another job, can be told instead."""
     if job.status == "waiting" and job.waiting_for in PUT_OFF:
         return (Choice(say(job.language, "button.now"), f"now:{job.id}:{job.kind}", "primary"),)
-    if job.status == "waiting" and job.waiting_for == WAITING_FOR_TURN and job.kind in CAN_HURRY:
+    if job.status == "waiting" and job.waiting_for == WAITING_FOR_TURN and job.kind in CHANGES:
         return (Choice(say(job.language, "button.force"), f"force:{job.id}:{job.kind}"),)
     return ()
 

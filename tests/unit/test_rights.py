@@ -133,6 +133,7 @@ def test_roles_and_confirmations_of_the_table() -> None:
         ('[permissions]\nroles = {admit = "operator"}', "stays with owners"),
         ('[permissions.channels.web]\nroles = {deploy = "viewer"}', "a place asks for more or not at all"),
         ('[permissions.channels.web]\nmsot = "viewer"', 'did you mean "most"?'),
+        ('[permissions]\nask_when_busy = ["build"]', 'no intent that changes the service is called "build"'),
         ("[permissions]\nper_minutes = 3", 'did you mean "per_minute"?'),
         ('[quiet]\nhours = ["23-7"]', 'hours look like "23:00-07:00"'),
         ('[quiet]\nhours = ["23:00-07:00"]\nzone = "Asia/Peking"', "is not known here"),

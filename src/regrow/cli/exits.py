@@ -52,6 +52,7 @@ BY_KIND = {
     "store": STORE,
     "forbidden": FORBIDDEN,
     "forbidden_here": FORBIDDEN,
+    "frozen": REFUSED,
     "unauthorized": FORBIDDEN,
     "config": CONFIG,
     "feishu_refused": CONFIG,
