@@ -177,17 +177,22 @@ class Conversations:
         care, language = self._requests.care(request.service), asked.language
         if request.intent is not Intent.repair and _NOW.search(request.text):
             request = replace(request, args=replace(request.args, when=request.args.when or "now"))
-        if await holds.freeze_of(care, request.intent) is not None:
-            return False  # refused in any case
-        found = await caution(
-            request.intent,
-            request.args,
-            care,
-            ledger=self._ledger,
-            clock=self._clock,
-            language=language,
-            asks=self._ask_when_busy,
-        )
+        try:
+            if await holds.freeze_of(care, request.intent) is not None:
+                return False  # refused in any case
+            found = await caution(
+                request.intent,
+                request.args,
+                care,
+                ledger=self._ledger,
+                clock=self._clock,
+                language=language,
+                asks=self._ask_when_busy,
+            )
+        except (RegrowError, OSError) as error:
+            # What cannot be asked must not keep anybody from a rollback: carrying it out says what is wrong.
+            log.warning("nobody can tell what is interrupted", action="caution_failure", error=str(error))
+            return False
         if found is None:
             return False
         labels = found.labels(language)

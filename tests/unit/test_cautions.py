@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from regrow.api import types
 from regrow.channels.base import Address, Choice, Content, Outgoing, Press
-from regrow.errors import Refused
+from regrow.errors import Refused, ServiceError
 from regrow.events import Events
 from regrow.idle import Busy, Idle
 from regrow.intents import Args, Intent
@@ -272,6 +272,19 @@ async def test_the_table_says_what_is_asked_and_what_is_confirmed(make: Make) ->
     assert "没有执行任何操作" in (await last(parts))["text"]
     await parts.conversations.handle(parts.message("是", "m4"))
     assert [job.kind for job in await parts.ledger.last()] == ["deploy"]
+
+
+async def test_a_supervisor_that_does_not_answer_keeps_nobody_from_an_answer(
+    make: Make, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = await make(hours(clock))
+
+    async def away() -> None:
+        raise ServiceError("cannot reach the supervisor: it does not answer", kind="no_answer")
+
+    monkeypatch.setattr(parts.service, "status", away)
+    await parts.conversations.handle(parts.message("重启一下", "m1"))
+    assert "supervisor" in (await last(parts))["text"]
 
 
 # A freeze
