@@ -28,12 +28,12 @@ from regrow.workspaces import Workspaces
 _SCHEMA_S = 30.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Care:
     """One service and everything that works on it.
 
     Attributes:
-        config: its `regrow.toml`.
+        config: its `regrow.toml`; see `configure`.
         directory: its state below Regrow's own: releases, workspaces, snapshots, logs, supervisor.json.
         service: the driver that starts, switches and stops it.
         agents: makes the repairing agent of a name, "" for the one set.
@@ -58,6 +58,17 @@ class Care:
     gate: Gate
     redactor: Redactor
     models: ModelGateway | None = None
+
+    def configure(self, config: Config) -> None:
+        """From now on these are the settings. Only those of `settable` may differ: others were read at the start."""
+        self.config = config
+
+    def settings_file(self, name: str) -> Path:
+        """The path of a file of settings: `regrow.toml`, or one that `[config] files` names."""
+        if name == "regrow.toml":
+            return self.config.path
+        (word,) = self.config.expand((name,), state=str(self.state))
+        return self.config.path.parent / word
 
     @property
     def name(self) -> str:
@@ -122,9 +133,14 @@ class Care:
         """What a release printed."""
         return self.directory / "logs" / f"{release}.log"
 
-    def spec(self, release: Release) -> ReleaseSpec:
-        """What the supervisor must know to start `release`, now or by itself at night."""
-        config = self.config
+    def spec(self, release: Release, config: Config | None = None) -> ReleaseSpec:
+        """What the supervisor must know to start `release`, now or by itself at night.
+
+        Args:
+            release: which.
+            config: with other settings than those of now.
+        """
+        config = config or self.config
         service, switch = config.service, config.switch
         return ReleaseSpec(
             id=release.id,

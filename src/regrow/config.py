@@ -487,6 +487,26 @@ class SwitchSection(Section):
         return self
 
 
+class ConfigSection(Section):
+    """The service's own files of settings, which are changed by saying so, and looked after when versions change."""
+
+    files: tuple[str, ...] = ()
+
+    @field_validator("files")
+    @classmethod
+    def _can_be_read(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not re.search(r"(?:\.toml|\.json|(?:^|/)\.env(?:\.[\w-]+)?|\.env)$", name) or ":" in name:
+                raise ValueError(
+                    f'"{name}" is not a .toml, .json or .env file: only those can be changed value by value'
+                )
+            if name.rpartition("/")[2] == "regrow.toml":
+                raise ValueError("regrow.toml is Regrow's own and need not be named")
+        if len({name.rpartition("/")[2] for name in value}) < len(value):
+            raise ValueError("two files of one name could not be told apart")
+        return value
+
+
 class RetentionSection(Section):
     """How much of the past is kept; what runs, and the last two good releases, always are."""
 
@@ -629,7 +649,7 @@ class PermissionsSection(Section):
     """Who may ask for what and where, and how often; in one of several configuration files at the most."""
 
     roles: dict[IntentName, RoleName | Literal["nobody"]] = {}
-    confirm: tuple[EffectName, ...] = (Intent.undo.value,)
+    confirm: tuple[EffectName, ...] = (Intent.undo.value, Intent.configure.value)
     ask_when_busy: tuple[ChangeName, ...] = (Intent.deploy.value, Intent.undo.value)
     per_minute: Annotated[int, Field(ge=0)] = 30
     jobs_per_hour: Annotated[int, Field(ge=0)] = 30
@@ -689,6 +709,7 @@ class Config(Section):
     sandbox: SandboxSection = SandboxSection()
     model: ModelSection | None = None
     switch: SwitchSection = SwitchSection()
+    config: ConfigSection = ConfigSection()
     retention: RetentionSection = RetentionSection()
     chat: ChatSection = ChatSection()
     quiet: QuietSection = QuietSection()
@@ -806,6 +827,7 @@ _PLACES = {
     ("build", "command"): ("out", "cache"),
     ("test", "command"): ("cache",),
     ("repair", "command"): (),
+    ("config", "files"): ("state",),
 }
 
 

@@ -26,12 +26,14 @@ from regrow.clock import Clock, SystemClock
 from regrow.decision_links import AskedAlone
 from regrow.errors import Refused, RegrowError
 from regrow.events import Events
-from regrow.intents import TABLE, Intent, Request
+from regrow.intents import TABLE, Args, Intent, Request
 from regrow.jobs import holds
 from regrow.jobs.ledger import Ledger, Record
 from regrow.outbox import Outbox
 from regrow.permissions import LOCAL, Permissions, Person
 from regrow.requests import SAY, Asked, Requests
+from regrow.setting_changes import asked as asked_for
+from regrow.setting_phrases import change
 from regrow.understanding import understand, yes_or_no
 from regrow.views import Views
 
@@ -136,6 +138,7 @@ class Conversations:
         """
         agent, text = chosen(message.text, self._agents) if message.addressed else ("", message.text)
         request = understand(text, addressed=message.addressed, services=self._cares)
+        request = self._setting(message, request)
         asked = Asked(
             person=self._who(message),
             name=message.sender_name,
@@ -157,7 +160,7 @@ class Conversations:
         elif await self._warned(request, asked, agent):
             return
         elif request.intent is not Intent.none and self._permissions.confirmed(request.intent, *asked.where):
-            await self._ask_which(replace(request, intent=Intent.none, doubt=(request.intent,)), asked)
+            await self._ask_first(request, asked)
         elif request.intent is not Intent.none:
             await self._act(request, asked, agent)
         elif request.doubt and await self._ask_which(request, asked, agent):
@@ -213,6 +216,35 @@ class Conversations:
         self._shown[who] = Outgoing(f"answer:{asked.key}", asked.address, content)
         await self._answer(asked, content)
 
+    def _setting(self, message: Incoming, request: Request) -> Request:
+        """The request, or the change of a setting where a message is nothing else and names one."""
+        found = change(message.text) if message.addressed and request.intent is Intent.none else None
+        if found is None or not any(self._knows(care, found[0]) for care in self._cares.values()):
+            return request
+        return replace(request, intent=Intent.configure, doubt=(), args=Args(changes=("=".join(found),)))
+
+    @staticmethod
+    def _knows(care: Care, name: str) -> bool:
+        """Whether a setting is called that, or a name can be nothing else: alarms are set to seven, too."""
+        try:
+            asked_for([f"{name}="], care.config)
+        except Refused as error:
+            return error.kind != "no_such_setting" or "." in name
+        return True
+
+    async def _ask_first(self, request: Request, asked: Asked) -> None:
+        """Ask "really?", and say of settings what would change; a message that names no setting is somebody else's."""
+        told = ""
+        if request.intent is Intent.configure:
+            try:
+                preview = await self._requests.preview(request.args.changes, asked, request.service)
+            except RegrowError as error:
+                await self._refuse(error, asked)
+                return
+            text = say(asked.language, f"view.preview{'' if preview.restarts else '_live'}", diff=preview.diff)
+            told = f"```diff\n{text.replace(preview.diff, preview.diff + chr(10) + '```', 1)}\n"
+        await self._ask_which(replace(request, intent=Intent.none, doubt=(request.intent,)), asked, told=told)
+
     def _fresh(self, request: Request) -> float:
         cares = [self._cares[request.service]] if request.service in self._cares else list(self._cares.values())
         return min(care.config.chat.fresh for care in cares)
@@ -265,10 +297,7 @@ class Conversations:
         try:
             done = await act()
         except RegrowError as error:
-            if error.kind == "forbidden" and asked.person is None:
-                await self._answer(asked, Content(await self._stranger(asked)))
-            else:
-                await self._answer(asked, Content(self.refusal(error, asked.language)))
+            await self._refuse(error, asked)
             return
         if isinstance(done, types.Answer):
             await self._answer(asked, Content(done.text))
@@ -278,7 +307,13 @@ class Conversations:
             # The receipt goes out before anything else happens to the job; a message handled again gets it again.
             await self.tell(done.job)
 
-    async def _ask_which(self, request: Request, asked: Asked, agent: str = "") -> bool:
+    async def _refuse(self, error: RegrowError, asked: Asked) -> None:
+        if error.kind == "forbidden" and asked.person is None:
+            await self._answer(asked, Content(await self._stranger(asked)))
+        else:
+            await self._answer(asked, Content(self.refusal(error, asked.language)))
+
+    async def _ask_which(self, request: Request, asked: Asked, agent: str = "", *, told: str = "") -> bool:
         """Ask back what was meant; False when nothing it could mean is possible now."""
         waiting = {Intent.approve, Intent.reject, Intent.cancel, Intent.keep}
         something_waits = bool(await self._ledger.live())
@@ -291,7 +326,7 @@ class Conversations:
             example = say(asked.language, TABLE[Intent.repair].example)
             await self._answer(asked, Content(say(asked.language, "doubt.bug", example=example)))
             return True
-        content = Content(doubt_text(asked.language, candidates), doubt_choices(request, candidates))
+        content = Content(told + doubt_text(asked.language, candidates), doubt_choices(request, candidates))
         self._shown[who] = Outgoing(f"answer:{asked.key}", asked.address, content)
         await self._answer(asked, content)
         return True

@@ -19,6 +19,7 @@ class Intent(StrEnum):
     deploy = "deploy"
     repair = "repair"
     rollback = "rollback"
+    configure = "configure"
     status = "status"
     logs = "logs"
     releases = "releases"
@@ -38,6 +39,7 @@ class Intent(StrEnum):
     remove = "remove"
     freeze = "freeze"
     unfreeze = "unfreeze"
+    settings = "settings"
     help = "help"
     none = "none"
 
@@ -80,6 +82,8 @@ TABLE: Mapping[Intent, Row] = {
         Row(Intent.deploy, Role.maintainer, effect=True, changes_service=True),
         Row(Intent.repair, Role.maintainer, effect=True, changes_service=True),
         Row(Intent.rollback, Role.operator, effect=True, changes_service=True),
+        Row(Intent.configure, Role.maintainer, effect=True, changes_service=True, confirm=True),
+        Row(Intent.settings, Role.operator),
         Row(Intent.status, Role.viewer),
         Row(Intent.logs, Role.operator),
         Row(Intent.releases, Role.viewer),
@@ -154,6 +158,7 @@ class Args:
     snapshot: int | None = None
     when: str = ""
     reason: str = ""
+    changes: tuple[str, ...] = ()
 
     def given(self) -> dict[str, Any]:
         """The arguments that were given, as JSON knows them."""

@@ -6,12 +6,13 @@ which confirmation is decided in one place (F37).
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from regrow import probes, restores, rights
+from regrow import probes, restores, rights, setting_changes
 from regrow.admissions import Admissions, Decider
 from regrow.api import types
 from regrow.approvals import Approvals
@@ -27,8 +28,10 @@ from regrow.jobs.ledger import WAITING_FOR_KEEP, Ledger, Limit, Record, Share
 from regrow.jobs.plans import PLANS, plan
 from regrow.jobs.runner import Runner
 from regrow.permissions import AUDIT, LOCAL, Permissions, Person
+from regrow.pool import in_thread
 from regrow.rates import FREE, HOUR_S, Rates
 from regrow.releases import Release
+from regrow.setting_changes import Change, Planned
 from regrow.views import Views
 
 _LOG_LINES = 30
@@ -37,6 +40,7 @@ _WORDS = 300
 
 _SAYS_WHAT_IT_INTERRUPTS = frozenset({Intent.restart, Intent.rollback})
 """What is done at once; the others come to the service only after a build."""
+_UNDOABLE = frozenset({"deploy", "repair", "rollback", "configure"})
 
 SAY = "say:"
 """Begins the action of a button that stands for words: pressed, it is as if the person had said them."""
@@ -159,6 +163,8 @@ class Requests:
                 return types.Answer(text=await self._freeze(intent, args, asked, self.care(service)))
             case _ if intent in CHANGES and _hurries(args):
                 return await self._hurry(intent, args.job or 0, args.when, asked)
+            case Intent.configure:
+                return await self._configure(args.changes, asked, self.care(service))
             case Intent.restart | Intent.build | Intent.deploy | Intent.repair | Intent.rollback:
                 return await self._job(intent, args, asked, self.care(service), agent)
             case Intent.approve | Intent.reject:
@@ -307,6 +313,7 @@ class Requests:
         care: Care,
         *,
         limit: Limit | None = None,
+        start: bool = True,
     ) -> types.Accepted:
         record, new = await self._ledger.open(
             service=care.name,
@@ -315,6 +322,8 @@ class Requests:
                 intent.value,  # type: ignore[arg-type]
                 data=bool(care.databases),
                 keep=bool(care.config.switch.confirm_within),
+                settings=bool(care.config.config.files),
+                start=start,
             ),
             args=what,
             key=asked.key,
@@ -329,7 +338,7 @@ class Requests:
         if new or record.person == (asked.person.id if asked.person else ""):
             detail = {
                 "intent": str(intent),
-                "args": {k: v for k, v in what.items() if k not in {"bug", "reproduction", "evidence"}},
+                "args": {k: v for k, v in what.items() if k not in {"bug", "reproduction", "evidence", "changes"}},
             }
             # Once, and again when the daemon was killed between the job and this row.
             await self.record(asked, "asked", record.id, once=True, **detail)
@@ -415,6 +424,49 @@ class Requests:
             "cannot roll back: there is no earlier good release; `regrow releases` lists them", kind="no_earlier"
         )
 
+    # Settings
+
+    async def preview(self, words: Sequence[str], asked: Asked, service: str = "") -> types.Preview:
+        """What changes of settings would do; nothing is written.
+
+        Raises:
+            Refused: kinds "forbidden", "bad_setting", "nothing_to_change" and those of `settable.find`.
+        """
+        await self.allow(asked, Intent.configure)
+        care = self.care(service)
+        planned, start, _ = await self._planned(setting_changes.asked(words, care.config), asked, care)
+        return types.Preview(diff=planned.diff, role=planned.role.name, restarts=start)
+
+    async def _planned(
+        self, changes: Sequence[Change], asked: Asked, care: Care, *, literal: bool = False
+    ) -> tuple[Planned, bool, Release | None]:
+        """Changes tried on the files, for somebody who may make them; whether they take a fresh process, of what."""
+        planned = await in_thread(setting_changes.plan, care, changes, literal=literal)
+        present = self._permissions.person(asked.person.id) if asked.person else None
+        if present is None or present.role < planned.role:
+            await self.record(asked, "refused", intent=str(Intent.configure), role=planned.role.name)
+            raise Refused(f"cannot set that: it takes the role {planned.role.name}; ask an owner", kind="forbidden")
+        serving = await care.serving()
+        start = serving is not None and setting_changes.needs_start(care, planned, serving)
+        return planned, start, serving
+
+    async def _configure(self, words: Sequence[str], asked: Asked, care: Care) -> types.Accepted:
+        if not words:
+            raise Refused("cannot set anything: say which setting and its value", kind="bad_request")
+        await self._not_frozen(Intent.configure, asked, care)
+        return await self._change(setting_changes.asked(words, care.config), asked, care)
+
+    async def _change(
+        self, changes: Sequence[Change], asked: Asked, care: Care, *, literal: bool = False, undoes: int | None = None
+    ) -> types.Accepted:
+        planned, start, serving = await self._planned(changes, asked, care, literal=literal)
+        what = {"changes": json.dumps([vars(one) for one in planned.changes], ensure_ascii=False)}
+        known: dict[str, Any] = {"diff": planned.diff} | ({} if undoes is None else {"undoes": undoes})
+        if serving is not None:
+            what["release"] = serving.id
+            known["version"] = serving.version
+        return await self._open(Intent.configure, what, known, asked, care, start=start)
+
     # Answers to questions of jobs
 
     async def _decide(self, intent: Intent, args: Args, asked: Asked) -> types.Answer:
@@ -496,6 +548,8 @@ class Requests:
             called_off = await self._cancel(Args(job=record.id), asked)
             if not good:
                 return called_off
+        if record.kind == "configure":
+            return await self._configured_before(record, asked, care)
         before, displaced = record.result.get("previous_release", ""), record.result.get("displaced")
         serving = await care.serving()
         if not before or (before == record.result.get("release") and not displaced):
@@ -514,6 +568,18 @@ class Requests:
         await self.record(asked, "undone", record.id, by=done.job if isinstance(done, types.Accepted) else None)
         return done
 
+    async def _configured_before(self, record: Record, asked: Asked, care: Care) -> types.Accepted:
+        """The settings of before a job, each unless somebody has changed it since."""
+        changes = await in_thread(setting_changes.reversed_changes, care, record.id)
+        if not changes:
+            raise Refused(
+                f"cannot undo job {record.id}: its settings were changed since; say what they are to be",
+                kind="overtaken_settings",
+            )
+        done = await self._change(changes, asked, care, literal=True, undoes=record.id)
+        await self.record(asked, "undone", record.id, by=done.job)
+        return done
+
     @staticmethod
     async def _moved(care: Care, release: str) -> bool:
         """Whether the data has another schema by now than a release works with."""
@@ -524,7 +590,7 @@ class Requests:
         if args.job is not None:
             return await self._ledger.get(args.job)
         for record in await self._ledger.last():
-            changes = record.kind in {"deploy", "repair", "rollback"} and args.kind in {"", record.kind}
+            changes = record.kind in _UNDOABLE and args.kind in {"", record.kind}
             if record.service == care.name and changes and (not record.ended or record.status == "done"):
                 return record
         raise Refused("cannot undo: no job has changed what runs", kind="nothing_to_undo")
@@ -634,6 +700,8 @@ class Requests:
                 return await self._views.logs_text(self.care(service), args.lines or _LOG_LINES, language)
             case Intent.doctor:
                 return await self._views.doctor_text(language)
+            case Intent.settings:
+                return await self._views.settings_text(self.care(service), language)
             case Intent.help:
                 return self._views.help_text(language)
             case _:
@@ -686,6 +754,7 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
         "snapshot",
         "when",
         "reason",
+        "set",
     }
     if unknown := set(body.args) - known:
         raise Refused(f"cannot use the argument {sorted(unknown)[0]}: known are {sorted(known)}", kind="bad_request")
@@ -698,6 +767,7 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
         data=body.args.get("data", "") == "yes",
         when=body.args.get("when", ""),
         reason=body.args.get("reason", ""),
+        changes=tuple(line for line in body.args.get("set", "").splitlines() if line.strip()),
     )
 
     def number(name: str) -> int | None:

@@ -5,6 +5,7 @@ Every figure comes from the job's own record. Texts are in the catalogues, in th
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -39,7 +40,7 @@ _QUIET_STEPS = frozenset(
 )
 _DIFF_LINES = 60
 _FAILING_LINES = 8
-_UNDOABLE = frozenset({"deploy", "repair", "rollback"})
+_UNDOABLE = frozenset({"deploy", "repair", "rollback", "configure"})
 
 
 def title(kind: str, language: Language, args: dict[str, str], result: dict[str, Any]) -> str:
@@ -50,7 +51,14 @@ def title(kind: str, language: Language, args: dict[str, str], result: dict[str,
         f"title.{kind}",
         **({"bug": bug[:60] + ("…" if len(bug) > 60 else "")} if kind == "repair" else {}),
         **({"version": result.get("version", args.get("release", ""))} if kind == "rollback" else {}),
+        **({"names": _names(args)} if kind == "configure" else {}),
     )
+
+
+def _names(args: Mapping[str, str]) -> str:
+    """The settings that a job changes, and what they are to be."""
+    changes = json.loads(args.get("changes", "[]"))
+    return ", ".join(str(change["name"]) for change in changes)
 
 
 def live(job: types.Job, agent: str) -> Content:
@@ -107,6 +115,8 @@ def _headlines(job: types.Job, agent: str) -> list[str]:
         lines.append(say(language, "live.queued"))
     if job.kind == "restart":
         lines.append(say(language, "live.restart"))
+    if job.kind == "configure":
+        lines.append(say(language, "live.configure"))
     if job.kind == "rollback":
         lines.append(say(language, "live.rollback", version=result.get("version", "")))
     if result.get("interrupts") and job.status not in types.ENDED:
@@ -248,14 +258,17 @@ def _success(job: types.Job) -> list[str]:
     if job.kind == "build":
         made = {"version": found["version"], "release": found["release"]}
         return [say(language, "result.build", size=size, seconds=seconds, **made)]
+    if job.kind == "configure" and not any(step.name == "candidate" for step in job.steps):
+        return [say(language, "result.configure_live"), *_changed(job)]
     if found.get("debut"):
         lines = [say(language, "result.first", version=found["version"])]
     elif job.kind == "repair" and found.get("recheck") == "fails":
         lines = [say(language, "result.repair_still_failing")]
-    elif job.kind in {"restart", "repair"}:
+    elif job.kind in {"restart", "repair", "configure"}:
         lines = [say(language, f"result.{job.kind}")]
     else:
         lines = [say(language, f"result.{job.kind}", version=found["version"])]
+    lines += _changed(job)
     if job.kind == "repair":
         lines += _change(job)
     if job.kind == "deploy" and "tests_seconds" in found:
@@ -335,6 +348,23 @@ def _change(job: types.Job) -> list[str]:
     return lines
 
 
+def _changed(job: types.Job) -> list[str]:
+    """Which settings were changed, from what to what."""
+    language, lines = job.language, []
+    for one in job.result.get("changed", ()):
+        unset = say(language, "result.unset")
+        before, after = (unset if one[key] is None else one[key] for key in ("before", "after"))
+        name = one["name"] if one["file"] == "regrow.toml" else f"{one['file']}: {one['name']}"
+        lines.append(say(language, "result.changed", name=name, before=before, after=after))
+    return lines
+
+
+def _settings_back(job: types.Job) -> list[str]:
+    """After a change of settings that was taken back."""
+    back = {step.name for step in job.steps if step.status in {"undone", "failed"}}
+    return [say(job.language, "result.settings_back")] if "configure" in back else []
+
+
 def _data(job: types.Job) -> list[str]:
     """What became of the service's data."""
     language, found = job.language, job.result
@@ -389,8 +419,8 @@ def _undone(job: types.Job) -> list[str]:
     ]
     lines.append(say(language, "result.cause", cause=cause(job)))
     lines += _decisive_lines(job)
-    lines += _data_back(job)
-    if found.get("fell_back"):
+    lines += _data_back(job) + _settings_back(job)
+    if found.get("fell_back") and job.kind != "configure":  # a fresh process of what serves is never marked bad
         lines.append(say(language, "result.pinned", version=found.get("version", "")))
     return [*lines, *([] if serving else _what_serves(job)), *_whole_log(job)]
 
@@ -400,7 +430,7 @@ def _failure(job: types.Job) -> list[str]:
     step = next((s.title for s in job.steps if job.error and s.name == job.error.step), "")
     lines = [say(language, "result.failed", title=job.title, step=step)]
     lines.append(say(language, "result.cause", cause=cause(job)))
-    lines += [*_decisive_lines(job), *_data_back(job)]
+    lines += [*_decisive_lines(job), *_data_back(job), *_settings_back(job)]
     if job.result.get("cost"):
         lines.append(say(language, "result.agent_cost", agent=job.result["agent"], cost=job.result["cost"]))
     return [*lines, *_what_serves(job), *_whole_log(job)]

@@ -10,12 +10,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from regrow import __version__, restores, story
+from regrow import __version__, restores, settable, story
 from regrow.api import types
 from regrow.approvals import Approvals
 from regrow.care import Care
 from regrow.catalogue import Language, ago_text, bytes_text, duration_text, help_text, say
 from regrow.channels.base import Channel
+from regrow.config import Config, ServiceSection
 from regrow.errors import RegrowError
 from regrow.intents import TABLE
 from regrow.jobs.estimates import Estimates
@@ -45,7 +46,7 @@ SHOWN = frozenset(
         *("keep_until", "kept_by", "interrupts"),
         *("approved_by", "branch", "merged", "merged_into", "landing", "landed", "rebased_over"),
         *("conflicts", "pushed_to", "recheck", "recheck_by", "recheck_tail", "model"),
-        *("undoes", "undoes_landed", "undoes_commit"),
+        *("undoes", "undoes_landed", "undoes_commit", "changed"),
         *("cause", "fell_back", "probes_mended", "probes_failing"),
     }
 )
@@ -375,6 +376,28 @@ class Views:
                 lines.append(say(language, "view.job_now", job=service.job, title=title))
         return "\n".join(lines)
 
+    def settings(self, care: Care, language: Language) -> list[types.Setting]:
+        """The settings that can be changed by saying so, as they are."""
+        plain = Config(service=ServiceSection(name="x", command=("x",)))
+        found = []
+        for name in settable.names(care.config):
+            role = settable.role_of(name)
+            assert role is not None
+            value = _setting(care.config, name)
+            if name.startswith("service.env."):
+                value = care.redactor.redact(str(value))
+            title = settable.title(name, language)
+            default = _setting(plain, name)
+            found.append(types.Setting(name=name, value=value, default=default, role=role.name, title=title))
+        return found
+
+    async def settings_text(self, care: Care, language: Language) -> str:
+        """The answer to "which settings are there?"."""
+        return "\n".join(
+            say(language, "view.setting", name=one.name, value=one.value, title=one.title)
+            for one in self.settings(care, language)
+        )
+
     async def releases_text(self, care: Care, language: Language) -> str:
         """The answer to "which releases are there?"."""
         found = await self.releases(care)
@@ -418,6 +441,14 @@ class Views:
     def help_text(language: Language) -> str:
         """What can be said, one example each."""
         return help_text(language, list(TABLE))
+
+
+def _setting(config: Config, name: str) -> Any:
+    """A value by its dotted name; None where the sections do not have it."""
+    found: Any = config
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, dict) else getattr(found, part, None)
+    return found
 
 
 def _roles(*copies: Instance | None) -> list[tuple[str, Instance]]:

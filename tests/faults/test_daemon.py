@@ -106,6 +106,12 @@ async def test_f21_data_and_code_stay_together_through_a_kill_at_every_step(tmp_
             group.create_task(in_a_world(tmp_path / kind.__name__, kind), name=kind.__name__)
 
 
+async def test_f18_settings_and_code_stay_together_through_a_kill_at_every_step(tmp_path: Path) -> None:
+    async with asyncio.TaskGroup() as group:
+        for kind in (killed_configure, killed_configure_undone):
+            group.create_task(in_a_world(tmp_path / kind.__name__, kind), name=kind.__name__)
+
+
 async def in_a_world(root: Path, story: Callable[[World], Awaitable[None]], database: str = "") -> None:
     root.mkdir()
     world = World(root, database=database)
@@ -174,6 +180,50 @@ async def killed_undo(world: World) -> None:
     assert (seen.refused, seen.cut) == (0, 0)
     assert await world.pid() == before
     assert not (world.directory / "workspaces" / str(job.id)).exists()
+
+
+def own_settings(world: World) -> Path:
+    """A file of the service's own, under care."""
+    own = world.root / "own.toml"
+    own.write_text('# mine\nname = "claw"\n')
+    world.configure({"config": {"files": ["own.toml"]}})
+    return own
+
+
+async def killed_configure(world: World) -> None:
+    """Written, proved and promoted once, whatever is killed."""
+    own_settings(world)
+    await world.start_daemon()
+    before = world.config.read_text()
+    steps = plan("configure", data=False, settings=True)
+    points = [f"configure:{step}:begin" for step in (*steps, "conclude")]
+    points += [
+        f"configure:{step}:end" for step in ("settings", "configure", "candidate", "switch", "promote", "conclude")
+    ]
+    async with world.traffic() as seen:
+        job = await through_kills(world, "set drain to 1500ms", points, "yes")
+    assert job.status == "done", job.error
+    assert (seen.refused, seen.cut) == (0, 0)
+    assert world.config.read_text() == before.replace('drain = "1s"', 'drain = "1500ms"')
+    assert len(await world.said(job.id)) >= 2
+
+
+async def killed_configure_undone(world: World) -> None:
+    """Taken back exactly, whatever is killed meanwhile."""
+    own = own_settings(world)
+    await world.start_daemon()
+    before, pid = (world.config.read_bytes(), own.read_bytes()), await world.pid()
+    points = [
+        f"configure:{step}:{when}" for step in ("candidate", "configure", "settings") for when in ("undo", "undone")
+    ]
+    async with world.traffic() as seen:
+        job = await through_kills(
+            world, "set service.env.TINY_DIE_AT_START to 1", ["configure:configure:end", *points], "yes"
+        )
+    assert job.status == "failed", job.status
+    assert (world.config.read_bytes(), own.read_bytes()) == before
+    assert await world.pid() == pid
+    assert (seen.refused, seen.cut) == (0, 0)
 
 
 def never_mixed(world: World) -> set[tuple[int, int]]:

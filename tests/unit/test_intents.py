@@ -41,8 +41,10 @@ def test_the_table_has_a_row_for_every_intent_and_a_role_for_every_row() -> None
 def test_the_utterances_cover_what_people_say() -> None:
     assert len(BUILD) >= 200
     assert len(MEASURED) >= 200
-    assert min(Counter(row.intent for row in MEASURED)[intent] for intent in Intent) >= 8
-    assert {row.intent for row in BUILD} == set(Intent)
+    # What is said of settings needs their names, and is understood by setting_phrases.py.
+    spoken = set(Intent) - {Intent.configure}
+    assert min(Counter(row.intent for row in MEASURED)[intent] for intent in spoken) >= 8
+    assert {row.intent for row in BUILD} == spoken
     assert sum(row.intent is Intent.none for row in MEASURED) >= len(MEASURED) / 3
     assert {row.lang for row in MEASURED} == {"zh", "en"}
     texts = [row.text for row in BUILD + MEASURED]

@@ -78,7 +78,7 @@ def test_without_settings_it_is_the_table() -> None:
     for person in PEOPLE:
         for intent, role in ALL.items():
             assert known.allowed(person, intent, "feishu", "oc_1") is (person.role >= role)
-    assert [intent for intent in ALL if known.confirmed(intent)] == ["undo"]
+    assert {intent for intent in ALL if known.confirmed(intent)} == {"undo", "configure"}
 
 
 def test_a_chat_for_reading_alone() -> None:
@@ -165,7 +165,7 @@ def test_the_printed_table_is_what_check_does() -> None:
             }
     here = {one.intent: one for one in rights.table(known, settings, None, "feishu", "oc_1").rights}
     assert (here["deploy"].role, here["restart"].role, here["restart"].confirm) == ("nobody", "operator", True)
-    assert {one.intent for one in here.values() if one.held} == {"restart", "deploy", "repair"}
+    assert {one.intent for one in here.values() if one.held} == {"restart", "deploy", "repair", "configure"}
     assert not {"rollback", "approve", "cancel"} & {one.intent for one in here.values() if one.limited}
 
 

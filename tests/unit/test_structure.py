@@ -20,13 +20,14 @@ CHECKOUT = SRC.parent.parent
 
 LAYERS = {
     "shapes": "errors api.types",
-    "machine": "clock process files sqlite_files pool git store databases backups secret redact places config "
+    "machine": "settings clock process files sqlite_files pool git store databases backups secret redact places config "
     "quiet permissions intents config_file availability events catalogue catalogues versions patterns phrases "
     "agent_phrases tail http_server",
     "nouns": "migrations probes probe_trial releases workspaces snapshots risks gate test_results verification "
     "attempts rights rates freezes wording commands understanding approvals inbox outbox forwarding canaries incidents "
     "audit people notices idle space care rehearsals restores secret_files agents models sandboxes services channels "
-    "installation confinement boxes",
+    "installation confinement boxes "
+    "settable setting_changes setting_phrases",
     "jobs": "jobs",
     "talk": "timetable cautions story views admissions lookout requests presses conversations decision_links doctor",
     "surfaces": "api web succession",

@@ -156,6 +156,18 @@ class Client:
 
         return _one(RestorePlan, self._ask("GET", f"/v1/snapshots/{number}", params=_only(service=service)))
 
+    def settings(self, service: str = "") -> list[types.Setting]:
+        """The settings that can be changed by saying so."""
+        from regrow.api.types import Setting
+
+        return _many(Setting, self._ask("GET", "/v1/settings", params=_only(service=service)))
+
+    def preview(self, body: types.RequestBody) -> types.Preview:
+        """What a change of settings would do."""
+        from regrow.api.types import Preview
+
+        return _one(Preview, self._ask("POST", "/v1/settings/preview", body=body.model_dump(mode="json"), again=True))
+
     # Jobs
 
     def request(self, body: types.RequestBody) -> types.Accepted | types.Answer:

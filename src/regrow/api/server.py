@@ -254,6 +254,15 @@ def routes(parts: Parts) -> list[BaseRoute]:
             return _shape(types.ActionResult(ok=False, text=str(error)))
         return _shape(types.ActionResult(ok=True, text=done.text if isinstance(done, types.Answer) else ""))
 
+    async def settings(request: Request) -> Response:
+        care = parts.requests.care(request.query_params.get("service", ""))
+        return _shapes(parts.views.settings(care, _language(request)), types.Setting)
+
+    async def preview(request: Request) -> Response:
+        body = await _body(request, types.RequestBody)
+        _, args = from_body(body)
+        return _shape(await parts.requests.preview(args.changes, parts.callers.asked(request), body.service))
+
     async def doctor(_: Request) -> Response:
         return _shapes(await parts.findings(), types.Finding)
 
@@ -326,6 +335,8 @@ def routes(parts: Parts) -> list[BaseRoute]:
         ("GET", "/v1/chat/messages", messages),
         ("GET", "/v1/chat/events", chat_events),
         ("POST", "/v1/chat/actions", actions),
+        ("GET", "/v1/settings", settings),
+        ("POST", "/v1/settings/preview", preview),
         ("GET", "/v1/doctor", doctor),
         ("GET", "/v1/people", people),
         ("GET", "/v1/permissions", permissions),

@@ -16,6 +16,8 @@
     GET  /v1/chat/messages?channel=C&chat=ID&after=N  -> list[Message], oldest first
     GET  /v1/chat/events?channel=C&chat=ID            -> server-sent events: `message` with a Message, new or edited
     POST /v1/chat/actions       ActionBody            -> ActionResult (a button was pressed)
+    GET  /v1/settings                                 -> list[Setting]: those that can be changed by saying so
+    POST /v1/settings/preview   RequestBody           -> Preview, of the intent configure; nothing is changed
     GET  /v1/doctor                                   -> list[Finding]
     GET  /v1/people                                   -> People
     GET  /v1/permissions?person=ID&channel=C&chat=ID  -> Permissions: the table, in that chat and for that person
@@ -38,7 +40,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-Kind = Literal["restart", "build", "deploy", "repair", "rollback"]
+Kind = Literal["restart", "build", "deploy", "repair", "rollback", "configure"]
 JobStatus = Literal["todo", "doing", "waiting", "undoing", "done", "failed", "undone", "cancelled"]
 StepStatus = Literal["todo", "doing", "waiting", "done", "failed", "undoing", "undone"]
 ENDED: frozenset[str] = frozenset({"done", "failed", "undone", "cancelled"})
@@ -243,6 +245,7 @@ class Notify(Body):
 
 class RequestBody(Body):
     """A typed request. `args`: deploy and build {target}, rollback {target, data: "yes", snapshot: its number},
+    configure {set: lines of NAME=VALUE, or FILE:NAME=VALUE},
     undo {job, data: "yes"}, snapshot {}, repair {bug, reproduction}, restart {}, freeze {reason},
     unfreeze {}; those that change the service {when: now, idle, force}, with {job} of one that waits for its time.
 
@@ -255,6 +258,24 @@ class RequestBody(Body):
     key: str = ""
     language: Literal["zh", "en"] = "en"
     notify: Notify | None = None
+
+
+class Preview(Shape):
+    """What a change of settings would do: the files' difference, the role it takes, whether a fresh process starts."""
+
+    diff: str
+    role: str
+    restarts: bool
+
+
+class Setting(Shape):
+    """A setting that can be changed by saying so."""
+
+    name: str
+    value: Any
+    default: Any
+    role: str
+    title: str = ""
 
 
 class Accepted(Shape):

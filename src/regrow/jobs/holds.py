@@ -62,6 +62,8 @@ def frozen(doing: str, found: Freeze, care: Care) -> Refused:
 
 async def check(work: Work, step: str) -> None:
     """Refuse a step that changes a frozen service. Raises StepFailed, kind "frozen"."""
+    if work.job.result.get("undoes"):
+        return  # a way back, also where it is a change of settings
     if step in CHANGING and (found := await freeze_of(work.care, work.job.kind, work.token)) is not None:
         refused = frozen(work.job.kind, found, work.care)
         raise StepFailed(str(refused), kind="frozen", cause=f"{found.by}: {refused.values['reason']}")
@@ -71,7 +73,7 @@ async def until_quiet_ends(work: Work) -> Wait | None:
     """What to wait for in quiet hours; None once they are over, for a job that is a way back, and for one that was
     asked for with "now" or "force", also while it waits."""
     care, job = work.care, await work.ledger.get(work.job.id)
-    if job.kind not in HELD or job.args.get("when") in AT_ONCE:
+    if job.kind not in HELD or job.args.get("when") in AT_ONCE or job.result.get("undoes"):
         return None
     now = work.clock.now()
     until = care.quiet.until(now)

@@ -46,7 +46,7 @@ _RECOVERIES = 1000
 _TAIL_CHARACTERS = 400
 _UNDO_DEADLINE_S = 120.0
 _COME_BACK_LOOK_S = 0.5
-_WATCHED = frozenset({"bake", "confirm"}) | GOOD
+_WATCHED = frozenset({"bake", "compare", "confirm"}) | GOOD
 
 
 class JSONSerializer(DBOSSerializer):

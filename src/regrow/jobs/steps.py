@@ -15,7 +15,7 @@ from regrow.boxes import build_box, test_box
 from regrow.canaries import Canaries, Hearing, hearing
 from regrow.catalogue import bytes_text, say
 from regrow.errors import CandidateFailed, ProcessTimeout, RegrowError, ServiceError
-from regrow.jobs import data, holds, landing, repair
+from regrow.jobs import configure, data, holds, landing, repair
 from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
 from regrow.jobs.candidate_check import run_check
 from regrow.jobs.ledger import WAITING_FOR_IDLE, WAITING_FOR_KEEP, WAITING_FOR_TURN
@@ -44,10 +44,12 @@ async def check(work: Work) -> Outcome:
     """Refuse what cannot end well while nothing has been touched."""
     care, job = work.care, work.job
     await _room(work)
+    if {"candidate", "configure"} & set(job.plan):
+        await configure.check_files(work)
     if {"build", "test", "agent", "verify"} & set(job.plan):
         await care.sandbox.check()
     facts: dict[str, Any] = {"started_wall": work.clock.now(), **_before(await care.serving())}
-    if job.kind in {"restart", "rollback"}:
+    if job.kind in {"restart", "rollback", "configure"}:
         release = await care.releases.get(job.args["release"])
         return Done(facts | {"release": release.id, "version": release.version, "commit": release.commit})
     commit = job.args["commit"]
@@ -242,7 +244,7 @@ async def turn(work: Work) -> Outcome:
     # Jobs that had the turn before, and people while it was waited for, may have changed what serves since `check`.
     serving = await work.care.serving()
     facts = _before(serving)
-    if serving is not None and work.job.kind == "restart":
+    if serving is not None and work.job.kind in {"restart", "configure"}:
         facts |= {"release": serving.id, "version": serving.version, "commit": serving.commit}
     if serving is not None and work.job.kind == "repair" and not await _contains(work, serving.commit):
         raise StepFailed(
@@ -529,9 +531,12 @@ STEPS: dict[str, Step] = {
     "snapshot": Step(data.snapshot, data.put_back, deadline_s=None),
     "restore": Step(data.restore, data.drop_put, deadline_s=None),
     "rehearse": Step(data.rehearse, deadline_s=None),
+    "settings": Step(configure.settings, configure.settings_back),
+    "configure": Step(configure.configure, configure.put_back),
     "candidate": Step(candidate, discard_candidate, deadline_s=None),
     "switch": Step(switch, switch_back, deadline_s=None),
     "bake": Step(bake, deadline_s=None),
+    "compare": Step(configure.compare),
     "confirm": Step(confirm),
     "promote": Step(promote, deadline_s=None),
     "recheck": Step(landing.recheck, deadline_s=None),

@@ -209,18 +209,19 @@ def at_random(count: int, seed: int, within_s: float = 6.0) -> dict[Task, Mappin
     return {task: {"killed_after": tuple(each)} for task, each in times.items() if each}
 
 
-async def through_kills(world: World, text: str, points: list[str]) -> Job:
+async def through_kills(world: World, text: str, points: list[str], yes: str = "") -> Job:
     """Ask for a job of a daemon that is killed at every one of `points` and started again each time.
 
     Args:
         world: up.
         text: what is said.
         points: as in `regrow.testing.mortal`; the job must come to each of them. What it asks for is approved.
+        yes: the answer, where it is asked back first.
     """
     died = Path(tempfile.mkdtemp(dir=world.root))
     env = {mortal.POINTS: ",".join(points), mortal.DIED: str(died)}
     await world.start_daemon(env, "regrow.testing.mortal")
-    number = await world.asked_of_the_dying(text)
+    number = await world.asked_of_the_dying(text, yes)
 
     async def next_life() -> Job | None:
         assert world.process is not None

@@ -409,9 +409,21 @@ class World:
 
         return await eventually(there, f"a job for {text!r}")
 
-    async def asked_of_the_dying(self, text: str) -> int:
-        """As `asked`, of a daemon that may die before it has told of the job: then the store knows its number."""
+    async def asked_of_the_dying(self, text: str, yes: str = "") -> int:
+        """As `asked`, of a daemon that may die before it has told of the job: then the store knows its number.
+
+        Args:
+            text: what is said.
+            yes: the answer to the question that is asked back; "" when none is.
+        """
         said = await self.tell(text)
+        if yes:
+
+            async def asked_back() -> bool:
+                return bool(await self.heard(said))
+
+            await eventually(asked_back, f"a question about {text!r}")
+            await self.tell(yes, said.chat)
 
         async def there() -> int | None:
             found = self.rows(f"select id from jobs where chat = '{said.chat}'")  # noqa: S608  a name of our own

@@ -10,7 +10,7 @@ import pytest
 
 from regrow.jobs import data
 from regrow.jobs.base import StepFailed
-from regrow.jobs.plans import DATA, PLANS, plan
+from regrow.jobs.plans import DATA, FILES, PLANS, plan
 from regrow.jobs.work import Work
 from regrow.services.base import ServiceStatus
 
@@ -42,5 +42,5 @@ def test_set_aside_where_it_moves_or_may_and_where_other_data_is_put(tmp_path: P
 
 def test_a_service_without_databases_has_no_steps_about_them() -> None:
     for kind, steps in PLANS.items():
-        assert plan(kind, data=True, keep=True) == list(steps)
-        assert set(plan(kind, data=False)) == set(steps) - DATA - {"confirm"}
+        assert plan(kind, data=True, keep=True, settings=True) == list(steps)
+        assert set(plan(kind, data=False)) == set(steps) - DATA - FILES - {"confirm"}
