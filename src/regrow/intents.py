@@ -37,6 +37,8 @@ class Intent(StrEnum):
     admit = "admit"
     dismiss = "dismiss"
     remove = "remove"
+    freeze = "freeze"
+    unfreeze = "unfreeze"
     settings = "settings"
     help = "help"
     none = "none"
@@ -99,11 +101,25 @@ TABLE: Mapping[Intent, Row] = {
         Row(Intent.admit, Role.owner, effect=True),
         Row(Intent.dismiss, Role.owner, effect=True),
         Row(Intent.remove, Role.owner, effect=True),
+        Row(Intent.freeze, Role.maintainer, effect=True),
+        Row(Intent.unfreeze, Role.maintainer, effect=True),
         Row(Intent.help, Role.viewer),
     )
 }
 ROLES: Mapping[str, Role] = {intent.value: row.role for intent, row in TABLE.items()}
 """The role each intent needs, for `permissions.Permissions`; settings may override single entries."""
+
+
+HELD: frozenset[Intent] = frozenset(row.intent for row in TABLE.values() if row.changes_service) - {
+    Intent.rollback,
+    Intent.undo,
+    Intent.approve,
+}
+"""What a freeze refuses and quiet hours put off: whatever changes the service and is no way back. An approval is no
+change itself: the job that it lets go on is held."""
+
+CHANGES: frozenset[Intent] = HELD | {Intent.rollback, Intent.undo}
+"""What a person may be asked about before it is done: whatever changes the service."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +133,8 @@ class Args:
         name: what to call a person (admit).
         data: whether the data goes back together with the code (rollback, undo).
         snapshot: the number of the snapshot to restore (rollback).
-        when: "idle" or "force"; "" for now, in order.
+        when: "idle", "now" or "force"; "" as the settings say: at once, but not in quiet hours.
+        reason: why (freeze), in the person's own words.
         job: a job's number.
         kind: the kind of job named with an answer ("cancel the deploy"): an intent's name.
         lines: how many log lines.
@@ -140,6 +157,7 @@ class Args:
     data: bool = False
     snapshot: int | None = None
     when: str = ""
+    reason: str = ""
     changes: tuple[str, ...] = ()
 
     def given(self) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from regrow.store import Store, notices
 
 _CONSOLE = Address("web", "main")
 _SHOWN = 6
+GOOD_NEWS = frozenset({"up", "upgraded", "restarted", "hears", "disk_well", "unfrozen"})
+"""What can wait until the morning, where the settings say so; everything else wakes people."""
 
 
 class Notices:
@@ -37,6 +39,7 @@ class Notices:
         language: of all notices.
         window_s: seconds after the first notice of a subject in which more of it join its message.
         clean: takes secrets and long paths out of a text.
+        hold: until when good news waits, from the present; None: it does not.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Notices:
         language: Language,
         window_s: float,
         clean: Callable[[str], str],
+        hold: Callable[[float], float | None] = lambda _: None,
         clock: Clock | None = None,
     ) -> None:
         self._store = store
@@ -62,6 +66,7 @@ class Notices:
         self._language = language
         self._window_s = window_s
         self._clean = clean
+        self._hold = hold
         self._clock = clock or SystemClock()
 
     async def tell(self, event: str, subject: str, key: str, **values: object) -> bool:
@@ -77,6 +82,7 @@ class Notices:
             Whether it was news.
         """
         now = self._clock.now()
+        not_before = (self._hold(now) or 0.0) if key in GOOD_NEWS else 0.0
         row = {"event": event, "subject": subject, "key": key, "at": now}
         texts = {name: self._clean(str(value)) for name, value in values.items()}
 
@@ -96,7 +102,7 @@ class Notices:
             content = Content(self._text([dict(one) for one in told.mappings()]))
             for address in self._addresses():
                 name = f"notice-{window}-{address.channel}-{address.chat}"
-                self._outbox.write(connection, name, address, content)
+                self._outbox.write(connection, name, address, content, not_before=not_before)
             return True
 
         news = await self._store.transact(write)

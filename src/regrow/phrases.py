@@ -29,6 +29,9 @@ _SLOTS = {
     r"(?P<unit>秒|分|小时|钟头|天|s|sec|m|min|h|hr|hour|d|day|second|minute)s?(?:钟)?(?![a-z])",
     "code": r"(?P<code>[a-hj-np-z2-9]{6})(?![a-z0-9_])",
     "who": r"(?P<who>[a-z0-9][a-z0-9_.-]{0,40}|[\u3400-\u9fff]{2,8})",
+    # After a colon anything is a reason; after a blank only Chinese, and nothing that makes a question of it.
+    "why": r"(?:[ ,]*:\s*|(?<=[ ,])(?=[\u3400-\u9fff])(?![了的吗么呢过没不是吧])"
+    r"(?![^\n]*[吗么呢]\s*$))(?P<why>[^\n?]{1,200})",
     "measure": r"\d[\d.]*\s?(?:%|gib|mib|gb|mb|g|m|k|ms|s|秒|个|倍|percent)?",
     "count": r"(?:\d{1,4}|[一二三四五六七八九十两]{1,3}|two|three|five|ten)",
 }

@@ -8,30 +8,38 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from regrow import probes, restores, setting_changes
+from regrow import probes, restores, rights, setting_changes
 from regrow.admissions import Admissions, Decider
 from regrow.api import types
 from regrow.approvals import Approvals
 from regrow.audit import Audit
 from regrow.care import Care
 from regrow.catalogue import Language, bytes_text, say
+from regrow.cautions import interrupted, interruption
 from regrow.channels.base import Address
 from regrow.errors import NotFound, Refused
-from regrow.intents import Args, Intent
-from regrow.jobs.ledger import WAITING_FOR_KEEP, Ledger, Limit, Record
-from regrow.jobs.plans import plan
+from regrow.intents import CHANGES, HELD, Args, Intent
+from regrow.jobs import holds
+from regrow.jobs.ledger import WAITING_FOR_KEEP, Ledger, Limit, Record, Share
+from regrow.jobs.plans import PLANS, plan
 from regrow.jobs.runner import Runner
-from regrow.permissions import AUDIT, Permissions, Person
+from regrow.permissions import AUDIT, LOCAL, Permissions, Person
 from regrow.pool import in_thread
+from regrow.rates import FREE, HOUR_S, Rates
 from regrow.releases import Release
 from regrow.setting_changes import Change, Planned
 from regrow.views import Views
 
 _LOG_LINES = 30
+_WORDS = 300
+"""Characters of what somebody said that the audit log keeps."""
+
+_SAYS_WHAT_IT_INTERRUPTS = frozenset({Intent.restart, Intent.rollback})
+"""What is done at once; the others come to the service only after a build."""
 _UNDOABLE = frozenset({"deploy", "repair", "rollback", "configure"})
 
 SAY = "say:"
@@ -49,6 +57,9 @@ class Asked:
         language: "zh" or "en".
         key: the same for every delivery of the same request; "" when there is none.
         identity: who it is, as the platform says; "" where the channel lets nobody else in.
+        words: what was said, for the audit log; of a button, what it is called.
+        understood: by what the words were understood: grammar, answer (to a question), button, link, cli,
+            api, mcp, daemon.
         via: the way in, where that is not the channel of the address.
     """
 
@@ -58,7 +69,14 @@ class Asked:
     language: Language
     key: str = ""
     identity: str = ""
+    words: str = ""
+    understood: str = ""
     via: str = ""
+
+    @property
+    def where(self) -> tuple[str, str]:
+        """The channel and the chat."""
+        return self.address.channel, self.address.chat
 
     @property
     def way(self) -> str:
@@ -80,8 +98,12 @@ class Requests:
         audit: Audit,
         views: Views,
         admissions: Admissions,
+        rates: Rates | None = None,
+        announce: Callable[..., Awaitable[bool]] | None = None,
     ) -> None:
+        self._announce = announce
         self._admissions = admissions
+        self._rates = rates or Rates()
         self._cares = cares
         self._ledger = ledger
         self._runner = runner
@@ -112,9 +134,10 @@ class Requests:
             Refused: kind "forbidden" and others; that it was tried is in the audit log.
         """
         try:
-            self._permissions.check(asked.person, intent)
-        except Refused:
-            await self.record(asked, "refused", intent=str(intent))
+            self._permissions.check(asked.person, intent, *asked.where)
+        except Refused as refused:
+            why: dict[str, Any] = {} if refused.kind == "forbidden" else {"why": refused.kind}
+            await self.record(asked, "refused", intent=str(intent), **why)
             raise
 
     async def carry_out(
@@ -136,8 +159,12 @@ class Requests:
             Refused: kind "forbidden" and others; nothing has changed.
             NotFound: a release, commit, job or service that does not exist.
         """
-        await self.allow(asked, intent)
+        await self._may(intent, asked)
         match intent:
+            case Intent.freeze | Intent.unfreeze:
+                return types.Answer(text=await self._freeze(intent, args, asked, self.care(service)))
+            case _ if intent in CHANGES and _hurries(args):
+                return await self._hurry(intent, args.job or 0, args.when, asked)
             case Intent.configure:
                 return await self._configure(args.changes, asked, self.care(service))
             case Intent.restart | Intent.build | Intent.deploy | Intent.repair | Intent.rollback:
@@ -157,6 +184,17 @@ class Requests:
             case _:
                 return types.Answer(text=await self._tell(intent, args, asked, service))
 
+    async def _may(self, intent: str, asked: Asked) -> None:
+        """As `allow`, and not more often than the limits say. Raises Refused, also of kind "rate"."""
+        await self.allow(asked, intent)
+        if intent not in Intent.__members__:
+            return
+        try:
+            self._rates.take(asked.person, Intent(intent))
+        except Refused:
+            await self.record(asked, "refused", intent=str(intent), why="rate")
+            raise
+
     # Jobs
 
     async def _job(
@@ -164,6 +202,7 @@ class Requests:
     ) -> types.Accepted | types.Answer:
         known: dict[str, Any] = {}
         limit = None
+        await self._not_frozen(intent, asked, care)
         match intent:
             case Intent.restart:
                 release = await self._serving(care, "restart")
@@ -196,9 +235,35 @@ class Requests:
                 care.agents(agent)  # an unknown name is refused now, not in the middle of the job
             case _:
                 what = await self._to_build(care, args.target)
+        if asked.address.chat and intent in _SAYS_WHAT_IT_INTERRUPTS:
+            busy, other = await interrupted(care, self._ledger)
+            if lines := interruption(care, busy, other if args.when == "force" else None, asked.language):
+                known["interrupts"] = lines
         if args.when not in {"", "now"}:
             what["when"] = await self._when(args.when, asked, care)
+        elif args.when and care.config.quiet.hours:
+            what["when"] = "now"
+        if what.get("when") in holds.AT_ONCE and (waiting := await self._ledger.put_off(care.name, intent, what)):
+            return await self._hurry(intent, waiting.id, "now", asked)
         return await self._open(intent, what, known, asked, care, limit=limit)
+
+    async def _not_frozen(self, intent: Intent, asked: Asked, care: Care) -> None:
+        """Refuse what changes a frozen service. Raises Refused, kind "frozen"."""
+        if (found := await holds.freeze_of(care, intent)) is not None:
+            await self.record(asked, "refused", intent=str(intent), why="frozen")
+            raise holds.frozen(intent, found, care)
+
+    async def _hurry(self, intent: Intent, job: int, when: str, asked: Asked) -> types.Accepted:
+        """Let a job that waits for its time go on now; by force, without those that are before it."""
+        record = await self._ledger.get(job)
+        if record.kind != intent.value or when not in holds.AT_ONCE:
+            raise Refused(f"cannot hurry job {job}: it is a {record.kind}; say now or force", kind="bad_request")
+        if when == "force":
+            await self._when(when, asked, self.care(record.service), but=job)
+        if not await self._ledger.hurry(job) and when == "now":
+            raise Refused(f"cannot hurry job {job}: it does not wait for its time any more", kind="ended")
+        await self.record(asked, "hurried", job, when=when)
+        return types.Accepted(job=job, joined=True)
 
     async def go_on(self, earlier: Record, words: str, asked: Asked, *, agent: str = "") -> types.Accepted:
         """Go on with a repair, or do it again: a new job that knows the earlier one.
@@ -215,8 +280,9 @@ class Requests:
         Raises:
             Refused: kind "forbidden", "still_repairing" while the agent of the earlier job works, and others.
         """
-        await self.allow(asked, Intent.repair)
+        await self._may(Intent.repair, asked)
         care = self.care(earlier.service)
+        await self._not_frozen(Intent.repair, asked, care)
         before = earlier.args.get("agent", "") or str(earlier.result.get("agent", ""))
         agent = agent or before
         care.agents(agent)
@@ -229,7 +295,7 @@ class Requests:
                     job=earlier.id,
                 )
             await self._ledger.cancel(earlier.id, asked.name)
-            await self._audit.write(asked.name, asked.way, "cancelled", earlier.id, why="goes on")
+            await self.record(asked, "cancelled", earlier.id, why="goes on")
         session = str(earlier.result.get("session", "")) if words and agent == before else ""
         what = {**earlier.args, "commit": release.commit, "agent": agent, "follows": str(earlier.id)}
         for name in ("room", "session"):
@@ -269,6 +335,7 @@ class Requests:
             address=asked.address,
             result=known,
             limit=limit,
+            share=self._share(asked),
         )
         if new or record.person == (asked.person.id if asked.person else ""):
             detail = {
@@ -282,6 +349,12 @@ class Requests:
         await self._runner.submit(record)
         return types.Accepted(job=record.id, joined=not new)
 
+    def _share(self, asked: Asked) -> Share | None:
+        """How many jobs the person may begin; the local user any number, see rates.py."""
+        if not self._rates.jobs_per_hour or asked.person is None or asked.person.id == LOCAL.id:
+            return None
+        return Share(self._rates.jobs_per_hour, HOUR_S, frozenset(intent.value for intent in FREE))
+
     @staticmethod
     async def _limit(care: Care, args: Args) -> Limit | None:
         """How often a restart may be asked for (F6). Who means it says force, and what is down may be started."""
@@ -290,15 +363,15 @@ class Requests:
             return None
         return Limit(service.restart_limit, service.restart_window)
 
-    async def _when(self, when: str, asked: Asked, care: Care) -> str:
+    async def _when(self, when: str, asked: Asked, care: Care, *, but: int | None = None) -> str:
         """When a job may change the service: "idle" waits, "force" calls off what is in its way, with undo."""
         if when not in {"idle", "force"}:
             raise Refused(f"cannot use when={when}: it is now, idle or force", kind="bad_request")
         if when == "force":
-            self._permissions.check(asked.person, Intent.cancel)
+            self._permissions.check(asked.person, Intent.cancel, *asked.where)
             for other in await self._ledger.live(care.name):
-                if "turn" in other.plan and await self._ledger.cancel(other.id, asked.name):
-                    await self._audit.write(asked.name, asked.way, "cancelled", other.id, why="force")
+                if "turn" in other.plan and other.id != but and await self._ledger.cancel(other.id, asked.name):
+                    await self.record(asked, "cancelled", other.id, why="force")
         return when
 
     @staticmethod
@@ -382,6 +455,7 @@ class Requests:
     async def _configure(self, words: Sequence[str], asked: Asked, care: Care) -> types.Accepted:
         if not words:
             raise Refused("cannot set anything: say which setting and its value", kind="bad_request")
+        await self._not_frozen(Intent.configure, asked, care)
         return await self._change(setting_changes.asked(words, care.config), asked, care)
 
     async def _change(
@@ -403,7 +477,10 @@ class Requests:
         person = asked.person.id if asked.person else ""
         if decision == "approved":
             await self._two_people(await self._ledger.get(job), asked)
-        decided = await self._approvals.decide(job, decision, asked.name, person=person, digest=args.target)
+        channel, chat = asked.where
+        decided = await self._approvals.decide(
+            job, decision, asked.name, person=person, digest=args.target, channel=channel, chat=chat
+        )
         await self.record(asked, decision, job, digest=decided.digest)
         return types.Answer(text=say(asked.language, f"answer.{decision}", job=job))
 
@@ -549,14 +626,20 @@ class Requests:
         taken = await care.snapshots.take(None, care.databases, reason="asked")
         if taken is None:
             raise Refused("cannot take a snapshot: [state] sqlite names no database that exists", kind="no_database")
-        await self._audit.write(asked.name, asked.way, "snapshot", snapshot=taken.id)
+        await self.record(asked, "snapshot", snapshot=taken.id)
         at, size = restores.when(taken.at), bytes_text(taken.bytes)
         return say(asked.language, "answer.snapshot", snapshot=taken.id, at=at, size=size)
 
     # People
 
     async def _people(self, intent: Intent, args: Args, asked: Asked) -> str:
-        by = Decider(asked.name, asked.way, asked.language, asked.person.id if asked.person else "")
+        by = Decider(
+            asked.name,
+            asked.way,
+            asked.language,
+            asked.person.id if asked.person else "",
+            words=self.words(asked),
+        )
         match intent:
             case Intent.admit:
                 return await self._admissions.admit(args.target, args.role, by, args.name)
@@ -565,9 +648,42 @@ class Requests:
             case Intent.remove:
                 return await self._admissions.remove(args.target, by)
             case _:
-                return await self._admissions.text(asked.language)
+                people = await self._admissions.text(asked.language)
+                return f"{people}\n{rights.text(self._permissions, asked.language, *asked.where)}"
+
+    # Freezes
+
+    async def _freeze(self, intent: Intent, args: Args, asked: Asked, care: Care) -> str:
+        """Freeze a service, or lift that; jobs that have not switched yet end at their next step."""
+        if intent is Intent.unfreeze:
+            ended = await care.freezes.end(care.name)
+            await self.record(asked, "unfrozen", service=care.name, since=ended.at)
+            await self._tell_owners(f"{care.name} unfrozen {ended.at}", care, "unfrozen", by=asked.name)
+            return say(asked.language, "answer.unfrozen", service=care.name)
+        found = await care.freezes.begin(care.name, self._clean(args.reason), asked.name)
+        await self.record(asked, "frozen", service=care.name, reason=found.reason)
+        told = {"by": asked.name, "reason": found.reason or "-"}
+        await self._tell_owners(f"{care.name} frozen {found.at} {found.reason}", care, "frozen", **told)
+        held = [f"#{one.id}" for one in await self._ledger.live(care.name) if one.kind in HELD and _is_before(one)]
+        text = say(asked.language, "answer.frozen", service=care.name, reason=found.reason or "-")
+        return text + ("\n" + say(asked.language, "answer.frozen_jobs", jobs=", ".join(held)) if held else "")
+
+    async def _tell_owners(self, event: str, care: Care, key: str, **values: str) -> None:
+        if self._announce is not None:
+            await self._announce(event, f"freeze {care.name}", key, service=care.name, **values)
 
     # The audit log
+
+    def _clean(self, text: str) -> str:
+        for care in self._cares.values():
+            text = care.redactor.shorten_paths(care.redactor.redact(text))
+        return text
+
+    def words(self, asked: Asked) -> dict[str, Any]:
+        """What was said and how it was understood, as the audit log keeps it: without secrets, and not without end."""
+        said = self._clean(" ".join(asked.words.split()))
+        said = said if len(said) <= _WORDS else said[: _WORDS - 1] + "…"
+        return {name: value for name, value in (("words", said), ("understood", asked.understood)) if value}
 
     async def record(
         self, asked: Asked, what: str, job: int | None = None, *, once: bool = False, **detail: Any
@@ -577,6 +693,7 @@ class Requests:
         where = asked.address
         if where.chat:
             detail["chat"] = where.chat
+        detail |= self.words(asked)
         await self._audit.write(asked.name, asked.way, what, job, person=person, once=once, **detail)
 
     async def audit(self, asked: Asked) -> Audit:
@@ -585,7 +702,7 @@ class Requests:
         Raises:
             Refused: kind "forbidden".
         """
-        await self.allow(asked, AUDIT)
+        await self._may(AUDIT, asked)
         return self._audit
 
     # Questions that need no job
@@ -626,6 +743,16 @@ def _undone_by(undoes: Record) -> dict[str, Any]:
     return {"undoes": undoes.id, "undoes_landed": landed, "undoes_commit": commit}
 
 
+def _hurries(args: Args) -> bool:
+    """Whether a request is about a job that waits for its time."""
+    return args.job is not None and args.when in holds.AT_ONCE
+
+
+def _is_before(record: Record) -> bool:
+    """Whether a job has not switched yet."""
+    return not any(step["name"] == "switch" and step["status"] == "done" for step in record.steps)
+
+
 def _here(record: Record, asked: Asked) -> bool:
     """Whether a job was asked for in the chat that speaks now; two channels may have chats of one name."""
     return (record.address.channel, record.address.chat) == (asked.address.channel, asked.address.chat)
@@ -653,6 +780,7 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
         "data",
         "snapshot",
         "when",
+        "reason",
         "set",
     }
     if unknown := set(body.args) - known:
@@ -665,6 +793,7 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
         name=body.args.get("name", ""),
         data=body.args.get("data", "") == "yes",
         when=body.args.get("when", ""),
+        reason=body.args.get("reason", ""),
         changes=tuple(line for line in body.args.get("set", "").splitlines() if line.strip()),
     )
 
@@ -679,7 +808,7 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
 
 def button(action: str) -> tuple[Intent, Args]:
     """The intent behind a button: "approve:JOB:DIGEST", "reject:JOB:DIGEST", "cancel:JOB", "keep:JOB", "undo:JOB",
-    "admit:CODE:ROLE", "dismiss:CODE".
+    "now:JOB:KIND", "force:JOB:KIND", "admit:CODE:ROLE", "dismiss:CODE".
 
     Raises:
         Refused: kind "bad_request".
@@ -688,6 +817,8 @@ def button(action: str) -> tuple[Intent, Args]:
     number, _, digest = rest.partition(":")
     if word in {"approve", "reject", "cancel", "keep", "undo"} and re.fullmatch(r"[0-9]{1,9}", number):
         return Intent(word), Args(job=int(number), target=digest)
+    if word in holds.AT_ONCE and re.fullmatch(r"[0-9]{1,9}", number) and digest in PLANS:
+        return Intent(digest), Args(job=int(number), when=word)
     if word in {"admit", "dismiss"} and number:
         return Intent(word), Args(target=number, role=digest)
     raise Refused("cannot use this button: it is not one of mine", kind="bad_request")

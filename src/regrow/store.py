@@ -29,7 +29,7 @@ from regrow.errors import StoreError
 T = TypeVar("T")
 
 STORE_ERROR_EXIT = 75
-SCHEMA_HEAD = "0005"
+SCHEMA_HEAD = "0006"
 _MOST_TOGETHER = 128
 _TRIES = 10  # of a transaction that others are in the way of
 _TRY_AGAIN_S = 0.02
@@ -169,6 +169,8 @@ approvals = sa.Table(
     sa.Column("decided_at", sa.Float),
     sa.Column("expires_at", sa.Float, nullable=False),
     sa.Column("person", sa.Text, nullable=False, server_default=""),
+    sa.Column("channel", sa.Text, nullable=False, server_default=""),
+    sa.Column("chat", sa.Text, nullable=False, server_default=""),
 )
 
 turns = sa.Table(
@@ -313,6 +315,16 @@ barred = sa.Table(
     sa.Column("identity", sa.Text, primary_key=True),
     sa.Column("at", sa.Float, nullable=False),
     sa.Column("by", sa.Text, nullable=False),
+)
+
+# Services that nobody may change for now.
+freezes = sa.Table(
+    "freezes",
+    metadata,
+    sa.Column("service", sa.Text, primary_key=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
 )
 
 notices = sa.Table(

@@ -94,16 +94,21 @@ def _language(text: str) -> Language:
 def _args(found: Command, original: str) -> Args:
     """The values of a command; names are taken from the original, where their case is."""
     intent, values = found.intent, found.values
+    seen = "".join(character for character in original if character.isprintable())
     target = values.get("ref") or values.get("anyref") or values.get("who") or ""
     if target:
-        spelled = re.search(re.escape(target), original, re.IGNORECASE)
+        spelled = re.search(re.escape(target), seen, re.IGNORECASE)
         target = spelled[0] if spelled else target
     elif intent in (Intent.deploy, Intent.rollback):
         target = "latest" if intent is Intent.deploy else "previous"
+    why = values.get("why", "").strip(" ,:")
+    places = range(len(seen) - len(why), -1, -1) if why else ()
+    why = next((seen[at : at + len(why)] for at in places if phrases().plain(seen[at : at + len(why)]) == why), why)
     number = values.get("number") or values.get("hashed")
     return Args(
         target=(values.get("code") or "").upper() or target,
         data="data" in values,
+        reason=why,
         when=found.when,
         role=next((name.removeprefix("role_") for name in values if name.startswith("role_")), ""),
         job=int(number) if number else None,

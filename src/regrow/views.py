@@ -43,7 +43,7 @@ SHOWN = frozenset(
         *("reproduced_by", "unreproduced", "diagnosis", "failing", "reproducing_tests", "refusals", "risks"),
         *("test_files", "tests_added", "tests_removed", "proving_tests", "flaky_tests", "lost_tests", "failed_before"),
         *("attempts", "attempt", "attempts_planned", "given_up"),
-        *("keep_until", "kept_by"),
+        *("keep_until", "kept_by", "interrupts"),
         *("approved_by", "branch", "merged", "merged_into", "landing", "landed", "rebased_over"),
         *("conflicts", "pushed_to", "recheck", "recheck_by", "recheck_tail", "model"),
         *("undoes", "undoes_landed", "undoes_commit", "changed"),
@@ -194,10 +194,15 @@ class Views:
         job = turn if any(record.id == turn for record in live) else (live[0].id if live else None)
         address = next(iter(care.config.service.listen.values()), "")
         queue = [record.id for record in live if record.id != job]
+        frozen = await care.freezes.of(care.name)
+        held: dict[str, Any] = {"quiet_until": care.quiet.until(self._clock.now())}
+        if frozen is not None:
+            reason = care.redactor.redact(frozen.reason)
+            held["freeze"] = types.FreezeStatus(reason=reason, by=frozen.by, at=frozen.at)
         try:
             now = await care.service.status()
         except (RegrowError, OSError):
-            return types.ServiceStatus(name=care.name, state="down", address=address, job=job, queue=queue)
+            return types.ServiceStatus(name=care.name, state="down", address=address, job=job, queue=queue, **held)
         known = {release.id: release for release in await care.releases.all()}
 
         def running(copy: Instance | None) -> types.Running | None:
@@ -232,6 +237,7 @@ class Views:
             job=job,
             queue=queue,
             supervisor_pid=now.supervisor_pid,
+            **held,
         )
 
     async def snapshots(self, care: Care) -> list[types.Snapshot]:
@@ -361,6 +367,12 @@ class Views:
             lines += [
                 f"  {'✓' if p.ok else '✗'} {p.name}" + (f": {p.detail}" if p.detail else "") for p in service.probes
             ]
+            quiet = self._cares[service.name].quiet
+            if service.freeze is not None:
+                told = {"by": service.freeze.by, "since": quiet.date(service.freeze.at)}
+                lines.append(say(language, "view.frozen", **told, reason=service.freeze.reason or "-"))
+            if service.quiet_until is not None:
+                lines.append(say(language, "view.quiet", until=quiet.clock(service.quiet_until)))
             if service.job is not None:
                 record = await self._ledger.get(service.job)
                 title = story.title(record.kind, language, record.args, record.result)
