@@ -1,6 +1,7 @@
 """What Regrow says, in the language of the person it says it to, and how it writes figures.
 
 The texts are in catalogues/: zh.toml and en.toml, story.*.toml for what is told of a job, press.*.toml for buttons,
+incident.*.toml for incidents,
 web.*.toml for the pages, cli.*.toml for the command line and setup.*.toml for the setting up of channels. The languages
 have the same keys and the same fields (a test compares them); a person asked in Chinese is answered in the words of the
 seed document's section five.
@@ -36,7 +37,7 @@ _OWN = frozenset({"cli", "web", "setup"})  # read by themselves: the command lin
 @cache
 def texts(language: Language, part: str = "") -> Mapping[str, str]:
     """Texts of a language by dotted key: of the core and the story, or of one of the parts in `_OWN` alone."""
-    names = [f"{part}.{language}"] if part in _OWN else [language, f"story.{language}", f"press.{language}"]
+    names = [f"{part}.{language}"] if part in _OWN else [language, f"story.{language}", f"press.{language}", f"incident.{language}"]
     found: dict[str, str] = {}
     for name in names:
         content = resources.files("regrow.catalogues").joinpath(f"{name}.toml").read_text("utf-8")

@@ -36,6 +36,9 @@ class Intent(StrEnum):
     admit = "admit"
     dismiss = "dismiss"
     remove = "remove"
+    incidents = "incidents"
+    ignore = "ignore"
+    notify = "notify"
     help = "help"
     none = "none"
 
@@ -95,6 +98,9 @@ TABLE: Mapping[Intent, Row] = {
         Row(Intent.admit, Role.owner, effect=True),
         Row(Intent.dismiss, Role.owner, effect=True),
         Row(Intent.remove, Role.owner, effect=True),
+        Row(Intent.incidents, Role.viewer),
+        Row(Intent.ignore, Role.operator, effect=True),
+        Row(Intent.notify, Role.viewer, effect=True),
         Row(Intent.help, Role.viewer),
     )
 }
@@ -121,6 +127,8 @@ class Args:
         bug: the words about a bug, exactly as written.
         reproduction: shell text that shows the bug, from a fenced block marked sh, bash or not at all.
         evidence: other fenced blocks and quoted lines.
+        incident: an incident's number (repair, ignore).
+        off: no longer (notify).
     """
 
     target: str = ""
@@ -136,6 +144,8 @@ class Args:
     data: bool = False
     snapshot: int | None = None
     when: str = ""
+    incident: int | None = None
+    off: bool = False
 
     def given(self) -> dict[str, Any]:
         """The arguments that were given, as JSON knows them."""

@@ -46,6 +46,11 @@ LOCAL = Person(id="local", name="local", role=Role.owner)
 """Whoever sits at this machine: the unix user that runs the daemon, or the holder of the console token."""
 
 
+REGROW = Person(id="regrow", name="regrow", role=Role.maintainer)
+"""Regrow itself, where the settings let it ask for a repair. Nobody can be it: it has no identity on any channel, and
+its own changes it may not approve."""
+
+
 AUDIT = "audit"
 READS: Mapping[str, Role] = {AUDIT: Role.maintainer}
 """What no message asks for and still not everybody may read."""
@@ -87,7 +92,7 @@ class Permissions:
         listed: dict[str, Person] = {}
         identities: dict[str, Person] = {}
         for person in people:
-            if person.id in listed or person.id == LOCAL.id:
+            if person.id in listed or person.id in {LOCAL.id, REGROW.id}:
                 raise ConfigError(f"cannot tell people apart: the id {person.id!r} is used twice; give each their own")
             listed[person.id] = person
             for identity in person.identities:
@@ -107,7 +112,7 @@ class Permissions:
 
     def person(self, person_id: str) -> Person | None:
         """The person with this id as the list has them now, or None when they are no longer on it."""
-        return LOCAL if person_id == LOCAL.id else self._people.get(person_id)
+        return {LOCAL.id: LOCAL, REGROW.id: REGROW}.get(person_id) or self._people.get(person_id)
 
     def required(self, intent: str) -> Role | None:
         """The role an intent needs, or None when no role is enough."""
@@ -117,6 +122,8 @@ class Permissions:
         """Whether `check` would let the person pass."""
         needed = self.required(intent)
         present = None if person is None else self.person(person.id)
+        if present is REGROW and intent != "repair":
+            return False
         return needed is not None and present is not None and present.role >= needed
 
     def check(self, person: Person | None, intent: str) -> None:

@@ -17,14 +17,16 @@ from regrow.api import types
 from regrow.approvals import Approvals
 from regrow.audit import Audit
 from regrow.care import Care
-from regrow.catalogue import Language, bytes_text, say
+from regrow.catalogue import Language, bytes_text, duration_text, say, time_text
 from regrow.channels.base import Address
 from regrow.errors import NotFound, Refused
+from regrow.incidents import Incident, Incidents
 from regrow.intents import Args, Intent
 from regrow.jobs.ledger import WAITING_FOR_KEEP, Ledger, Limit, Record
 from regrow.jobs.plans import plan
 from regrow.jobs.runner import Runner
-from regrow.permissions import AUDIT, Permissions, Person
+from regrow.notices import Notices
+from regrow.permissions import AUDIT, LOCAL, Permissions, Person
 from regrow.releases import Release
 from regrow.views import Views
 
@@ -69,7 +71,11 @@ class Requests:
         audit: Audit,
         views: Views,
         admissions: Admissions,
+        incidents: Incidents,
+        notices: Notices,
     ) -> None:
+        self._incidents = incidents
+        self._notices = notices
         self._admissions = admissions
         self._cares = cares
         self._ledger = ledger
@@ -116,6 +122,8 @@ class Requests:
         except Refused:
             await self.record(asked, "refused", intent=str(intent))
             raise
+        if args.incident is not None:
+            service = (await self._incidents.get(args.incident)).service
         match intent:
             case Intent.restart | Intent.build | Intent.deploy | Intent.repair | Intent.rollback:
                 return await self._job(intent, args, asked, self.care(service), agent)
@@ -131,6 +139,10 @@ class Requests:
                 return types.Answer(text=await self._people(intent, args, asked))
             case Intent.snapshot:
                 return types.Answer(text=await self._snapshot(asked, self.care(service)))
+            case Intent.ignore:
+                return types.Answer(text=await self._ignore(args, asked, self.care(service)))
+            case Intent.notify:
+                return types.Answer(text=await self._notify(args, asked))
             case _:
                 return types.Answer(text=await self._tell(intent, args, asked, service))
 
@@ -141,6 +153,8 @@ class Requests:
     ) -> types.Accepted | types.Answer:
         known: dict[str, Any] = {}
         limit = None
+        if intent is Intent.repair and args.incident is not None:
+            return await self._mend(await self._incidents.get(args.incident), args, asked, care, agent)
         match intent:
             case Intent.restart:
                 release = await self._serving(care, "restart")
@@ -176,6 +190,71 @@ class Requests:
         if args.when not in {"", "now"}:
             what["when"] = await self._when(args.when, asked, care)
         return await self._open(intent, what, known, asked, care, limit=limit)
+
+    # Incidents
+
+    async def _mend(
+        self, incident: Incident, args: Args, asked: Asked, care: Care, agent: str
+    ) -> types.Accepted | types.Answer:
+        """Repair an incident: its description is the bug, its lines are the evidence, and a probe that fails now is the
+        reproduction. One that a job repairs already is joined."""
+        if incident.job is not None:
+            last = await self._ledger.get(incident.job)
+            mine = asked.address.message and last.address == asked.address
+            if not last.ended or mine:  # handled again after a kill: this message made it
+                return types.Accepted(job=last.id, joined=True)
+        release = await care.serving() or await care.releases.get(incident.release)
+        probe = await self._failing_probe(care) if incident.kind == "probe" and not args.reproduction else ""
+        attempt = incident.attempts + 1
+        what = {
+            "commit": release.commit,
+            "bug": self._described(incident, asked.language),
+            "reproduction": probes.reproduction(care.config, probe) if probe else args.reproduction,
+            "agent": agent,
+            "evidence": "\n".join(incident.lines),
+            "incident": str(incident.id),
+        }
+        if probe:
+            what["probe"] = probe
+        care.agents(agent)
+        # The key is the incident's: two who press at once, and a daemon killed in between, make one job.
+        key = f"incident:{incident.id}:{attempt}"
+        accepted = await self._open(Intent.repair, what, {}, replace(asked, key=key), care)
+        await self._incidents.began(incident.id, attempt, accepted.job)
+        await self._notices.withdraw(f"incident {incident.id} offer ")
+        return accepted
+
+    @staticmethod
+    def _described(incident: Incident, language: Language) -> str:
+        """An incident in plain words, as a person would report it."""
+        return say(
+            language,
+            "incident.bug",
+            title=say(language, f"incident.{incident.kind}", cause=incident.cause),
+            count=incident.count,
+            release=incident.release or "-",
+            first=time_text(incident.first_at),
+            last=time_text(incident.last_at),
+        )
+
+    async def _ignore(self, args: Args, asked: Asked, care: Care) -> str:
+        if args.incident is None:
+            raise Refused("cannot tell which incident is meant; name one, such as #I3", kind="which_incident")
+        for_s = care.config.incidents.ignore
+        await self._incidents.ignore(args.incident, for_s)
+        await self.record(asked, "ignored", incident=args.incident, seconds=for_s)
+        await self._notices.withdraw(f"incident {args.incident} offer ")
+        return say(
+            asked.language, "answer.ignored", incident=args.incident, time=duration_text(asked.language, for_s)
+        )
+
+    async def _notify(self, args: Args, asked: Asked) -> str:
+        """Tell somebody what is told unasked, or no more; the page and the terminal are told in any case."""
+        if asked.person == LOCAL or not asked.identity:
+            return say(asked.language, "answer.notified_here")
+        await self._notices.listen(asked.address.channel, asked.identity, wants=not args.off)
+        await self.record(asked, "unnotified" if args.off else "notified")
+        return say(asked.language, "answer.unnotified" if args.off else "answer.notified")
 
     async def go_on(self, earlier: Record, words: str, asked: Asked, *, agent: str = "") -> types.Accepted:
         """Go on with a repair, or do it again: a new job that knows the earlier one.
@@ -509,6 +588,8 @@ class Requests:
                 return await self._views.job_text(found)
             case Intent.logs:
                 return await self._views.logs_text(self.care(service), args.lines or _LOG_LINES, language)
+            case Intent.incidents:
+                return await self._views.incidents_text(self.care(service), language)
             case Intent.doctor:
                 return await self._views.doctor_text(language)
             case Intent.help:
@@ -541,6 +622,7 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
     except ValueError:
         raise Refused(f'cannot carry out "{body.intent}": it is not an intent', kind="bad_request") from None
     known = {"target", "bug", "reproduction", "job", "lines", "agent", "role", "name", "data", "snapshot", "when"}
+    known |= {"incident", "off"}
     if unknown := set(body.args) - known:
         raise Refused(f"cannot use the argument {sorted(unknown)[0]}: known are {sorted(known)}", kind="bad_request")
     args = Args(
@@ -551,6 +633,7 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
         name=body.args.get("name", ""),
         data=body.args.get("data", "") == "yes",
         when=body.args.get("when", ""),
+        off=body.args.get("off", "") == "yes",
     )
 
     def number(name: str) -> int | None:
@@ -559,12 +642,13 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
             raise Refused(f"cannot use {name}={text}: it is a number", kind="bad_request")
         return int(text) if text else None
 
-    return intent, replace(args, job=number("job"), lines=number("lines"), snapshot=number("snapshot"))
+    args = replace(args, job=number("job"), lines=number("lines"), snapshot=number("snapshot"))
+    return intent, replace(args, incident=number("incident"))
 
 
 def button(action: str) -> tuple[Intent, Args]:
     """The intent behind a button: "approve:JOB:DIGEST", "reject:JOB:DIGEST", "cancel:JOB", "keep:JOB", "undo:JOB",
-    "admit:CODE:ROLE", "dismiss:CODE".
+    "admit:CODE:ROLE", "dismiss:CODE", "fix:INCIDENT", "ignore:INCIDENT".
 
     Raises:
         Refused: kind "bad_request".
@@ -573,6 +657,8 @@ def button(action: str) -> tuple[Intent, Args]:
     number, _, digest = rest.partition(":")
     if word in {"approve", "reject", "cancel", "keep", "undo"} and re.fullmatch(r"[0-9]{1,9}", number):
         return Intent(word), Args(job=int(number), target=digest)
+    if word in {"fix", "ignore"} and re.fullmatch(r"[0-9]{1,9}", number):
+        return Intent.repair if word == "fix" else Intent.ignore, Args(incident=int(number))
     if word in {"admit", "dismiss"} and number:
         return Intent(word), Args(target=number, role=digest)
     raise Refused("cannot use this button: it is not one of mine", kind="bad_request")

@@ -24,10 +24,11 @@ LAYERS = {
     "config_file availability events catalogue catalogues versions patterns phrases agent_phrases tail http_server",
     "nouns": "migrations probes probe_trial releases workspaces snapshots risks gate test_results verification "
     "attempts permissions intents wording commands understanding approvals inbox outbox forwarding canaries incidents "
+    "fingerprints log_errors log_watch "
     "audit people notices idle space care rehearsals restores secret_files agents models sandboxes services channels "
     "installation confinement boxes",
     "jobs": "jobs",
-    "talk": "timetable story views admissions lookout requests presses conversations doctor",
+    "talk": "timetable heal story views admissions lookout requests presses conversations doctor",
     "surfaces": "api web succession",
     "daemon": "daemon",
 }

@@ -16,6 +16,7 @@
     GET  /v1/chat/messages?channel=C&chat=ID&after=N  -> list[Message], oldest first
     GET  /v1/chat/events?channel=C&chat=ID            -> server-sent events: `message` with a Message, new or edited
     POST /v1/chat/actions       ActionBody            -> ActionResult (a button was pressed)
+    GET  /v1/incidents?limit=N                        -> list[Incident], the one seen last first
     GET  /v1/doctor                                   -> list[Finding]
     GET  /v1/people                                   -> People
     GET  /v1/audit?since=T&who=W&job=N&limit=N        -> list[AuditRow], the newest, oldest of them first; with after=N
@@ -168,6 +169,7 @@ class ServiceStatus(Shape):
     queue: list[int] = []
     supervisor_pid: int | None = None
     crashes: int = 0
+    incidents: int = 0
 
 
 class ChannelStatus(Shape):
@@ -223,7 +225,8 @@ class RestorePlan(Shape):
 
 class RequestBody(Body):
     """A typed request. `args`: deploy and build {target}, rollback {target, data: "yes", snapshot: its number},
-    undo {job, data: "yes"}, snapshot {}, repair {bug, reproduction}, restart {}.
+    undo {job, data: "yes"}, snapshot {}, repair {bug, reproduction} or {incident: its number}, ignore {incident},
+    restart {}.
 
     The same `key` never makes a second job (retries after a lost answer).
     """
@@ -355,6 +358,31 @@ class Backup(Shape):
     path: str
     bytes: int
     at: float
+
+
+IncidentState = Literal["open", "repairing", "mended", "came_back", "tried", "ignored", "quiet", "told"]
+
+
+class Incident(Shape):
+    """What goes wrong in the same way again and again. `state`: open; repairing, by `job`; mended; came_back after a
+    repair; tried, which failed; ignored; quiet, not seen for long; told, nothing of the code to repair. `lines` are the
+    newest decisive ones; `releases` where it was seen, the newest last."""
+
+    id: int
+    service: str
+    kind: str
+    state: IncidentState
+    fingerprint: str
+    cause: str
+    lines: list[str] = []
+    first_at: float
+    last_at: float
+    count: int
+    last_hour: int = 0
+    releases: list[str] = []
+    job: int | None = None
+    why: str = ""
+    ignored_until: float | None = None
 
 
 class Finding(Shape):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import typer
 
 from regrow import confinement
-from regrow.cli import backup, channels, exits, people, snapshots, terminal
+from regrow.cli import backup, channels, exits, incidents, people, snapshots, terminal
 from regrow.cli.approve import approve
 from regrow.cli.audit import audit
 from regrow.cli.build import build
@@ -50,7 +50,7 @@ VERBS: dict[str, tuple[Callable[..., int], ...]] = {
     "Talk": (chat,),
 }
 GROUPS = {
-    "The service": (snapshots.application,),
+    "The service": (snapshots.application, incidents.application),
     "The daemon": (backup.application,),
     "Talk": (people.application, channels.application),
 }

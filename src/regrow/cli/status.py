@@ -57,6 +57,8 @@ def service_lines(one: dict[str, Any], now: float) -> list[str]:
         lines.append(terminal.paint(f"  job       {one['job']}{queue}", "cyan"))
     if one.get("pinned"):
         lines.append(terminal.paint(f"  pinned    {terminal.clean(', '.join(one['pinned']))}", "yellow"))
+    if one.get("incidents"):
+        lines.append(terminal.paint(f"  incidents {one['incidents']} open: `regrow incidents`", "red"))
     if one.get("crashes"):
         lines.append(terminal.paint(f"  crashes   {one['crashes']}", "red"))
     return lines

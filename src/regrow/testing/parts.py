@@ -27,11 +27,13 @@ from regrow.gate import Gate
 from regrow.git import Repository
 from regrow.idle import Idle
 from regrow.inbox import Inbox
+from regrow.incidents import Incidents
 from regrow.intents import ROLES
 from regrow.jobs.estimates import Estimates
 from regrow.jobs.ledger import Ledger, Record
 from regrow.jobs.runner import Runner
 from regrow.jobs.work import Progress
+from regrow.notices import Notices
 from regrow.outbox import Outbox
 from regrow.people import People
 from regrow.permissions import READS, Permissions, Person, Role
@@ -145,6 +147,19 @@ class Parts:
 
         self.findings = findings
         self.permissions = Permissions(PEOPLE, {**ROLES, **READS})
+        self.incidents = Incidents(store, events, clock=clock)
+        self.notices = Notices(
+            store=store,
+            outbox=self.outbox,
+            events=events,
+            permissions=self.permissions,
+            channels=("memory",),
+            chats=(),
+            language="en",
+            window_s=3600.0,
+            clean=str,
+            clock=clock,
+        )
         self.views = Views(
             cares=cares,
             ledger=self.ledger,
@@ -155,6 +170,7 @@ class Parts:
             progress=self.runner.progress,
             findings=findings,
             started_at=clock.now(),
+            incidents=self.incidents,
         )
         self.people = People(store, self.permissions, PEOPLE, clock)
         self.admissions = Admissions(
@@ -169,6 +185,8 @@ class Parts:
             audit=self.audit,
             views=self.views,
             admissions=self.admissions,
+            incidents=self.incidents,
+            notices=self.notices,
         )
         self.conversations = Conversations(
             cares=cares,
