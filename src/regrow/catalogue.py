@@ -37,7 +37,11 @@ _OWN = frozenset({"cli", "web", "setup"})  # read by themselves: the command lin
 @cache
 def texts(language: Language, part: str = "") -> Mapping[str, str]:
     """Texts of a language by dotted key: of the core and the story, or of one of the parts in `_OWN` alone."""
-    names = [f"{part}.{language}"] if part in _OWN else [language, f"story.{language}", f"press.{language}", f"incident.{language}"]
+    names = (
+        [f"{part}.{language}"]
+        if part in _OWN
+        else [language, f"story.{language}", f"press.{language}", f"incident.{language}"]
+    )
     found: dict[str, str] = {}
     for name in names:
         content = resources.files("regrow.catalogues").joinpath(f"{name}.toml").read_text("utf-8")
@@ -160,6 +164,12 @@ def duration_text(language: Language, seconds: float) -> str:
     if minutes:
         return say(language, "time.minutes", minutes=minutes, seconds=second)
     return say(language, "time.seconds", seconds=whole)
+
+
+def span_text(language: Language, seconds: float) -> str:
+    """A span as it was set: whole days as such, all else as `duration_text`."""
+    days, rest = divmod(seconds, 86400)
+    return say(language, "incident.days", days=int(days)) if days and not rest else duration_text(language, seconds)
 
 
 def ago_text(language: Language, seconds: float) -> str:

@@ -15,7 +15,7 @@ import structlog
 
 from regrow.api import types
 from regrow.care import Care
-from regrow.catalogue import Language, duration_text, say, time_text
+from regrow.catalogue import Language, say, span_text, time_text
 from regrow.channels.base import Choice
 from regrow.clock import Clock, SystemClock
 from regrow.errors import NotFound, RegrowError
@@ -240,6 +240,7 @@ class Heal:
         now, language, number = self._clock.now(), self._language, incident.id
         lines = [line.replace("```", "'''") for line in incident.lines]
         shown = [*lines[:2], "...", *lines[-_SHOWN_LINES + 3 :]] if len(lines) > _SHOWN_LINES else lines
+        span = span_text(language, care.config.incidents.ignore)
         reason = "" if why == "asked" else say(language, f"heal.{why}")
         await self._notices.tell(
             f"incident {number} offer {incident.offers + 1}",
@@ -247,11 +248,7 @@ class Heal:
             "offer",
             (
                 Choice(say(language, "incident.fix", incident=number), f"fix:{number}", "primary"),
-                Choice(
-                    say(language, "incident.ignore", incident=number,
-                        time=duration_text(language, care.config.incidents.ignore)),
-                    f"ignore:{number}",
-                ),
+                Choice(say(language, "incident.ignore", incident=number, time=span), f"ignore:{number}"),
             ),
             service=care.name,
             incident=number,
@@ -262,7 +259,7 @@ class Heal:
             last=time_text(incident.last_at, now=now),
             lines="\n".join(shown),
             reason=f"\n{reason}" if reason else "",
-        )  # fmt: skip
+        )
         await self._incidents.decided(number, why, offered=True)
 
     # Repairing by itself

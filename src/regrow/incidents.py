@@ -273,9 +273,7 @@ class Incidents:
         """
         row = await self._store.row(sa.select(incidents).where(incidents.c.id == number))
         if row is None:
-            raise NotFound(
-                f"cannot find incident {number}; `regrow incidents` lists them", kind="no_such_incident"
-            )
+            raise NotFound(f"cannot find incident {number}; `regrow incidents` lists them", kind="no_such_incident")
         return _incident(row)
 
     async def last(self, service: str, limit: int = 50) -> list[Incident]:
@@ -402,4 +400,3 @@ _COLUMNS = frozenset(entry.name for entry in fields(Incident))
 
 def _incident(row: Mapping[str, Any]) -> Incident:
     return Incident(**{name: value for name, value in row.items() if name in _COLUMNS})
-

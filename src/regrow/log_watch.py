@@ -84,8 +84,9 @@ class LogWatch:
         with self._events.watch(("service", self._care.name)) as watch:
             while True:
                 if not asked or time.monotonic() - asked >= _ASK_S or await watch.changed(0):
+                    # What runs already when a log is watched for the first time has a past that nobody asks about.
+                    await self._find_log(first=state is None and not asked)
                     asked = time.monotonic()
-                    await self._find_log(first=state is None and not self._release)
                 await self.look()
                 await self._clock.sleep(_LOOK_S)
 
@@ -127,7 +128,9 @@ class LogWatch:
     async def _read(self, follower: Follower, now: float) -> None:
         began, place = self._looked_at, follower.place[0]
         if skipped := await in_thread(follower.skip, _BEHIND if self._size - place <= _BEHIND else _KEEP):
-            log.warning("a log grows faster than it is read", action="log_skipped", service=self._care.name, bytes=skipped)
+            log.warning(
+                "a log grows faster than it is read", action="log_skipped", service=self._care.name, bytes=skipped
+            )
         start = follower.place[0]
         for _ in range(_PIECES):
             text = await in_thread(follower.read, _PIECE)

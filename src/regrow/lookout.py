@@ -32,7 +32,13 @@ _UNWELL_S = 60.0
 """A channel reconnects by itself within seconds; after this long people should know."""
 _LOW_BYTES = 512 * 1024**2
 _HIGH_BYTES = 2 * _LOW_BYTES
-_DEATHS = {"memory": "memory", "killed": "killed_service", "ended": "ended", "lost": "lost", "reboot": "service_rebooted"}
+_DEATHS = {
+    "memory": "memory",
+    "killed": "killed_service",
+    "ended": "ended",
+    "lost": "lost",
+    "reboot": "service_rebooted",
+}
 """Notices of a death that is no crash, by the kind of the incident."""
 
 

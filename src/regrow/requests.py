@@ -17,7 +17,7 @@ from regrow.api import types
 from regrow.approvals import Approvals
 from regrow.audit import Audit
 from regrow.care import Care
-from regrow.catalogue import Language, bytes_text, duration_text, say, time_text
+from regrow.catalogue import Language, bytes_text, say, span_text, time_text
 from regrow.channels.base import Address
 from regrow.errors import NotFound, Refused
 from regrow.incidents import Incident, Incidents
@@ -244,9 +244,7 @@ class Requests:
         await self._incidents.ignore(args.incident, for_s)
         await self.record(asked, "ignored", incident=args.incident, seconds=for_s)
         await self._notices.withdraw(f"incident {args.incident} offer ")
-        return say(
-            asked.language, "answer.ignored", incident=args.incident, time=duration_text(asked.language, for_s)
-        )
+        return say(asked.language, "answer.ignored", incident=args.incident, time=span_text(asked.language, for_s))
 
     async def _notify(self, args: Args, asked: Asked) -> str:
         """Tell somebody what is told unasked, or no more; the page and the terminal are told in any case."""

@@ -120,7 +120,7 @@ async def test_a_crash_is_told_offered_repaired_on_a_press_and_then_mended(moody
     assert (await moody.status()).services[0].incidents == 1
     message, buttons = await offered(moody, found.id)
     assert "RuntimeError: boom" in message.text
-    assert [button.label for button in message.buttons] == [f"Repair #I{found.id}", "Ignore it for 7d 0h"]
+    assert [button.label for button in message.buttons] == [f"Repair #I{found.id}", f"Ignore #I{found.id} for 7 days"]
 
     await press(moody, message, buttons["fix"])
     job = await repair_of(moody, found.id)
