@@ -39,7 +39,7 @@ _RUST = re.compile(r"\s+\d+:\s+(?:0x[0-9a-f]+ - )?(?P<name>[A-Za-z_<][^\s(]{1,20
 def normalised(line: str) -> str:
     """A line without what differs each time it is printed; never longer than `LONGEST`, and never with a figure."""
     text = _ANSI.sub("", line[:LONGEST])
-    for pattern, word in ((_TIME, " "), (_UUID, "<id>"), (_HEX, "<hex>"), (_PATH, "<path>"), (_ID, "<id>")):
+    for pattern, word in ((_TIME, " "), (_UUID, "<n>"), (_HEX, "<n>"), (_PATH, "<path>"), (_ID, "<n>")):
         text = pattern.sub(word, text)
     text = "".join(" " if one.isnumeric() else one for one in _NUMBER.sub("<n>", text))
     return _BLANKS.sub(" ", text).strip(" -[]|:,;.")[:LONGEST]

@@ -293,7 +293,7 @@ class Incidents:
         """Somebody has decided; the next time it is seen is decided about anew."""
         values: dict[str, Any] = {"pending_at": None, "why": why}
         if offered:
-            values |= {"offers": incidents.c.offers + 1, "offered_at": self._clock.now()}
+            values |= {"offers": incidents.c.offers + 1, "offered_at": self._clock.now(), "ignored_until": None}
         await self._change(number, **values)
 
     async def began(self, number: int, attempt: int, job: int) -> None:
