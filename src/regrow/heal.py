@@ -89,7 +89,7 @@ class Decision:
     why: str = ""
 
 
-def decide(now: Situation) -> Decision:  # noqa: PLR0911 - a table, read from its top
+def decide(now: Situation) -> Decision:
     """The rules; the first that fits decides."""
     quiet = Decision("nothing", "told") if now.told else None
     if now.auto == "off":

@@ -286,23 +286,23 @@ class Views:
         found = (await self.incidents(care))[:_LIST]
         if not found:
             return say(language, "incident.none")
-        now, lines = time.time(), [say(language, "incident.heading")]
-        for one in found:
-            lines.append(
-                say(
-                    language,
-                    "incident.line",
-                    mark="⚠️" if one.state in _OPEN else "·",
-                    incident=one.id,
-                    title=say(language, f"incident.{one.kind}", cause=one.cause),
-                    count=one.count,
-                    release=", ".join(one.releases[-3:]) or "-",
-                    ago=ago_text(language, now - one.last_at),
-                    state=""
-                    if one.state == "open"
-                    else say_fitting(language, f"incident_state.{one.state}", job=one.job),
-                )
+        now = time.time()
+
+        def line(one: types.Incident) -> str:
+            state = "" if one.state == "open" else say_fitting(language, f"incident_state.{one.state}", job=one.job)
+            return say(
+                language,
+                "incident.line",
+                mark="⚠️" if one.state in _OPEN else "·",
+                incident=one.id,
+                title=say(language, f"incident.{one.kind}", cause=one.cause),
+                count=one.count,
+                release=", ".join(one.releases[-3:]) or "-",
+                ago=ago_text(language, now - one.last_at),
+                state=state,
             )
+
+        lines = [say(language, "incident.heading"), *map(line, found)]
         return care.redactor.shorten_paths(care.redactor.redact("\n".join(lines)))
 
     async def snapshots(self, care: Care) -> list[types.Snapshot]:

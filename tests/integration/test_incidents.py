@@ -124,7 +124,7 @@ async def test_a_crash_is_told_offered_repaired_on_a_press_and_then_mended(moody
 
     await press(moody, message, buttons["fix"])
     job = await repair_of(moody, found.id)
-    args = json.loads(moody.rows(f"select args from jobs where id = {job}")[0][0])  # noqa: S608
+    args = json.loads(moody.rows(f"select args from jobs where id = {job}")[0][0])
     assert args["bug"].startswith(f"it crashed: {found.cause}")
     assert "RuntimeError: boom" in args["evidence"]
     assert args["incident"] == str(found.id)

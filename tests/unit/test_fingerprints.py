@@ -132,7 +132,9 @@ def test_numbers_and_ids_between_words_make_no_difference(
     def said(number: int, name: object) -> str:
         return " ".join([f"{number} {word} {name}" for word in words])
 
-    assert fingerprint("errors", signature([said(one, first)])) == fingerprint("errors", signature([said(other, second)]))
+    assert fingerprint("errors", signature([said(one, first)])) == fingerprint(
+        "errors", signature([said(other, second)])
+    )
 
 
 @given(st.lists(st.text(max_size=300), max_size=60))

@@ -45,7 +45,9 @@ def blocks(text: str, *, chunks: int = 1) -> list[str]:
 
 
 def test_each_error_is_one_block_between_lines_that_are_none() -> None:
-    text = f"INFO begin\n{TRACE}\nINFO between\n{PANIC}\n127.0.0.1 GET / 200\n{JAVA}\nERROR alone\nERROR alone\nINFO end"
+    text = (
+        f"INFO begin\n{TRACE}\nINFO between\n{PANIC}\n127.0.0.1 GET / 200\n{JAVA}\nERROR alone\nERROR alone\nINFO end"
+    )
     wanted = [TRACE, PANIC, JAVA, "ERROR alone", "ERROR alone"]
     for chunks in (1, 2, 7, 1000):
         assert blocks(text, chunks=chunks) == wanted
@@ -64,7 +66,9 @@ def test_a_line_without_end_is_cut() -> None:
     assert len(block) == LONGEST_LINE
 
 
-@given(st.lists(st.one_of(st.sampled_from([*TRACE.split("\n"), *PANIC.split("\n"), "", "INFO x"]), st.text(max_size=80))))
+@given(
+    st.lists(st.one_of(st.sampled_from([*TRACE.split("\n"), *PANIC.split("\n"), "", "INFO x"]), st.text(max_size=80)))
+)
 def test_any_lines_are_taken_and_none_is_invented(lines: list[str]) -> None:
     made = Blocks(PATTERNS)
     known = {line[:LONGEST_LINE].rstrip() for line in lines}

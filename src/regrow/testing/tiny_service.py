@@ -180,7 +180,7 @@ def mood(path: str) -> None:
         except RuntimeError:
             import traceback  # only who goes wrong needs it
 
-            print(f"ERROR request {time.time_ns()} failed", file=sys.stderr)
+            sys.stderr.write(f"ERROR request {time.time_ns()} failed\n")
             traceback.print_exc()
     elif what == "crash":
         raise RuntimeError(text[0])
