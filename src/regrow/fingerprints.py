@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 LONGEST = 400
-"""Characters of one line that are looked at."""
+"""Characters of a line without what differs; `_RAW` of one as it was printed."""
+_RAW = 2000
 _FRAMES = 4
 _ANSI = re.compile(r"\x1b\[[0-9;?]{0,16}[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 _TIME = re.compile(
@@ -38,7 +39,7 @@ _RUST = re.compile(r"\s+\d+:\s+(?:0x[0-9a-f]+ - )?(?P<name>[A-Za-z_<][^\s(]{1,20
 
 def normalised(line: str) -> str:
     """A line without what differs each time it is printed; never longer than `LONGEST`, and never with a figure."""
-    text = _ANSI.sub("", line[:LONGEST])
+    text = _ANSI.sub("", line[:_RAW])
     for pattern, word in ((_TIME, " "), (_UUID, "<n>"), (_HEX, "<n>"), (_PATH, "<path>"), (_ID, "<n>")):
         text = pattern.sub(word, text)
     text = "".join(" " if one.isnumeric() else one for one in _NUMBER.sub("<n>", text))
@@ -53,13 +54,13 @@ def decisive(lines: Sequence[str]) -> str:
             rest = (line[margin:] for line in lines[number + 1 :])
             said = next((line.strip() for line in rest if line.strip() and not line.startswith((" ", "|"))), "")
             if said:
-                return said[:LONGEST]
+                return said[:_RAW]
         elif match := _PANIC.match(lines[number]):
             if match["go"]:
-                return match["go"][:LONGEST]
+                return match["go"][:_RAW]
             after = lines[number + 1].strip() if number + 1 < len(lines) and match["said"].endswith(":") else ""
-            return f"panicked at {match['said']} {after}".strip()[:LONGEST]
-    return next((line.strip()[:LONGEST] for line in lines if line.strip()), "")
+            return f"panicked at {match['said']} {after}".strip()[:_RAW]
+    return next((line.strip()[:_RAW] for line in lines if line.strip()), "")
 
 
 def frames(lines: Iterable[str]) -> list[str]:

@@ -85,7 +85,7 @@ class Healing:
         """It is seen once, and time goes by until it is decided about."""
         at = self.clock.now()
         seen = Seen(kind, signature, signature, at, release, ["Traceback", signature], pending=True)
-        await self.parts.incidents._keep(self.care, f"test {at} {signature}", 1, seen)  # noqa: SLF001
+        await self.parts.incidents._keep(self.care, f"test {at} {signature}", 1, seen)
         self.clock.advance(11)
         await self.heal.look(self.care)
         row = await self.parts.store.row(sa.select(incidents_table).where(incidents_table.c.signature == signature))
