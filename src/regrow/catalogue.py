@@ -1,7 +1,7 @@
 """What Regrow says, in the language of the person it says it to, and how it writes figures.
 
 The texts are in catalogues/: zh.toml and en.toml, story.*.toml for what is told of a job, press.*.toml for buttons,
-rights.*.toml for what keeps something from being done,
+rights.*.toml for what keeps something from being done, incident.*.toml for incidents,
 web.*.toml for the pages, cli.*.toml for the command line and setup.*.toml for the setting up of channels. The languages
 have the same keys and the same fields (a test compares them); a person asked in Chinese is answered in the words of the
 seed document's section five.
@@ -43,7 +43,7 @@ class _Plain(string.Formatter):
 _FORMATTER = _Plain()
 
 
-_CORE = ("story", "press", "rights")
+_CORE = ("story", "press", "rights", "incident")
 _OWN = frozenset({"cli", "web", "setup"})  # read by themselves: the command line must not wait for others' words
 
 
@@ -301,6 +301,12 @@ def duration_text(language: Language, seconds: float) -> str:
     if minutes:
         return say(language, "time.minutes", minutes=minutes, seconds=second)
     return say(language, "time.seconds", seconds=whole)
+
+
+def span_text(language: Language, seconds: float) -> str:
+    """A span as it was set: whole days as such, all else as `duration_text`."""
+    days, rest = divmod(seconds, 86400)
+    return say(language, "incident.days", days=int(days)) if days and not rest else duration_text(language, seconds)
 
 
 def ago_text(language: Language, seconds: float) -> str:

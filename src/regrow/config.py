@@ -508,6 +508,34 @@ class ConfigSection(Section):
         return value
 
 
+class IncidentsSection(Section):
+    """What counts as an error in the service's log, when there are suddenly more of them, and who is asked about it."""
+
+    patterns: tuple[Pattern, ...] = ()
+    window: Annotated[Duration, Field(ge=1)] = 300.0
+    baseline: Annotated[Duration, Field(ge=1)] = 3600.0
+    least: Annotated[int, Field(ge=1)] = 5
+    factor: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 3.0
+    settle: Duration = 20.0
+    ignore: Annotated[Duration, Field(gt=0)] = 7 * 86400.0
+    again: Duration = 86400.0
+
+    @model_validator(mode="after")
+    def _has_a_time_before(self) -> IncidentsSection:
+        if self.baseline < self.window:
+            raise ValueError("`baseline` is the time before `window`, and cannot be shorter")
+        return self
+
+
+class HealSection(Section):
+    """Whether Regrow asks for a repair by itself, and how much of that a day."""
+
+    auto: Literal["off", "propose", "repair"] = "propose"
+    jobs_a_day: Annotated[int, Field(ge=1, le=100)] = 3
+    budget_a_day: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10.0
+    cool_down: Duration = 3600.0
+
+
 class RetentionSection(Section):
     """How much of the past is kept; what runs, and the last two good releases, always are."""
 
@@ -718,6 +746,8 @@ class Config(Section):
     model: ModelSection | None = None
     switch: SwitchSection = SwitchSection()
     config: ConfigSection = ConfigSection()
+    incidents: IncidentsSection = IncidentsSection()
+    heal: HealSection = HealSection()
     retention: RetentionSection = RetentionSection()
     chat: ChatSection = ChatSection()
     quiet: QuietSection = QuietSection()

@@ -46,14 +46,17 @@ from regrow.forwarding import Forwarding
 from regrow.freezes import Freezes
 from regrow.gate import PROTECTED, Gate, Limits
 from regrow.git import Repository
+from regrow.heal import Heal
 from regrow.idle import Idle
 from regrow.inbox import Inbox
 from regrow.incidents import Incidents
 from regrow.intents import Args, Intent
+from regrow.jobs import holds
 from regrow.jobs.estimates import Estimates
 from regrow.jobs.ledger import Ledger
 from regrow.jobs.runner import Runner
 from regrow.jobs.steps import STEPS
+from regrow.log_watch import LogWatch
 from regrow.lookout import Lookout
 from regrow.models.gateway import ModelGateway
 from regrow.notices import Notices
@@ -187,6 +190,20 @@ class Daemon:
             permissions=permissions,
         )
 
+        notices = Notices(
+            store=store,
+            outbox=outbox,
+            events=events,
+            permissions=permissions,
+            channels=channels,
+            chats=settings.notices,
+            language=settings.language,
+            window_s=settings.notice_window,
+            hold=self._held_until,
+            clean=self._clean,
+        )
+        incidents = Incidents(store, events)
+
         async def findings() -> list[types.Finding]:
             found = await doctor.findings(self.places, self.cares, channels)
             return found + [await doctor.rule(store, name) for name in table.chats if not name.endswith(":*")]
@@ -201,10 +218,8 @@ class Daemon:
             progress=runner.progress,
             findings=findings,
             started_at=self._started_at,
+            incidents=incidents,
         )
-
-        async def announce(event: str, subject: str, key: str, **values: object) -> bool:
-            return await notices.tell(event, subject, key, **values)  # made below, with the channels
 
         self.requests = requests = Requests(
             cares=self.cares,
@@ -216,7 +231,8 @@ class Daemon:
             views=views,
             admissions=admissions,
             rates=Rates(table.per_minute, table.jobs_per_hour),
-            announce=announce,
+            incidents=incidents,
+            notices=notices,
         )
         forwarding = _forwarding(self.cares, store, outbox, events)
         page = settings.console_url or f"http://{settings.console}"
@@ -252,18 +268,6 @@ class Daemon:
             talk = feishu_channel(feishu, permissions, presses.take, inbox.newest, admissions.left)
             channels[talk.name] = talk
             stack.push_async_callback(talk.close)
-        notices = Notices(
-            store=store,
-            outbox=outbox,
-            events=events,
-            permissions=permissions,
-            channels=channels,
-            chats=settings.notices,
-            language=settings.language,
-            window_s=settings.notice_window,
-            hold=self._held_until,
-            clean=self._clean,
-        )
         lookout = Lookout(
             versions=Versions(self.places.state),
             store=store,
@@ -273,7 +277,17 @@ class Daemon:
             channels=channels,
             language=settings.language,
         )
-        incidents = Incidents(store, events, lookout.service_event)
+        incidents.tell = lookout.service_event
+        heal = Heal(
+            cares=self.cares,
+            incidents=incidents,
+            ledger=ledger,
+            requests=requests,
+            notices=notices,
+            events=events,
+            language=settings.language,
+            may_heal=self._may_heal,
+        )
         await lookout.begin()
         stack.push_async_callback(lookout.end)
         for care in self.cares.values():
@@ -328,6 +342,7 @@ class Daemon:
         self._keep("outbox", lambda: outbox.run(channels))
         self._keep("conversations", conversations.run)
         self._keep("lookout", lookout.run)
+        self._keep("heal", heal.run)
         self._keep("watchdog", _feed_watchdog)
         if door is not None:
             self._keep("mcp", door.run)
@@ -337,6 +352,8 @@ class Daemon:
             self._keep("outbox of the service", forwarding.poll)
         for care in self.cares.values():
             self._keep(f"events of {care.name}", lambda care=care: incidents.follow(care))  # type: ignore[misc]
+            watch = LogWatch(care, incidents, events)
+            self._keep(f"log of {care.name}", watch.run)
             self._keep(f"snapshots of {care.name}", lambda care=care: timetable.run(care, ledger, notices))  # type: ignore[misc]
         for app, bound in ((application, listening[0]), (console_app, listening[1])):
             await self._serve(app, bound, stack)
@@ -426,6 +443,12 @@ class Daemon:
         for care in self.cares.values():
             text = care.redactor.shorten_paths(care.redactor.redact(text))
         return text
+
+    async def _may_heal(self, care: Care) -> str:
+        """Why Regrow may not repair a service by itself now, "" when it may: whatever forbids changes says so here."""
+        if await holds.freeze_of(care, Intent.repair) is not None:
+            return "frozen"
+        return "quiet" if care.quiet.until(time.time()) is not None else ""
 
     async def _let_go(self, care: Care) -> None:
         await care.service.close(keep_service=not self._stop_services)

@@ -40,6 +40,9 @@ class Intent(StrEnum):
     freeze = "freeze"
     unfreeze = "unfreeze"
     settings = "settings"
+    incidents = "incidents"
+    ignore = "ignore"
+    notify = "notify"
     help = "help"
     none = "none"
 
@@ -103,6 +106,9 @@ TABLE: Mapping[Intent, Row] = {
         Row(Intent.remove, Role.owner, effect=True),
         Row(Intent.freeze, Role.maintainer, effect=True),
         Row(Intent.unfreeze, Role.maintainer, effect=True),
+        Row(Intent.incidents, Role.viewer),
+        Row(Intent.ignore, Role.operator, effect=True),
+        Row(Intent.notify, Role.viewer, effect=True),
         Row(Intent.help, Role.viewer),
     )
 }
@@ -142,6 +148,8 @@ class Args:
         bug: the words about a bug, exactly as written.
         reproduction: shell text that shows the bug, from a fenced block marked sh, bash or not at all.
         evidence: other fenced blocks and quoted lines.
+        incident: an incident's number (repair, ignore).
+        off: no longer (notify).
     """
 
     target: str = ""
@@ -159,6 +167,8 @@ class Args:
     when: str = ""
     reason: str = ""
     changes: tuple[str, ...] = ()
+    incident: int | None = None
+    off: bool = False
 
     def given(self) -> dict[str, Any]:
         """The arguments that were given, as JSON knows them."""

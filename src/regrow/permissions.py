@@ -67,6 +67,10 @@ LOCAL = Person(id="local", name="local", role=Role.owner)
 """Whoever sits at this machine: the unix user that runs the daemon, or the holder of the console token."""
 
 
+REGROW = Person(id="regrow", name="regrow", role=Role.maintainer)
+"""Regrow itself, where the settings let it ask for a repair. Nobody can be it: it has no identity on any channel, and
+its own changes it may not approve."""
+
 DECISIONS = frozenset({"approve", "reject", "keep", "undo", "admit", "dismiss", "remove", "unfreeze"})
 """What only people may say, whatever role a program has: it would otherwise approve what it has asked for."""
 
@@ -121,7 +125,7 @@ class Permissions:
         listed: dict[str, Person] = {}
         identities: dict[str, Person] = {}
         for person in people:
-            if person.id in listed or person.id == LOCAL.id:
+            if person.id in listed or person.id in {LOCAL.id, REGROW.id}:
                 raise ConfigError(f"cannot tell people apart: the id {person.id!r} is used twice; give each their own")
             listed[person.id] = person
             for identity in person.identities:
@@ -141,7 +145,7 @@ class Permissions:
 
     def person(self, person_id: str) -> Person | None:
         """The person with this id as the list has them now, or None when they are no longer on it."""
-        return LOCAL if person_id == LOCAL.id else self._people.get(person_id)
+        return {LOCAL.id: LOCAL, REGROW.id: REGROW}.get(person_id) or self._people.get(person_id)
 
     def places(self, channel: str, chat: str) -> list[tuple[str, Place]]:
         """The rules that hold in a chat, by name: that of its channel, and its own or else that of every other one.
@@ -171,6 +175,8 @@ class Permissions:
         needed = self.required(intent, channel, chat)
         present = None if person is None else self.person(person.id)
         if present is None or needed is None or (present.program and str(intent) in DECISIONS):
+            return False
+        if present is REGROW and intent != "repair":
             return False
         return present.role >= needed
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,15 +18,17 @@ from regrow.api import types
 from regrow.approvals import Approvals
 from regrow.audit import Audit
 from regrow.care import Care
-from regrow.catalogue import Language, bytes_text, say
+from regrow.catalogue import Language, bytes_text, say, span_text, time_text
 from regrow.cautions import interrupted, interruption
 from regrow.channels.base import Address
 from regrow.errors import NotFound, Refused
+from regrow.incidents import Incident, Incidents
 from regrow.intents import CHANGES, HELD, Args, Intent
 from regrow.jobs import holds
 from regrow.jobs.ledger import WAITING_FOR_KEEP, Ledger, Limit, Record, Share
 from regrow.jobs.plans import PLANS, plan
 from regrow.jobs.runner import Runner
+from regrow.notices import Notices
 from regrow.permissions import AUDIT, LOCAL, Permissions, Person
 from regrow.pool import in_thread
 from regrow.rates import FREE, HOUR_S, Rates
@@ -98,10 +100,12 @@ class Requests:
         audit: Audit,
         views: Views,
         admissions: Admissions,
+        incidents: Incidents,
+        notices: Notices,
         rates: Rates | None = None,
-        announce: Callable[..., Awaitable[bool]] | None = None,
     ) -> None:
-        self._announce = announce
+        self._incidents = incidents
+        self._notices = notices
         self._admissions = admissions
         self._rates = rates or Rates()
         self._cares = cares
@@ -160,6 +164,8 @@ class Requests:
             NotFound: a release, commit, job or service that does not exist.
         """
         await self._may(intent, asked)
+        if args.incident is not None:
+            service = (await self._incidents.get(args.incident)).service
         match intent:
             case Intent.freeze | Intent.unfreeze:
                 return types.Answer(text=await self._freeze(intent, args, asked, self.care(service)))
@@ -181,6 +187,10 @@ class Requests:
                 return types.Answer(text=await self._people(intent, args, asked))
             case Intent.snapshot:
                 return types.Answer(text=await self._snapshot(asked, self.care(service)))
+            case Intent.ignore:
+                return types.Answer(text=await self._ignore(args, asked, self.care(service)))
+            case Intent.notify:
+                return types.Answer(text=await self._notify(args, asked))
             case _:
                 return types.Answer(text=await self._tell(intent, args, asked, service))
 
@@ -203,6 +213,8 @@ class Requests:
         known: dict[str, Any] = {}
         limit = None
         await self._not_frozen(intent, asked, care)
+        if intent is Intent.repair and args.incident is not None:
+            return await self._mend(await self._incidents.get(args.incident), args, asked, care, agent)
         match intent:
             case Intent.restart:
                 release = await self._serving(care, "restart")
@@ -264,6 +276,69 @@ class Requests:
             raise Refused(f"cannot hurry job {job}: it does not wait for its time any more", kind="ended")
         await self.record(asked, "hurried", job, when=when)
         return types.Accepted(job=job, joined=True)
+
+    # Incidents
+
+    async def _mend(
+        self, incident: Incident, args: Args, asked: Asked, care: Care, agent: str
+    ) -> types.Accepted | types.Answer:
+        """Repair an incident: its description is the bug, its lines are the evidence, and a probe that fails now is the
+        reproduction. One that a job repairs already is joined."""
+        if incident.job is not None:
+            last = await self._ledger.get(incident.job)
+            mine = asked.address.message and last.address == asked.address
+            if not last.ended or mine:  # handled again after a kill: this message made it
+                return types.Accepted(job=last.id, joined=True)
+        release = await care.serving() or await care.releases.get(incident.release)
+        probe = await self._failing_probe(care) if incident.kind == "probe" and not args.reproduction else ""
+        attempt = incident.attempts + 1
+        what = {
+            "commit": release.commit,
+            "bug": self._described(incident, asked.language),
+            "reproduction": probes.reproduction(care.config, probe) if probe else args.reproduction,
+            "agent": agent,
+            "evidence": "\n".join(incident.lines),
+            "incident": str(incident.id),
+        }
+        if probe:
+            what["probe"] = probe
+        care.agents(agent)
+        # The key is the incident's: two who press at once, and a daemon killed in between, make one job.
+        key = f"incident:{incident.id}:{attempt}"
+        accepted = await self._open(Intent.repair, what, {}, replace(asked, key=key), care)
+        await self._incidents.began(incident.id, attempt, accepted.job)
+        await self._notices.withdraw(f"incident {incident.id} offer ")
+        return accepted
+
+    @staticmethod
+    def _described(incident: Incident, language: Language) -> str:
+        """An incident in plain words, as a person would report it."""
+        return say(
+            language,
+            "incident.bug",
+            title=say(language, f"incident.{incident.kind}", cause=incident.cause),
+            count=incident.count,
+            release=incident.release or "-",
+            first=time_text(incident.first_at),
+            last=time_text(incident.last_at),
+        )
+
+    async def _ignore(self, args: Args, asked: Asked, care: Care) -> str:
+        if args.incident is None:
+            raise Refused("cannot tell which incident is meant; name one, such as #I3", kind="which_incident")
+        for_s = care.config.incidents.ignore
+        await self._incidents.ignore(args.incident, for_s)
+        await self.record(asked, "ignored", incident=args.incident, seconds=for_s)
+        await self._notices.withdraw(f"incident {args.incident} offer ")
+        return say(asked.language, "answer.ignored", incident=args.incident, time=span_text(asked.language, for_s))
+
+    async def _notify(self, args: Args, asked: Asked) -> str:
+        """Tell somebody what is told unasked, or no more; the page and the terminal are told in any case."""
+        if asked.person == LOCAL or not asked.identity:
+            return say(asked.language, "answer.notified_here")
+        await self._notices.listen(asked.address.channel, asked.identity, wants=not args.off)
+        await self.record(asked, "unnotified" if args.off else "notified")
+        return say(asked.language, "answer.unnotified" if args.off else "answer.notified")
 
     async def go_on(self, earlier: Record, words: str, asked: Asked, *, agent: str = "") -> types.Accepted:
         """Go on with a repair, or do it again: a new job that knows the earlier one.
@@ -669,8 +744,7 @@ class Requests:
         return text + ("\n" + say(asked.language, "answer.frozen_jobs", jobs=", ".join(held)) if held else "")
 
     async def _tell_owners(self, event: str, care: Care, key: str, **values: str) -> None:
-        if self._announce is not None:
-            await self._announce(event, f"freeze {care.name}", key, service=care.name, **values)
+        await self._notices.tell(event, f"freeze {care.name}", key, service=care.name, **values)
 
     # The audit log
 
@@ -725,6 +799,8 @@ class Requests:
                 return await self._views.job_text(found)
             case Intent.logs:
                 return await self._views.logs_text(self.care(service), args.lines or _LOG_LINES, language)
+            case Intent.incidents:
+                return await self._views.incidents_text(self.care(service), language)
             case Intent.doctor:
                 return await self._views.doctor_text(language)
             case Intent.settings:
@@ -768,21 +844,8 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
         intent = Intent(body.intent)
     except ValueError:
         raise Refused(f'cannot carry out "{body.intent}": it is not an intent', kind="bad_request") from None
-    known = {
-        "target",
-        "bug",
-        "reproduction",
-        "job",
-        "lines",
-        "agent",
-        "role",
-        "name",
-        "data",
-        "snapshot",
-        "when",
-        "reason",
-        "set",
-    }
+    known = {"target", "bug", "reproduction", "job", "lines", "agent", "role", "name", "data", "snapshot", "when"}
+    known |= {"incident", "off", "reason", "set"}
     if unknown := set(body.args) - known:
         raise Refused(f"cannot use the argument {sorted(unknown)[0]}: known are {sorted(known)}", kind="bad_request")
     args = Args(
@@ -795,6 +858,7 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
         when=body.args.get("when", ""),
         reason=body.args.get("reason", ""),
         changes=tuple(line for line in body.args.get("set", "").splitlines() if line.strip()),
+        off=body.args.get("off", "") == "yes",
     )
 
     def number(name: str) -> int | None:
@@ -803,12 +867,13 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
             raise Refused(f"cannot use {name}={text}: it is a number", kind="bad_request")
         return int(text) if text else None
 
-    return intent, replace(args, job=number("job"), lines=number("lines"), snapshot=number("snapshot"))
+    args = replace(args, job=number("job"), lines=number("lines"), snapshot=number("snapshot"))
+    return intent, replace(args, incident=number("incident"))
 
 
 def button(action: str) -> tuple[Intent, Args]:
     """The intent behind a button: "approve:JOB:DIGEST", "reject:JOB:DIGEST", "cancel:JOB", "keep:JOB", "undo:JOB",
-    "now:JOB:KIND", "force:JOB:KIND", "admit:CODE:ROLE", "dismiss:CODE".
+    "now:JOB:KIND", "force:JOB:KIND", "admit:CODE:ROLE", "dismiss:CODE", "fix:INCIDENT", "ignore:INCIDENT".
 
     Raises:
         Refused: kind "bad_request".
@@ -819,6 +884,8 @@ def button(action: str) -> tuple[Intent, Args]:
         return Intent(word), Args(job=int(number), target=digest)
     if word in holds.AT_ONCE and re.fullmatch(r"[0-9]{1,9}", number) and digest in PLANS:
         return Intent(digest), Args(job=int(number), when=word)
+    if word in {"fix", "ignore"} and re.fullmatch(r"[0-9]{1,9}", number):
+        return Intent.repair if word == "fix" else Intent.ignore, Args(incident=int(number))
     if word in {"admit", "dismiss"} and number:
         return Intent(word), Args(target=number, role=digest)
     raise Refused("cannot use this button: it is not one of mine", kind="bad_request")

@@ -43,7 +43,7 @@ def make(tmp_path: Path, store: Store, events: Events, clock: ManualClock) -> Ma
     """Parts with settings of the test's own, and a release that serves."""
 
     async def made(settings: str = "") -> Parts:
-        parts = await Parts.make(tmp_path / "parts", store, events, clock, settings)
+        parts = await Parts.make(tmp_path / "parts", store, events, clock, settings=settings)
         await parts.release()
         parts.checkout.commit("Second", {"src/answer.txt": "better\n"})
         parts.serve(await parts.release())

@@ -25,11 +25,13 @@ LAYERS = {
     "agent_phrases tail decisive http_server",
     "nouns": "migrations probes probe_trial releases workspaces snapshots risks gate test_results verification "
     "attempts rights rates freezes wording commands understanding approvals inbox outbox forwarding canaries incidents "
+    "fingerprints log_errors log_watch "
     "audit people notices idle space care rehearsals restores secret_files agents models sandboxes services channels "
     "installation confinement boxes "
     "settable setting_changes setting_phrases",
     "jobs": "jobs",
-    "talk": "timetable cautions story views admissions lookout requests presses conversations decision_links doctor",
+    "talk": "timetable cautions heal story views admissions lookout requests presses conversations decision_links "
+    "doctor",
     "surfaces": "api web succession",
     "daemon": "daemon",
 }

@@ -150,6 +150,16 @@ class Client:
 
         return _many(Snapshot, self._ask("GET", "/v1/snapshots", params=_only(service=service)))
 
+    def incidents(self, service: str = "") -> list[types.Incident]:
+        """What went wrong, the one seen last first.
+
+        Raises:
+            RegrowError: as `status`.
+        """
+        from regrow.api.types import Incident
+
+        return _many(Incident, self._ask("GET", "/v1/incidents", params=_only(service=service)))
+
     def restore_plan(self, number: int, service: str = "") -> types.RestorePlan:
         """What restoring a snapshot would do."""
         from regrow.api.types import RestorePlan

@@ -181,6 +181,10 @@ def routes(parts: Parts) -> list[BaseRoute]:
         care = parts.requests.care(request.query_params.get("service", ""))
         return _shape(await parts.views.restore_plan(care, request.path_params["number"]))
 
+    async def incidents(request: Request) -> Response:
+        care = parts.requests.care(request.query_params.get("service", ""))
+        return _shapes(await parts.views.incidents(care, _number(request, "limit", 50)), types.Incident)
+
     async def logs(request: Request) -> Response:
         care = parts.requests.care(request.query_params.get("service", ""))
         lines, release = _number(request, "lines", 100, 10_000), request.query_params.get("release", "")
@@ -331,6 +335,7 @@ def routes(parts: Parts) -> list[BaseRoute]:
         ("GET", "/v1/snapshots", snapshots),
         ("GET", "/v1/snapshots/{number:int}", restore_plan),
         ("GET", "/v1/logs", logs),
+        ("GET", "/v1/incidents", incidents),
         ("POST", "/v1/chat/messages", say),
         ("GET", "/v1/chat/messages", messages),
         ("GET", "/v1/chat/events", chat_events),

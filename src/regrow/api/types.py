@@ -18,6 +18,7 @@
     POST /v1/chat/actions       ActionBody            -> ActionResult (a button was pressed)
     GET  /v1/settings                                 -> list[Setting]: those that can be changed by saying so
     POST /v1/settings/preview   RequestBody           -> Preview, of the intent configure; nothing is changed
+    GET  /v1/incidents?limit=N                        -> list[Incident], the one seen last first
     GET  /v1/doctor                                   -> list[Finding]
     GET  /v1/people                                   -> People
     GET  /v1/permissions?person=ID&channel=C&chat=ID  -> Permissions: the table, in that chat and for that person
@@ -184,6 +185,7 @@ class ServiceStatus(Shape):
     crashes: int = 0
     freeze: FreezeStatus | None = None
     quiet_until: float | None = None
+    incidents: int = 0
 
 
 class ChannelStatus(Shape):
@@ -248,7 +250,8 @@ class Notify(Body):
 class RequestBody(Body):
     """A typed request. `args`: deploy and build {target}, rollback {target, data: "yes", snapshot: its number},
     configure {set: lines of NAME=VALUE, or FILE:NAME=VALUE},
-    undo {job, data: "yes"}, snapshot {}, repair {bug, reproduction}, restart {}, freeze {reason},
+    undo {job, data: "yes"}, snapshot {}, repair {bug, reproduction} or {incident: its number}, ignore {incident},
+    restart {}, freeze {reason},
     unfreeze {}; those that change the service {when: now, idle, force}, with {job} of one that waits for its time.
 
     The same `key` never makes a second job (retries after a lost answer). `notify` is the chat that hears of the job.
@@ -436,6 +439,31 @@ class Backup(Shape):
     path: str
     bytes: int
     at: float
+
+
+IncidentState = Literal["open", "repairing", "mended", "came_back", "tried", "ignored", "quiet", "told"]
+
+
+class Incident(Shape):
+    """What goes wrong in the same way again and again. `state`: open; repairing, by `job`; mended; came_back after a
+    repair; tried, which failed; ignored; quiet, not seen for long; told, nothing of the code to repair. `lines` are the
+    newest decisive ones; `releases` where it was seen, the newest last."""
+
+    id: int
+    service: str
+    kind: str
+    state: IncidentState
+    fingerprint: str
+    cause: str
+    lines: list[str] = []
+    first_at: float
+    last_at: float
+    count: int
+    last_hour: int = 0
+    releases: list[str] = []
+    job: int | None = None
+    why: str = ""
+    ignored_until: float | None = None
 
 
 class Finding(Shape):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import typer
 
 from regrow import confinement
-from regrow.cli import backup, channels, config, exits, people, snapshots, terminal
+from regrow.cli import backup, channels, config, exits, incidents, people, snapshots, terminal
 from regrow.cli.approve import approve
 from regrow.cli.audit import audit
 from regrow.cli.build import build
@@ -54,7 +54,7 @@ VERBS: dict[str, tuple[Callable[..., int], ...]] = {
     "Talk": (chat, mcp),
 }
 GROUPS = {
-    "The service": (snapshots.application, config.application),
+    "The service": (snapshots.application, config.application, incidents.application),
     "The daemon": (backup.application,),
     "Talk": (people.application, channels.application),
 }

@@ -63,6 +63,8 @@ def service_lines(one: dict[str, Any], now: float) -> list[str]:
         lines.append(terminal.paint(f"  {terminal.clean(say('frozen', **told))}", "cyan"))
     if until := one.get("quiet_until"):
         lines.append(terminal.paint(f"  {say('quiet', until=_at(until, now))}", "cyan"))
+    if one.get("incidents"):
+        lines.append(terminal.paint(f"  incidents {one['incidents']} open: `regrow incidents`", "red"))
     if one.get("crashes"):
         lines.append(terminal.paint(f"  crashes   {one['crashes']}", "red"))
     return lines

@@ -30,10 +30,12 @@ from regrow.gate import Gate
 from regrow.git import Repository
 from regrow.idle import Idle
 from regrow.inbox import Inbox
+from regrow.incidents import Incidents
 from regrow.jobs.estimates import Estimates
 from regrow.jobs.ledger import Ledger, Record
 from regrow.jobs.runner import Runner
 from regrow.jobs.work import Progress
+from regrow.notices import Notices
 from regrow.outbox import Outbox, message_of
 from regrow.people import People
 from regrow.permissions import Person, Role
@@ -164,6 +166,19 @@ class Parts:
         self.estimates = Estimates(store, clock)
         self.table = rights.section([config])
         self.permissions = rights.permissions(self.table, PEOPLE)
+        self.incidents = Incidents(store, events, clock=clock)
+        self.notices = Notices(
+            store=store,
+            outbox=self.outbox,
+            events=events,
+            permissions=self.permissions,
+            channels=("memory",),
+            chats=(),
+            language="en",
+            window_s=3600.0,
+            clean=str,
+            clock=clock,
+        )
         self.views = Views(
             cares=cares,
             ledger=self.ledger,
@@ -175,6 +190,7 @@ class Parts:
             findings=findings,
             started_at=clock.now(),
             clock=clock,
+            incidents=self.incidents,
         )
         self.people = People(store, self.permissions, PEOPLE, clock)
         self.admissions = Admissions(
@@ -193,6 +209,8 @@ class Parts:
             audit=self.audit,
             views=self.views,
             admissions=self.admissions,
+            incidents=self.incidents,
+            notices=self.notices,
             rates=Rates(self.table.per_minute, self.table.jobs_per_hour, clock),
         )
         self.conversations = Conversations(
