@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from regrow.api import types
 from regrow.audit import Audit
@@ -21,12 +22,14 @@ _OFFERED = ("operator", "viewer")
 
 @dataclass(frozen=True)
 class Decider:
-    """Who decides (their name and id), through which channel, and in which language the answer is wanted."""
+    """Who decides (their name and id), through which channel, in which language the answer is wanted, and with which
+    words, as the audit log keeps them."""
 
     name: str
     via: str
     language: Language
     id: str = ""
+    words: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Admissions:
@@ -49,7 +52,9 @@ class Admissions:
         self._audit = audit
         self._language = language
 
-    async def offer(self, address: Address, identity: str, name: str, language: Language) -> str:
+    async def offer(
+        self, address: Address, identity: str, name: str, language: Language, words: Mapping[str, Any] | None = None
+    ) -> str:
         """What a stranger who asked for something is told; the owners are asked.
 
         Args:
@@ -57,13 +62,14 @@ class Admissions:
             identity: the stranger, as the platform says; one of another organisation is not let in from a chat.
             name: what the platform calls them.
             language: of the answer.
+            words: what they asked for, as the audit log keeps it.
         """
         if identity.startswith(_OUTSIDE):
             return say(language, "people.outside")
         code = await self._people.pair(address.channel, identity, name, address.chat, language)
         if code is None:
             return say(language, "people.too_many")
-        await self._audit.write(name, address.channel, "pairing", code=code, chat=address.chat)
+        await self._audit.write(name, address.channel, "pairing", code=code, chat=address.chat, **(words or {}))
         await self._show(await self._people.of(code))
         return say(language, "people.code", code=code)
 
@@ -79,9 +85,8 @@ class Admissions:
         """
         person = await self._people.admit(code, role, by.name, name)
         found = await self._people.of(code)
-        await self._audit.write(
-            by.name, by.via, "admitted", person=by.id, code=found.code, whom=person.id, role=person.role.name
-        )
+        given: dict[str, Any] = {"code": found.code, "whom": person.id, "role": person.role.name}
+        await self._audit.write(by.name, by.via, "admitted", person=by.id, **given, **by.words)
         await self._show(found)
         told: Language = known_language(found.language) or "en"
         text = say(told, "people.welcome", role=say(told, f"roles.{person.role.name}"))
@@ -92,7 +97,7 @@ class Admissions:
     async def dismiss(self, code: str, by: Decider) -> str:
         """Answer a code with no. Raises RegrowError as `People.dismiss`."""
         found = await self._people.dismiss(code, by.name)
-        await self._audit.write(by.name, by.via, "dismissed", person=by.id, code=found.code)
+        await self._audit.write(by.name, by.via, "dismissed", person=by.id, code=found.code, **by.words)
         await self._show(await self._people.of(code))
         await self._tell(found, "sorry", say(known_language(found.language) or "en", "people.sorry"))
         return say(by.language, "people.dismissed", name=found.name)
@@ -100,7 +105,7 @@ class Admissions:
     async def remove(self, person_id: str, by: Decider) -> str:
         """End a person's rights. Raises RegrowError as `People.remove`."""
         person = await self._people.remove(self._named(person_id), by.name)
-        await self._audit.write(by.name, by.via, "removed", person=by.id, whom=person.id)
+        await self._audit.write(by.name, by.via, "removed", person=by.id, whom=person.id, **by.words)
         return say(by.language, "people.removed", name=person.name)
 
     async def left(self, channel: str, identities: Sequence[str]) -> None:

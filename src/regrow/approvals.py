@@ -82,7 +82,8 @@ def asks(policy: Policy, rules: Iterable[str]) -> bool:
 
 @dataclass(frozen=True)
 class Approval:
-    """A question as stored; `state`: open, approved, rejected, expired; `person`: the id of who decided."""
+    """A question as stored; `state`: open, approved, rejected, expired; `person`: the id of who decided, in
+    the chat `chat` of `channel`."""
 
     job: int
     digest: str
@@ -94,6 +95,8 @@ class Approval:
     decided_at: float | None
     expires_at: float
     person: str = ""
+    channel: str = ""
+    chat: str = ""
 
 
 class Approvals:
@@ -157,7 +160,9 @@ class Approvals:
         query = sa.select(approvals).where(approvals.c.state == "open", approvals.c.expires_at >= self._clock.now())
         return [Approval(**row) for row in await self._store.rows(query.order_by(approvals.c.job))]
 
-    async def decide(self, job: int, decision: str, by: str, *, person: str = "", digest: str = "") -> Approval:
+    async def decide(
+        self, job: int, decision: str, by: str, *, person: str = "", digest: str = "", channel: str = "", chat: str = ""
+    ) -> Approval:
         """Answer the question of `job`, once.
 
         Args:
@@ -165,6 +170,7 @@ class Approvals:
             decision: "approved" or "rejected".
             by: the person, for the record.
             person: their id, by which their rights are looked up once more at the act (F37).
+            channel, chat: where they say so, by which those rights are looked up.
             digest: what the person saw; another one than the question's is refused. Empty: the question as it stands.
 
         Raises:
@@ -190,7 +196,8 @@ class Approvals:
                     f"cannot decide: the change of job {job} is not the one you saw; look at it again", kind="outdated"
                 )
             values = {"state": decision, "decided_by": by, "decided_at": now, "person": person}
-            connection.execute(approvals.update().where(approvals.c.job == job).values(**values))
+            where = {"channel": channel, "chat": chat}
+            connection.execute(approvals.update().where(approvals.c.job == job).values(**values, **where))
 
         await self._store.transact(update)
         self._events.touch(("approval", job), ("job", job), "jobs")

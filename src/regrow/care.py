@@ -11,11 +11,13 @@ from regrow import files, probes, process, sqlite_files
 from regrow.agents.base import Agent
 from regrow.config import Config
 from regrow.errors import ProcessError, Refused
+from regrow.freezes import Freezes
 from regrow.gate import Gate
 from regrow.git import Repository
 from regrow.idle import Idle
 from regrow.models.gateway import ModelGateway
 from regrow.pool import in_thread
+from regrow.quiet import Quiet
 from regrow.redact import Redactor
 from regrow.releases import Release, Releases
 from regrow.sandboxes.base import Sandbox
@@ -36,6 +38,8 @@ class Care:
         service: the driver that starts, switches and stops it.
         agents: makes the repairing agent of a name, "" for the one set.
         idle: whether anything would be interrupted.
+        freezes: whether anybody may change it.
+        quiet: the hours in which what can wait does.
         models: the way to the model that is set, for agents that need one.
     """
 
@@ -49,6 +53,8 @@ class Care:
     sandbox: Sandbox
     agents: Callable[[str], Agent]
     idle: Idle
+    freezes: Freezes
+    quiet: Quiet
     gate: Gate
     redactor: Redactor
     models: ModelGateway | None = None

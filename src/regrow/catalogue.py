@@ -1,6 +1,7 @@
 """What Regrow says, in the language of the person it says it to, and how it writes figures.
 
 The texts are in catalogues/: zh.toml and en.toml, story.*.toml for what is told of a job, press.*.toml for buttons,
+rights.*.toml for what keeps something from being done, incident.*.toml for incidents,
 web.*.toml for the pages, cli.*.toml for the command line and setup.*.toml for the setting up of channels. The languages
 have the same keys and the same fields (a test compares them); a person asked in Chinese is answered in the words of the
 seed document's section five.
@@ -42,6 +43,7 @@ class _Plain(string.Formatter):
 _FORMATTER = _Plain()
 
 
+_CORE = ("story", "press", "rights", "incident")
 _OWN = frozenset({"cli", "web", "setup"})  # read by themselves: the command line must not wait for others' words
 
 
@@ -52,7 +54,7 @@ def texts(language: Language, part: str = "") -> Mapping[str, str]:
 
 @cache
 def _shipped(language: Language, part: str) -> Mapping[str, str]:
-    names = [f"{part}.{language}"] if part in _OWN else [language, f"story.{language}", f"press.{language}"]
+    names = [f"{part}.{language}"] if part in _OWN else [language, *(f"{one}.{language}" for one in _CORE)]
     found: dict[str, str] = {}
     for name in names:
         content = resources.files("regrow.catalogues").joinpath(f"{name}.toml").read_text("utf-8")
@@ -299,6 +301,12 @@ def duration_text(language: Language, seconds: float) -> str:
     if minutes:
         return say(language, "time.minutes", minutes=minutes, seconds=second)
     return say(language, "time.seconds", seconds=whole)
+
+
+def span_text(language: Language, seconds: float) -> str:
+    """A span as it was set: whole days as such, all else as `duration_text`."""
+    days, rest = divmod(seconds, 86400)
+    return say(language, "incident.days", days=int(days)) if days and not rest else duration_text(language, seconds)
 
 
 def ago_text(language: Language, seconds: float) -> str:

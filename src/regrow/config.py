@@ -11,6 +11,7 @@ import ipaddress
 import re
 import sys
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -28,6 +29,9 @@ from pydantic import (
 
 from regrow.catalogue import directory, languages
 from regrow.errors import ConfigError
+from regrow.intents import CHANGES, ROLES, TABLE, Intent
+from regrow.permissions import READS, Role
+from regrow.quiet import Quiet
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -95,6 +99,47 @@ def _is_near(address: str) -> bool:
     )
 
 
+def _known(what: str, value: str, names: Iterable[str]) -> str:
+    """Refuse what is none of `names`, with the nearest of them."""
+    names = list(names)
+    if value in names:
+        return value
+    near = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
+    hint = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(names)}"
+    raise ValueError(f'no {what} is called "{value}"; {hint}')
+
+
+def check_intent(value: str) -> str:
+    """Refuse what nobody can ask for."""
+    return _known("intent", value, (*ROLES, *READS))
+
+
+def check_effect(value: str) -> str:
+    """Refuse what nobody can ask for, and what changes nothing."""
+    return _known("intent that changes anything", value, (name for name, row in TABLE.items() if row.effect))
+
+
+def check_change(value: str) -> str:
+    """Refuse what does not change the service."""
+    return _known("intent that changes the service", value, sorted(CHANGES))
+
+
+def check_channel(value: str) -> str:
+    """Refuse what is no way to talk."""
+    return _known("channel", value, ("web", "terminal", *ChannelsSection.model_fields))
+
+
+def check_chat(value: str) -> str:
+    """Refuse what is no chat of a channel; whether anybody ever spoke there is for `regrow doctor` to find."""
+    channel, _, chat = value.partition(":")
+    check_channel(channel)
+    if not re.fullmatch(r"[^\s/]+", chat):
+        raise ValueError(f'a chat looks like "{channel}:NAME", or "{channel}:*" for all that are not named')
+    if channel == "feishu" and chat != "*" and not re.fullmatch(r"oc_\w+", chat):
+        raise ValueError(f'a chat of feishu looks like "feishu:oc_...", not "{value}"')
+    return value
+
+
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, allow_inf_nan=False)]
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 Argv = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -103,6 +148,12 @@ SignalName = Annotated[str, Field(pattern=r"^SIG[A-Z0-9]+$")]
 Pattern = Annotated[str, AfterValidator(check_pattern)]
 HostName = Annotated[str, Field(max_length=253), AfterValidator(check_host_name)]
 EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+IntentName = Annotated[str, AfterValidator(check_intent)]
+EffectName = Annotated[str, AfterValidator(check_effect)]
+ChangeName = Annotated[str, AfterValidator(check_change)]
+ChannelName = Annotated[str, AfterValidator(check_channel)]
+ChatName = Annotated[str, AfterValidator(check_chat)]
+RoleName = Literal["viewer", "operator", "maintainer", "owner"]
 SecretName = Annotated[str, Field(pattern=r"^(env:.+|file:.+|credential:.+)$")]
 
 
@@ -457,6 +508,34 @@ class ConfigSection(Section):
         return value
 
 
+class IncidentsSection(Section):
+    """What counts as an error in the service's log, when there are suddenly more of them, and who is asked about it."""
+
+    patterns: tuple[Pattern, ...] = ()
+    window: Annotated[Duration, Field(ge=1)] = 300.0
+    baseline: Annotated[Duration, Field(ge=1)] = 3600.0
+    least: Annotated[int, Field(ge=1)] = 5
+    factor: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 3.0
+    settle: Duration = 20.0
+    ignore: Annotated[Duration, Field(gt=0)] = 7 * 86400.0
+    again: Duration = 86400.0
+
+    @model_validator(mode="after")
+    def _has_a_time_before(self) -> IncidentsSection:
+        if self.baseline < self.window:
+            raise ValueError("`baseline` is the time before `window`, and cannot be shorter")
+        return self
+
+
+class HealSection(Section):
+    """Whether Regrow asks for a repair by itself, and how much of that a day."""
+
+    auto: Literal["off", "propose", "repair"] = "propose"
+    jobs_a_day: Annotated[int, Field(ge=1, le=100)] = 3
+    budget_a_day: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10.0
+    cool_down: Duration = 3600.0
+
+
 class RetentionSection(Section):
     """How much of the past is kept; what runs, and the last two good releases, always are."""
 
@@ -539,7 +618,7 @@ class PersonSection(Section):
 
     id: Name
     name: str
-    role: Literal["viewer", "operator", "maintainer", "owner"]
+    role: RoleName
     open_id: str = ""
     union_id: str = ""
 
@@ -593,6 +672,64 @@ class ChannelsSection(Section):
     feishu: FeishuSection | None = None
 
 
+class PlaceSection(Section):
+    """What a channel or a chat asks for beyond the table: more, and never less."""
+
+    most: RoleName = "owner"
+    read_only: bool = False
+    roles: dict[IntentName, RoleName | Literal["nobody"]] = {}
+    confirm: tuple[EffectName, ...] = ()
+
+
+class PermissionsSection(Section):
+    """Who may ask for what and where, and how often; in one of several configuration files at the most."""
+
+    roles: dict[IntentName, RoleName | Literal["nobody"]] = {}
+    confirm: tuple[EffectName, ...] = (Intent.undo.value, Intent.configure.value)
+    ask_when_busy: tuple[ChangeName, ...] = (Intent.deploy.value, Intent.undo.value)
+    per_minute: Annotated[int, Field(ge=0)] = 30
+    jobs_per_hour: Annotated[int, Field(ge=0)] = 30
+    channels: dict[ChannelName, PlaceSection] = {}
+    chats: dict[ChatName, PlaceSection] = {}
+
+    @model_validator(mode="after")
+    def _keeps_the_door(self) -> PermissionsSection:
+        for name in (Intent.admit, Intent.dismiss, Intent.remove):
+            if self.roles.get(name, "nobody") not in {"nobody", "owner"}:
+                raise ValueError(f"`roles.{name}` stays with owners: who lets people in could give themselves any role")
+        return self
+
+    @model_validator(mode="after")
+    def _only_narrows(self) -> PermissionsSection:
+        for kind, places in (("channels", self.channels), ("chats", self.chats)):
+            for where, place in places.items():
+                for name, role in place.roles.items():
+                    base = self.roles.get(name) or {**ROLES, **READS}[name].name
+                    if role != "nobody" and base != "nobody" and Role[role] < Role[base]:
+                        raise ValueError(
+                            f'`{kind}."{where}".roles.{name} = "{role}"` would ask for less than the table, which says '
+                            f"{base}: a place asks for more or not at all"
+                        )
+        return self
+
+
+class QuietSection(Section):
+    """The hours in which nothing that can wait changes the service."""
+
+    hours: tuple[str, ...] = ()
+    zone: str = ""
+    ask: bool = True
+    notices: Literal["send", "hold"] = "send"
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> QuietSection:
+        try:
+            Quiet(self.hours, self.zone)
+        except (KeyError, OSError) as error:  # ZoneInfoNotFoundError is a KeyError
+            raise ValueError(f'`zone = "{self.zone}"` is not known here: it looks like "Asia/Shanghai"') from error
+        return self
+
+
 class Config(Section):
     """All of one `regrow.toml`."""
 
@@ -609,9 +746,13 @@ class Config(Section):
     model: ModelSection | None = None
     switch: SwitchSection = SwitchSection()
     config: ConfigSection = ConfigSection()
+    incidents: IncidentsSection = IncidentsSection()
+    heal: HealSection = HealSection()
     retention: RetentionSection = RetentionSection()
     chat: ChatSection = ChatSection()
+    quiet: QuietSection = QuietSection()
     channels: ChannelsSection | None = None
+    permissions: PermissionsSection | None = None
     mcp: McpSection | None = None
     daemon: DaemonSection | None = None
     path: Path = Path()
@@ -743,7 +884,7 @@ def _explain(path: Path, text: str, error: ValidationError) -> str:
     """The first mistake in one line: where, what, and what was probably meant."""
     # Unknown keys first: a misspelt key also makes its right spelling "missing".
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    keys = [str(part) for part in first["loc"]]
+    keys = [str(part) for part in first["loc"] if part != "[key]"]  # of a table whose keys are checked
     line = line_of(text, keys)
     where = f"{path}:{line}" if line else str(path)
     name = ".".join(keys)

@@ -7,7 +7,8 @@ handling and recording does not answer twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import re
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -19,12 +20,14 @@ from regrow.agent_phrases import again, chosen, goes_on
 from regrow.api import types
 from regrow.care import Care
 from regrow.catalogue import Language, ago_text, answer_language, doubt_text, refusal_text, say
+from regrow.cautions import caution
 from regrow.channels.base import Address, Choice, Content, Incoming, Outgoing, Press
 from regrow.clock import Clock, SystemClock
 from regrow.decision_links import AskedAlone
 from regrow.errors import Refused, RegrowError
 from regrow.events import Events
 from regrow.intents import TABLE, Args, Intent, Request
+from regrow.jobs import holds
 from regrow.jobs.ledger import Ledger, Record
 from regrow.outbox import Outbox
 from regrow.permissions import LOCAL, Permissions, Person
@@ -39,6 +42,8 @@ log = structlog.get_logger("conversations")
 _LIVE_EVERY_S = 0.5
 _QUESTION_S = 300.0
 _GOES_ON_WITHIN_S = 86400.0
+_NOW = re.compile(r"现在|马上|立刻|立即|立马|\b(?:now|right away|at once|immediately|asap)\b", re.IGNORECASE)
+"""Said beside a command: it is not to wait."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +55,26 @@ class Question:
     until: float
     agent: str = ""
     follows: Record | None = None
+    whens: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     def answer(self, text: str) -> Intent | None:
         """The candidate that an answer chooses: yes to the only one, or a number; None is anything else."""
         if len(self.candidates) == 1 and yes_or_no(text):
             return self.candidates[0]
-        number = text.strip().rstrip(".。、")
-        if number.isdecimal() and 1 <= int(number) <= len(self.candidates):
-            return self.candidates[int(number) - 1]
-        return None
+        at = self._number(text)
+        return None if at is None else self.candidates[at]
+
+    def when(self, text: str) -> str:
+        """The time that an answer chooses, of a question that asks for one."""
+        at = self._number(text)
+        return self.whens[at] if self.whens and at is not None else self.request.args.when
+
+    def _number(self, text: str) -> int | None:
+        word = text.strip().rstrip(".。、!！").lower()
+        if word in (labels := [label.lower() for label in self.labels]):
+            return labels.index(word)
+        return int(word) - 1 if word.isdecimal() and 1 <= int(word) <= len(self.candidates) else None
 
 
 def doubt_choices(request: Request, candidates: Sequence[Intent]) -> tuple[Choice, ...]:
@@ -89,10 +105,12 @@ class Conversations:
         admissions: Admissions,
         forward: Callable[[Incoming, Language], Awaitable[None]] | None = None,
         language: Language = "zh",
+        ask_when_busy: Collection[str] = (),
         alone: AskedAlone | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._language = language
+        self._ask_when_busy = ask_when_busy
         self._cares = cares
         self._admissions = admissions
         self._requests = requests
@@ -113,8 +131,13 @@ class Conversations:
             return LOCAL  # the daemon lets nobody else in there
         return self._permissions.find(message.address.channel, message.sender)
 
-    async def handle(self, message: Incoming) -> None:
-        """Understand one message and act on it, or ask back, or hand it to the service, or stay silent."""
+    async def handle(self, message: Incoming, pressed: str = "") -> None:
+        """Understand one message and act on it, or ask back, or hand it to the service, or stay silent.
+
+        Args:
+            message: what was said.
+            pressed: what the button was called that stands for it.
+        """
         agent, text = chosen(message.text, self._agents) if message.addressed else ("", message.text)
         request = understand(text, addressed=message.addressed, services=self._cares)
         request = self._setting(message, request)
@@ -126,6 +149,8 @@ class Conversations:
             language=request.language,
             key=f"{message.address.channel}:{message.address.message}",
             identity=message.sender,
+            words=pressed or message.text,
+            understood="button" if pressed else "grammar",
         )
         age = self._clock.now() - message.created_at
         if await self._answered(message, request, asked):
@@ -135,7 +160,9 @@ class Conversations:
         if request.intent is not Intent.none and TABLE[request.intent].effect and age > self._fresh(request):
             # A command that comes late may have been overtaken by events (F5, F34).
             await self._ask_again(request, asked, age)
-        elif request.intent is not Intent.none and TABLE[request.intent].confirm:
+        elif await self._warned(request, asked, agent):
+            return
+        elif request.intent is not Intent.none and self._permissions.confirmed(request.intent, *asked.where):
             await self._ask_first(request, asked)
         elif request.intent is not Intent.none:
             await self._act(request, asked, agent)
@@ -146,6 +173,51 @@ class Conversations:
                 await self._forward(message, asked.language)
             elif not request.doubt:
                 await self._answer(asked, Content(say(asked.language, "chat.not_understood")))
+
+    async def _warned(self, request: Request, asked: Asked, agent: str) -> bool:
+        """Whether something is in the way of what somebody may ask for, and they are asked what to do about it."""
+        if not self._permissions.allowed(asked.person, request.intent, *asked.where):
+            return False
+        if request.service not in self._cares and (request.service or len(self._cares) != 1):
+            return False
+        care, language = self._requests.care(request.service), asked.language
+        if request.intent is not Intent.repair and _NOW.search(request.text):
+            request = replace(request, args=replace(request.args, when=request.args.when or "now"))
+        try:
+            if await holds.freeze_of(care, request.intent) is not None:
+                return False  # refused in any case
+            found = await caution(
+                request.intent,
+                request.args,
+                care,
+                ledger=self._ledger,
+                clock=self._clock,
+                language=language,
+                asks=self._ask_when_busy,
+            )
+        except (RegrowError, OSError) as error:
+            # What cannot be asked must not keep anybody from a rollback: carrying it out says what is wrong.
+            log.warning("nobody can tell what is interrupted", action="caution_failure", error=str(error))
+            return False
+        if found is None:
+            return False
+        labels = found.labels(language)
+        candidates = (request.intent,) * len(found.whens)
+        options = [say(language, "doubt.option", number=at, title=label) for at, label in enumerate(labels, 1)]
+        question = Question(
+            request, candidates, self._clock.now() + _QUESTION_S, agent, whens=found.whens, labels=tuple(labels)
+        )
+        choices = [Choice(label, f"{SAY}{at}", "primary" if at == 1 else "plain") for at, label in enumerate(labels, 1)]
+        choices.append(Choice(say(language, "doubt.neither"), f"{SAY}no"))
+        await self._question(question, Content("\n".join([found.text, *options]), tuple(choices)), asked)
+        return True
+
+    async def _question(self, question: Question, content: Content, asked: Asked) -> None:
+        """Ask, and remember who was asked what."""
+        who = (asked.address.channel, asked.address.chat, asked.name)
+        self._questions[who] = question
+        self._shown[who] = Outgoing(f"answer:{asked.key}", asked.address, content)
+        await self._answer(asked, content)
 
     def _setting(self, message: Incoming, request: Request) -> Request:
         """The request, or the change of a setting where a message is nothing else and names one."""
@@ -269,8 +341,9 @@ class Conversations:
         if who not in self._questions or who not in self._shown or self._shown[who].key != shown.key:
             return False
         words = press.action.removeprefix(SAY)
+        label = next((shown.label for shown in shown.content.choices if shown.action == press.action), words)
         at = Address(press.channel, shown.address.chat, press.message)
-        await self.handle(Incoming(at, press.sender, press.sender_name, words, self._clock.now()))
+        await self.handle(Incoming(at, press.sender, press.sender_name, words, self._clock.now()), label)
         return True
 
     async def _answered(self, message: Incoming, request: Request, asked: Asked) -> bool:
@@ -281,13 +354,17 @@ class Conversations:
             await self._outbox.put(shown.key, shown.address, Content(self._said(shown.content.text)))
         if question is None or self._clock.now() > question.until:
             return False
-        asked = replace(asked, language=question.request.language)
+        # What led to the decision is the sentence and the answer to the question about it.
+        said = f"{question.request.text} → {asked.words}"
+        how = asked.understood if asked.understood == "button" else "answer"
+        asked = replace(asked, language=question.request.language, words=said, understood=how)
         answer = question.answer(message.text)
         if answer is not None and question.follows is not None:
             await self._go_on(question.follows, question.request.text, asked, question.agent)
             return True
         if answer is not None:
-            await self._act(replace(question.request, intent=answer), asked, question.agent)
+            args = replace(question.request.args, when=question.when(message.text))
+            await self._act(replace(question.request, intent=answer, args=args), asked, question.agent)
             return True
         if yes_or_no(message.text) is False:
             await self._answer(asked, Content(say(asked.language, "chat.dropped")))
@@ -311,7 +388,8 @@ class Conversations:
 
     async def _stranger(self, asked: Asked) -> str:
         """Nobody on the list: what it takes to be on it."""
-        return await self._admissions.offer(asked.address, asked.identity, asked.name, asked.language)
+        words = self._requests.words(asked)
+        return await self._admissions.offer(asked.address, asked.identity, asked.name, asked.language, words)
 
     @staticmethod
     def refusal(error: RegrowError, language: Language) -> str:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from regrow import __version__, backups, doctor, files, secret_files, succession, timetable
+from regrow import __version__, backups, doctor, files, rights, secret_files, succession, timetable
 from regrow.admissions import Admissions
 from regrow.agents import agent_of
 from regrow.api import server as api
@@ -43,27 +43,33 @@ from regrow.decision_links import AskedAlone, DecisionLinks
 from regrow.errors import ConfigError, NotFound, RegrowError, ServiceError, StoreError
 from regrow.events import Events
 from regrow.forwarding import Forwarding
+from regrow.freezes import Freezes
 from regrow.gate import PROTECTED, Gate, Limits
 from regrow.git import Repository
+from regrow.heal import Heal
 from regrow.idle import Idle
 from regrow.inbox import Inbox
 from regrow.incidents import Incidents
-from regrow.intents import ROLES, Args, Intent
+from regrow.intents import Args, Intent
+from regrow.jobs import holds
 from regrow.jobs.estimates import Estimates
 from regrow.jobs.ledger import Ledger
 from regrow.jobs.runner import Runner
 from regrow.jobs.steps import STEPS
+from regrow.log_watch import LogWatch
 from regrow.lookout import Lookout
 from regrow.models.gateway import ModelGateway
 from regrow.notices import Notices
 from regrow.outbox import Outbox
 from regrow.people import People
-from regrow.permissions import LOCAL, READS, Permissions
+from regrow.permissions import LOCAL, Permissions
 from regrow.phrases import phrases
 from regrow.places import Places
 from regrow.pool import in_thread
 from regrow.presses import Presses
 from regrow.process import process_age_s
+from regrow.quiet import Quiet
+from regrow.rates import Rates
 from regrow.redact import Redactor
 from regrow.releases import Releases
 from regrow.requests import Asked, Requests
@@ -164,9 +170,9 @@ class Daemon:
         hosted = {name: HostedChannel(name, store, events) for name in ("web", "terminal")}
         channels: dict[str, Channel] = dict(hosted)
         feishu = _feishu_section(self.configs)
-        mcp = _mcp_section(self.configs)
+        mcp, table = _mcp_section(self.configs), rights.section(self.configs)
         configured = [*people(feishu), *((program(mcp),) if mcp is not None else ())]
-        permissions = Permissions(configured, {**ROLES, **READS})
+        permissions = rights.permissions(table, configured)
         listed = People(store, permissions, configured)
         await listed.load()
         admissions = Admissions(
@@ -184,8 +190,23 @@ class Daemon:
             permissions=permissions,
         )
 
+        notices = Notices(
+            store=store,
+            outbox=outbox,
+            events=events,
+            permissions=permissions,
+            channels=channels,
+            chats=settings.notices,
+            language=settings.language,
+            window_s=settings.notice_window,
+            hold=self._held_until,
+            clean=self._clean,
+        )
+        incidents = Incidents(store, events)
+
         async def findings() -> list[types.Finding]:
-            return await doctor.findings(self.places, self.cares, channels)
+            found = await doctor.findings(self.places, self.cares, channels)
+            return found + [await doctor.rule(store, name) for name in table.chats if not name.endswith(":*")]
 
         self.views = views = Views(
             cares=self.cares,
@@ -197,7 +218,9 @@ class Daemon:
             progress=runner.progress,
             findings=findings,
             started_at=self._started_at,
+            incidents=incidents,
         )
+
         self.requests = requests = Requests(
             cares=self.cares,
             ledger=ledger,
@@ -207,6 +230,9 @@ class Daemon:
             audit=audit,
             views=views,
             admissions=admissions,
+            rates=Rates(table.per_minute, table.jobs_per_hour),
+            incidents=incidents,
+            notices=notices,
         )
         forwarding = _forwarding(self.cares, store, outbox, events)
         page = settings.console_url or f"http://{settings.console}"
@@ -225,6 +251,7 @@ class Daemon:
             admissions=admissions,
             forward=forwarding.put if forwarding else None,
             language=settings.language,
+            ask_when_busy=table.ask_when_busy,
             alone=alone,
         )
         if feishu is not None:
@@ -241,17 +268,6 @@ class Daemon:
             talk = feishu_channel(feishu, permissions, presses.take, inbox.newest, admissions.left)
             channels[talk.name] = talk
             stack.push_async_callback(talk.close)
-        notices = Notices(
-            store=store,
-            outbox=outbox,
-            events=events,
-            permissions=permissions,
-            channels=channels,
-            chats=settings.notices,
-            language=settings.language,
-            window_s=settings.notice_window,
-            clean=self._clean,
-        )
         lookout = Lookout(
             versions=Versions(self.places.state),
             store=store,
@@ -261,7 +277,17 @@ class Daemon:
             channels=channels,
             language=settings.language,
         )
-        incidents = Incidents(store, events, lookout.service_event)
+        incidents.tell = lookout.service_event
+        heal = Heal(
+            cares=self.cares,
+            incidents=incidents,
+            ledger=ledger,
+            requests=requests,
+            notices=notices,
+            events=events,
+            language=settings.language,
+            may_heal=self._may_heal,
+        )
         await lookout.begin()
         stack.push_async_callback(lookout.end)
         for care in self.cares.values():
@@ -279,6 +305,9 @@ class Daemon:
             hosted=hosted,
             findings=findings,
             people=admissions.listed,
+            permissions=lambda person, channel, chat: rights.table(
+                permissions, table, permissions.person(person), channel, chat
+            ),
             upgrade=self._upgrade,
             backups=copies,
             stop=self.stop,
@@ -313,6 +342,7 @@ class Daemon:
         self._keep("outbox", lambda: outbox.run(channels))
         self._keep("conversations", conversations.run)
         self._keep("lookout", lookout.run)
+        self._keep("heal", heal.run)
         self._keep("watchdog", _feed_watchdog)
         if door is not None:
             self._keep("mcp", door.run)
@@ -322,6 +352,8 @@ class Daemon:
             self._keep("outbox of the service", forwarding.poll)
         for care in self.cares.values():
             self._keep(f"events of {care.name}", lambda care=care: incidents.follow(care))  # type: ignore[misc]
+            watch = LogWatch(care, incidents, events)
+            self._keep(f"log of {care.name}", watch.run)
             self._keep(f"snapshots of {care.name}", lambda care=care: timetable.run(care, ledger, notices))  # type: ignore[misc]
         for app, bound in ((application, listening[0]), (console_app, listening[1])):
             await self._serve(app, bound, stack)
@@ -382,7 +414,9 @@ class Daemon:
             sandbox=sandbox_of(config.sandbox, (self.places.state, self.places.runtime)),
             agents=lambda name: agent_of(config, name, repository, workspaces),
             models=None if model is None else ModelGateway(model, named, self._doors(directory)),
-            idle=Idle(self.store, config.service.name, config.service.idle),
+            idle=Idle(self.store, config.service.name, config.service.idle, config.service.drain),
+            freezes=Freezes(self.store, self.events),
+            quiet=Quiet(config.quiet.hours, config.quiet.zone),
             gate=Gate(
                 repair.allowed,
                 (*PROTECTED, *repair.denied),
@@ -400,10 +434,21 @@ class Daemon:
         long = len(os.fsencode(directory)) > _LONGEST_DOOR
         return files.private_directory((self.places.runtime / directory.name if long else directory) / "models")
 
+    def _held_until(self, now: float) -> float | None:
+        """Until when good news waits: the end of the quiet hours of those services that want it held."""
+        holding = [care.quiet.until(now) for care in self.cares.values() if care.config.quiet.notices == "hold"]
+        return max((until for until in holding if until is not None), default=None)
+
     def _clean(self, text: str) -> str:
         for care in self.cares.values():
             text = care.redactor.shorten_paths(care.redactor.redact(text))
         return text
+
+    async def _may_heal(self, care: Care) -> str:
+        """Why Regrow may not repair a service by itself now, "" when it may: whatever forbids changes says so here."""
+        if await holds.freeze_of(care, Intent.repair) is not None:
+            return "frozen"
+        return "quiet" if care.quiet.until(time.time()) is not None else ""
 
     async def _let_go(self, care: Care) -> None:
         await care.service.close(keep_service=not self._stop_services)
@@ -415,7 +460,7 @@ class Daemon:
         if now.active is not None or (now.good is not None and now.state != "stopped"):
             return
         intent = Intent.restart if await care.releases.good() else Intent.deploy
-        asked = Asked(LOCAL, "regrow", Address("api", ""), "en")
+        asked = Asked(LOCAL, "regrow", Address("api", ""), "en", understood="daemon")
         try:
             await self.requests.carry_out(
                 intent, Args(target="latest" if intent is Intent.deploy else ""), asked, care.name
@@ -548,7 +593,7 @@ class _Pages:
         record = await self._ledger.get(decision.job)
         person = self._permissions.person(decision.person)
         name = person.name if person else decision.person
-        asked = Asked(person, name, record.address, language, via="link")
+        asked = Asked(person, name, record.address, language, via="link", understood="link")
         intent = Intent.approve if approve else Intent.reject
         done = await self._requests.carry_out(intent, Args(job=decision.job, target=decision.digest), asked)
         return done.text if isinstance(done, types.Answer) else ""

@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from regrow import files, secret
 from regrow.agents.base import Checkable
 from regrow.api.types import Finding
@@ -23,6 +25,7 @@ from regrow.pool import in_thread
 from regrow.process import run
 from regrow.sandboxes.base import Proving
 from regrow.services.embedded import trap_refusal
+from regrow.store import Store, inbox
 
 _LOW_BYTES = 1024**3
 _CALL_S = 15.0
@@ -44,6 +47,21 @@ async def findings(places: Places, cares: Mapping[str, Care], channels: Mapping[
         if isinstance(channel, Checked):
             found += await _channel(channel, channel.name)
     return found
+
+
+async def rule(store: Store, name: str) -> Finding:
+    """Whether anybody ever spoke in a chat that has rules of its own: those of a misspelt one hold nowhere.
+
+    Args:
+        store: with the inbox.
+        name: "feishu:oc_...".
+    """
+    channel, _, chat = name.partition(":")
+    here = sa.or_(inbox.c.chat == chat, inbox.c.chat.startswith(f"{chat}/", autoescape=True))
+    known = await store.row(sa.select(inbox.c.id).where(inbox.c.channel == channel, here))
+    mend = "" if known else f'say something there once, or correct the name in [permissions.chats."{name}"]'
+    detail = "people have spoken there" if known else "nobody has spoken there yet: a misspelt name protects nothing"
+    return Finding(name=f"rules for {name}", ok=known is not None, detail=detail, mend=mend)
 
 
 async def _channel(channel: Checked, name: str) -> list[Finding]:

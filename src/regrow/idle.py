@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 _ANSWER_S = 2.0
 _LONGEST = 120
+_MOST_BYTES = 65536
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,21 @@ class Busy:
     Attributes:
         messages: how many that Regrow forwards are not answered yet.
         said: the first line of what the service says of itself, "" when it says nothing.
+        conversations: how many it says it has under way.
+        due: how many of its reminders are due before a drain would be over.
+        drain_s: how long that is.
     """
 
     messages: int
     said: str
+    conversations: int = 0
+    due: int = 0
+    drain_s: float = 0.0
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a switch would cut anything off: forwarded messages alone are delivered through it (F33)."""
+        return bool(self.said or self.conversations or self.due)
 
 
 class Idle:
@@ -36,30 +49,51 @@ class Idle:
         store: the messages on their way.
         service: its name.
         url: an address of the service that answers 200 when it is idle, and otherwise says what it does; "" for none.
+            An object of JSON may say more, with any status: `conversations`, how many are under way, and `due_in`, in
+            how many seconds each of its next reminders is due.
+        drain_s: how long the service goes on at a switch; what is due in that time would be interrupted.
     """
 
-    def __init__(self, store: Store, service: str, url: str) -> None:
+    def __init__(self, store: Store, service: str, url: str, drain_s: float = 0.0) -> None:
         self._store = store
         self._service = service
         self._url = url
+        self._drain_s = drain_s
 
     async def busy(self) -> Busy | None:
         """What it is busy with, or None. One that cannot be asked is idle: nothing there would be interrupted."""
         waiting = (forwards.c.service == self._service, forwards.c.state == "waiting")
         count = sa.select(sa.func.count()).select_from(forwards).where(*waiting)
         messages = await self._store.read(lambda connection: int(connection.execute(count).scalar_one()))
-        said = await self._ask() if self._url else ""
-        return Busy(messages, said) if messages or said else None
+        said, conversations, due = await self._ask() if self._url else ("", 0, 0)
+        busy = messages or said or conversations or due
+        return Busy(messages, said, conversations, due, self._drain_s) if busy else None
 
-    async def _ask(self) -> str:
+    async def _ask(self) -> tuple[str, int, int]:
         import httpx  # only a job that waits for idleness needs it
 
         try:
             async with httpx.AsyncClient(timeout=_ANSWER_S, trust_env=False) as client:
                 answer: httpx.Response = await client.get(self._url)
         except (httpx.HTTPError, OSError):
-            return ""
+            return "", 0, 0
+        if (told := _told(answer)) is not None:
+            due = sum(second <= self._drain_s for second in told[1])
+            says = answer.status_code != httpx.codes.OK and not told[0] and not due
+            return f"HTTP {answer.status_code}" if says else "", told[0], due
         if answer.status_code == httpx.codes.OK:
-            return ""
+            return "", 0, 0
         first = next((line.strip() for line in answer.text.splitlines() if line.strip()), f"HTTP {answer.status_code}")
-        return first[:_LONGEST]
+        return first[:_LONGEST], 0, 0
+
+
+def _told(answer: httpx.Response) -> tuple[int, list[float]] | None:
+    """The conversations, and the seconds until each reminder, of an answer that is such an object; None otherwise."""
+    if not answer.content.lstrip().startswith(b"{") or len(answer.content) > _MOST_BYTES:
+        return None
+    try:
+        found = json.loads(answer.content)
+        conversations, due = found.get("conversations", 0), found.get("due_in", [])
+        return max(0, int(conversations)), [float(seconds) for seconds in due]
+    except (ValueError, TypeError):
+        return None

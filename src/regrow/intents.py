@@ -37,7 +37,12 @@ class Intent(StrEnum):
     admit = "admit"
     dismiss = "dismiss"
     remove = "remove"
+    freeze = "freeze"
+    unfreeze = "unfreeze"
     settings = "settings"
+    incidents = "incidents"
+    ignore = "ignore"
+    notify = "notify"
     help = "help"
     none = "none"
 
@@ -99,11 +104,28 @@ TABLE: Mapping[Intent, Row] = {
         Row(Intent.admit, Role.owner, effect=True),
         Row(Intent.dismiss, Role.owner, effect=True),
         Row(Intent.remove, Role.owner, effect=True),
+        Row(Intent.freeze, Role.maintainer, effect=True),
+        Row(Intent.unfreeze, Role.maintainer, effect=True),
+        Row(Intent.incidents, Role.viewer),
+        Row(Intent.ignore, Role.operator, effect=True),
+        Row(Intent.notify, Role.viewer, effect=True),
         Row(Intent.help, Role.viewer),
     )
 }
 ROLES: Mapping[str, Role] = {intent.value: row.role for intent, row in TABLE.items()}
 """The role each intent needs, for `permissions.Permissions`; settings may override single entries."""
+
+
+HELD: frozenset[Intent] = frozenset(row.intent for row in TABLE.values() if row.changes_service) - {
+    Intent.rollback,
+    Intent.undo,
+    Intent.approve,
+}
+"""What a freeze refuses and quiet hours put off: whatever changes the service and is no way back. An approval is no
+change itself: the job that it lets go on is held."""
+
+CHANGES: frozenset[Intent] = HELD | {Intent.rollback, Intent.undo}
+"""What a person may be asked about before it is done: whatever changes the service."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +139,8 @@ class Args:
         name: what to call a person (admit).
         data: whether the data goes back together with the code (rollback, undo).
         snapshot: the number of the snapshot to restore (rollback).
-        when: "idle" or "force"; "" for now, in order.
+        when: "idle", "now" or "force"; "" as the settings say: at once, but not in quiet hours.
+        reason: why (freeze), in the person's own words.
         job: a job's number.
         kind: the kind of job named with an answer ("cancel the deploy"): an intent's name.
         lines: how many log lines.
@@ -125,6 +148,8 @@ class Args:
         bug: the words about a bug, exactly as written.
         reproduction: shell text that shows the bug, from a fenced block marked sh, bash or not at all.
         evidence: other fenced blocks and quoted lines.
+        incident: an incident's number (repair, ignore).
+        off: no longer (notify).
     """
 
     target: str = ""
@@ -140,7 +165,10 @@ class Args:
     data: bool = False
     snapshot: int | None = None
     when: str = ""
+    reason: str = ""
     changes: tuple[str, ...] = ()
+    incident: int | None = None
+    off: bool = False
 
     def given(self) -> dict[str, Any]:
         """The arguments that were given, as JSON knows them."""

@@ -16,6 +16,7 @@ from regrow.care import Care
 from regrow.catalogue import Language, duration_text
 from regrow.channels.base import Channel
 from regrow.clock import Clock, SystemClock
+from regrow.incidents import IN_TRIAL, kind_of
 from regrow.notices import Notices
 from regrow.outbox import Outbox
 from regrow.process import boot_id
@@ -32,8 +33,14 @@ _UNWELL_S = 60.0
 """A channel reconnects by itself within seconds; after this long people should know."""
 _LOW_BYTES = 512 * 1024**2
 _HIGH_BYTES = 2 * _LOW_BYTES
-_IN_TRIAL = frozenset({"died", "probe failed", "not promoted in time", "asked"})
-"""Reasons of a fallback that a job tells of."""
+_DEATHS = {
+    "memory": "memory",
+    "killed": "killed_service",
+    "ended": "ended",
+    "lost": "lost",
+    "reboot": "service_rebooted",
+}
+"""Notices of a death that is no crash, by the kind of the incident."""
 
 
 class Lookout:
@@ -84,11 +91,12 @@ class Lookout:
         told = {"service": name, "cause": cause}
         match event.event:
             case "crashed":
-                await self._tell_of(care, event, "crashed", **told)
+                key = _DEATHS.get(kind_of(event), "crashed")
+                await self._tell_of(care, event, key, **(told if key != "service_rebooted" else {"service": name}))
             case "up":
                 down = self._duration(float(data.get("down_ms") or 0) / 1000)
                 await self._tell_of(care, event, "up", service=name, down=down)
-            case "fell_back" if str(data.get("reason")) not in _IN_TRIAL:
+            case "fell_back" if str(data.get("reason")) not in IN_TRIAL:
                 down = self._duration(float(data.get("down_ms") or 0) / 1000)
                 releases = {"release": str(data.get("from")), "back": str(data.get("to"))}
                 await self._tell_of(care, event, "fell_back", **told, **releases, down=down)

@@ -49,9 +49,19 @@ class Outbox:
             self._events.touch("outbox")
 
     def write(
-        self, connection: sa.Connection, key: str, address: Address, content: Content, job: int | None = None
+        self,
+        connection: sa.Connection,
+        key: str,
+        address: Address,
+        content: Content,
+        job: int | None = None,
+        *,
+        not_before: float = 0.0,
     ) -> bool:
         """As `put`, inside a transaction of the caller's, who touches the topic "outbox" after it.
+
+        Args:
+            not_before: when it may first be sent, in seconds since 1970; a later write that may go now lets it go.
 
         Returns:
             Whether there is something to send.
@@ -72,8 +82,8 @@ class Outbox:
                     sent_revision=0,
                     platform_id="",
                     attempts=0,
-                    next_at=now,
-                    expires_at=now + _EXPIRE_S,
+                    next_at=max(now, not_before),
+                    expires_at=max(now, not_before) + _EXPIRE_S,
                     created_at=now,
                     failure="",
                     state="waiting",
@@ -83,6 +93,8 @@ class Outbox:
         if row["content"] == shown:
             return False
         changed = {"content": shown, "revision": row["revision"] + 1, "state": "waiting"}
+        if not row["attempts"] and row["next_at"] > (due := max(now, not_before)):
+            changed["next_at"] = due  # it was held, and this need not be
         connection.execute(outbox.update().where(outbox.c.id == row["id"]).values(**changed))
         return True
 

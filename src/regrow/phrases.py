@@ -27,8 +27,13 @@ _SLOTS = {
     "lines": r"(?P<lines>\d{1,6}|[一二三四五六七八九十百千两]{1,6})",
     "span": r"(?P<amount>\d{1,5}|半个?|[一二三四五六七八九十百两]{1,5}|an?|half an|few)?\s?个?"
     r"(?P<unit>秒|分|小时|钟头|天|s|sec|m|min|h|hr|hour|d|day|second|minute)s?(?:钟)?(?![a-z])",
+    "incident": r"(?:#?i-?|#|no\.?|第)?\s?(?P<incident>\d{1,9})\s?(?:号|#)?(?![a-z0-9_.])",
+    "inc": r"#i-?(?P<incident>\d{1,9})(?![a-z0-9_])",
     "code": r"(?P<code>[a-hj-np-z2-9]{6})(?![a-z0-9_])",
     "who": r"(?P<who>[a-z0-9][a-z0-9_.-]{0,40}|[\u3400-\u9fff]{2,8})",
+    # After a colon anything is a reason; after a blank only Chinese, and nothing that makes a question of it.
+    "why": r"(?:[ ,]*:\s*|(?<=[ ,])(?=[\u3400-\u9fff])(?![了的吗么呢过没不是吧])"
+    r"(?![^\n]*[吗么呢]\s*$))(?P<why>[^\n?]{1,200})",
     "measure": r"\d[\d.]*\s?(?:%|gib|mib|gb|mb|g|m|k|ms|s|秒|个|倍|percent)?",
     "count": r"(?:\d{1,4}|[一二三四五六七八九十两]{1,3}|two|three|five|ten)",
 }
@@ -160,6 +165,7 @@ class Phrases:
 
         repair = data["intents"].pop("repair")
         self.patterns = {name: parts(entry["patterns"]) for name, entry in data["intents"].items()}
+        self.patterns["repair"] = parts(repair["incidents"])
         self.moments = {when: parts(patterns) for when, patterns in data["moments"].items()}
         self.remarks = {kind: parts(patterns) for kind, patterns in data["remarks"].items()}
         self.spare = parts(data["spare"]["patterns"])
@@ -227,6 +233,7 @@ class Phrases:
         parts["kind"] = Choice([Word(kind, f"kind_{kind}") for kind in KINDS])
         parts["role"] = Choice([Word(role, f"role_{role}") for role in ROLES])
         parts["data"] = Word("withdata", "data")
+        parts["off"] = Word("nomore", "off")
         return parts
 
     def scan(self, clause: str) -> Scan:

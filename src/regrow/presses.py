@@ -73,6 +73,8 @@ class Presses:
             address=Address(press.channel, message.address.chat, press.message),
             language=language,
             identity=press.sender,
+            words=next(shown.label for shown in message.content.choices if shown.action == press.action),
+            understood="button",
         )
         ok, text = True, ""
         try:

@@ -12,26 +12,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from regrow import probes, restores, setting_changes
+from regrow import probes, restores, rights, setting_changes
 from regrow.admissions import Admissions, Decider
 from regrow.api import types
 from regrow.approvals import Approvals
 from regrow.audit import Audit
 from regrow.care import Care
-from regrow.catalogue import Language, bytes_text, say
+from regrow.catalogue import Language, bytes_text, say, span_text, time_text
+from regrow.cautions import interrupted, interruption
 from regrow.channels.base import Address
 from regrow.errors import NotFound, Refused
-from regrow.intents import Args, Intent
-from regrow.jobs.ledger import WAITING_FOR_KEEP, Ledger, Limit, Record
-from regrow.jobs.plans import plan
+from regrow.incidents import Incident, Incidents
+from regrow.intents import CHANGES, HELD, Args, Intent
+from regrow.jobs import holds
+from regrow.jobs.ledger import WAITING_FOR_KEEP, Ledger, Limit, Record, Share
+from regrow.jobs.plans import PLANS, plan
 from regrow.jobs.runner import Runner
-from regrow.permissions import AUDIT, Permissions, Person
+from regrow.notices import Notices
+from regrow.permissions import AUDIT, LOCAL, Permissions, Person
 from regrow.pool import in_thread
+from regrow.rates import FREE, HOUR_S, Rates
 from regrow.releases import Release
 from regrow.setting_changes import Change, Planned
 from regrow.views import Views
 
 _LOG_LINES = 30
+_WORDS = 300
+"""Characters of what somebody said that the audit log keeps."""
+
+_SAYS_WHAT_IT_INTERRUPTS = frozenset({Intent.restart, Intent.rollback})
+"""What is done at once; the others come to the service only after a build."""
 _UNDOABLE = frozenset({"deploy", "repair", "rollback", "configure"})
 
 SAY = "say:"
@@ -49,6 +59,9 @@ class Asked:
         language: "zh" or "en".
         key: the same for every delivery of the same request; "" when there is none.
         identity: who it is, as the platform says; "" where the channel lets nobody else in.
+        words: what was said, for the audit log; of a button, what it is called.
+        understood: by what the words were understood: grammar, answer (to a question), button, link, cli,
+            api, mcp, daemon.
         via: the way in, where that is not the channel of the address.
     """
 
@@ -58,7 +71,14 @@ class Asked:
     language: Language
     key: str = ""
     identity: str = ""
+    words: str = ""
+    understood: str = ""
     via: str = ""
+
+    @property
+    def where(self) -> tuple[str, str]:
+        """The channel and the chat."""
+        return self.address.channel, self.address.chat
 
     @property
     def way(self) -> str:
@@ -80,8 +100,14 @@ class Requests:
         audit: Audit,
         views: Views,
         admissions: Admissions,
+        incidents: Incidents,
+        notices: Notices,
+        rates: Rates | None = None,
     ) -> None:
+        self._incidents = incidents
+        self._notices = notices
         self._admissions = admissions
+        self._rates = rates or Rates()
         self._cares = cares
         self._ledger = ledger
         self._runner = runner
@@ -112,9 +138,10 @@ class Requests:
             Refused: kind "forbidden" and others; that it was tried is in the audit log.
         """
         try:
-            self._permissions.check(asked.person, intent)
-        except Refused:
-            await self.record(asked, "refused", intent=str(intent))
+            self._permissions.check(asked.person, intent, *asked.where)
+        except Refused as refused:
+            why: dict[str, Any] = {} if refused.kind == "forbidden" else {"why": refused.kind}
+            await self.record(asked, "refused", intent=str(intent), **why)
             raise
 
     async def carry_out(
@@ -136,8 +163,14 @@ class Requests:
             Refused: kind "forbidden" and others; nothing has changed.
             NotFound: a release, commit, job or service that does not exist.
         """
-        await self.allow(asked, intent)
+        await self._may(intent, asked)
+        if args.incident is not None:
+            service = (await self._incidents.get(args.incident)).service
         match intent:
+            case Intent.freeze | Intent.unfreeze:
+                return types.Answer(text=await self._freeze(intent, args, asked, self.care(service)))
+            case _ if intent in CHANGES and _hurries(args):
+                return await self._hurry(intent, args.job or 0, args.when, asked)
             case Intent.configure:
                 return await self._configure(args.changes, asked, self.care(service))
             case Intent.restart | Intent.build | Intent.deploy | Intent.repair | Intent.rollback:
@@ -154,8 +187,23 @@ class Requests:
                 return types.Answer(text=await self._people(intent, args, asked))
             case Intent.snapshot:
                 return types.Answer(text=await self._snapshot(asked, self.care(service)))
+            case Intent.ignore:
+                return types.Answer(text=await self._ignore(args, asked, self.care(service)))
+            case Intent.notify:
+                return types.Answer(text=await self._notify(args, asked))
             case _:
                 return types.Answer(text=await self._tell(intent, args, asked, service))
+
+    async def _may(self, intent: str, asked: Asked) -> None:
+        """As `allow`, and not more often than the limits say. Raises Refused, also of kind "rate"."""
+        await self.allow(asked, intent)
+        if intent not in Intent.__members__:
+            return
+        try:
+            self._rates.take(asked.person, Intent(intent))
+        except Refused:
+            await self.record(asked, "refused", intent=str(intent), why="rate")
+            raise
 
     # Jobs
 
@@ -164,6 +212,9 @@ class Requests:
     ) -> types.Accepted | types.Answer:
         known: dict[str, Any] = {}
         limit = None
+        await self._not_frozen(intent, asked, care)
+        if intent is Intent.repair and args.incident is not None:
+            return await self._mend(await self._incidents.get(args.incident), args, asked, care, agent)
         match intent:
             case Intent.restart:
                 release = await self._serving(care, "restart")
@@ -198,9 +249,98 @@ class Requests:
                 care.agents(agent)  # an unknown name is refused now, not in the middle of the job
             case _:
                 what = await self._to_build(care, args.target)
+        if asked.address.chat and intent in _SAYS_WHAT_IT_INTERRUPTS:
+            busy, other = await interrupted(care, self._ledger)
+            if lines := interruption(care, busy, other if args.when == "force" else None, asked.language):
+                known["interrupts"] = lines
         if args.when not in {"", "now"}:
             what["when"] = await self._when(args.when, asked, care)
+        elif args.when and care.config.quiet.hours:
+            what["when"] = "now"
+        if what.get("when") in holds.AT_ONCE and (waiting := await self._ledger.put_off(care.name, intent, what)):
+            return await self._hurry(intent, waiting.id, "now", asked)
         return await self._open(intent, what, known, asked, care, limit=limit)
+
+    async def _not_frozen(self, intent: Intent, asked: Asked, care: Care) -> None:
+        """Refuse what changes a frozen service. Raises Refused, kind "frozen"."""
+        if (found := await holds.freeze_of(care, intent)) is not None:
+            await self.record(asked, "refused", intent=str(intent), why="frozen")
+            raise holds.frozen(intent, found, care)
+
+    async def _hurry(self, intent: Intent, job: int, when: str, asked: Asked) -> types.Accepted:
+        """Let a job that waits for its time go on now; by force, without those that are before it."""
+        record = await self._ledger.get(job)
+        if record.kind != intent.value or when not in holds.AT_ONCE:
+            raise Refused(f"cannot hurry job {job}: it is a {record.kind}; say now or force", kind="bad_request")
+        if when == "force":
+            await self._when(when, asked, self.care(record.service), but=job)
+        if not await self._ledger.hurry(job) and when == "now":
+            raise Refused(f"cannot hurry job {job}: it does not wait for its time any more", kind="ended")
+        await self.record(asked, "hurried", job, when=when)
+        return types.Accepted(job=job, joined=True)
+
+    # Incidents
+
+    async def _mend(
+        self, incident: Incident, args: Args, asked: Asked, care: Care, agent: str
+    ) -> types.Accepted | types.Answer:
+        """Repair an incident: its description is the bug, its lines are the evidence, and a probe that fails now is the
+        reproduction. One that a job repairs already is joined."""
+        if incident.job is not None:
+            last = await self._ledger.get(incident.job)
+            mine = asked.address.message and last.address == asked.address
+            if not last.ended or mine:  # handled again after a kill: this message made it
+                return types.Accepted(job=last.id, joined=True)
+        release = await care.serving() or await care.releases.get(incident.release)
+        probe = await self._failing_probe(care) if incident.kind == "probe" and not args.reproduction else ""
+        attempt = incident.attempts + 1
+        what = {
+            "commit": release.commit,
+            "bug": self._described(incident, asked.language),
+            "reproduction": probes.reproduction(care.config, probe) if probe else args.reproduction,
+            "agent": agent,
+            "evidence": "\n".join(incident.lines),
+            "incident": str(incident.id),
+        }
+        if probe:
+            what["probe"] = probe
+        care.agents(agent)
+        # The key is the incident's: two who press at once, and a daemon killed in between, make one job.
+        key = f"incident:{incident.id}:{attempt}"
+        accepted = await self._open(Intent.repair, what, {}, replace(asked, key=key), care)
+        await self._incidents.began(incident.id, attempt, accepted.job)
+        await self._notices.withdraw(f"incident {incident.id} offer ")
+        return accepted
+
+    @staticmethod
+    def _described(incident: Incident, language: Language) -> str:
+        """An incident in plain words, as a person would report it."""
+        return say(
+            language,
+            "incident.bug",
+            title=say(language, f"incident.{incident.kind}", cause=incident.cause),
+            count=incident.count,
+            release=incident.release or "-",
+            first=time_text(incident.first_at),
+            last=time_text(incident.last_at),
+        )
+
+    async def _ignore(self, args: Args, asked: Asked, care: Care) -> str:
+        if args.incident is None:
+            raise Refused("cannot tell which incident is meant; name one, such as #I3", kind="which_incident")
+        for_s = care.config.incidents.ignore
+        await self._incidents.ignore(args.incident, for_s)
+        await self.record(asked, "ignored", incident=args.incident, seconds=for_s)
+        await self._notices.withdraw(f"incident {args.incident} offer ")
+        return say(asked.language, "answer.ignored", incident=args.incident, time=span_text(asked.language, for_s))
+
+    async def _notify(self, args: Args, asked: Asked) -> str:
+        """Tell somebody what is told unasked, or no more; the page and the terminal are told in any case."""
+        if asked.person == LOCAL or not asked.identity:
+            return say(asked.language, "answer.notified_here")
+        await self._notices.listen(asked.address.channel, asked.identity, wants=not args.off)
+        await self.record(asked, "unnotified" if args.off else "notified")
+        return say(asked.language, "answer.unnotified" if args.off else "answer.notified")
 
     async def go_on(self, earlier: Record, words: str, asked: Asked, *, agent: str = "") -> types.Accepted:
         """Go on with a repair, or do it again: a new job that knows the earlier one.
@@ -217,8 +357,9 @@ class Requests:
         Raises:
             Refused: kind "forbidden", "still_repairing" while the agent of the earlier job works, and others.
         """
-        await self.allow(asked, Intent.repair)
+        await self._may(Intent.repair, asked)
         care = self.care(earlier.service)
+        await self._not_frozen(Intent.repair, asked, care)
         before = earlier.args.get("agent", "") or str(earlier.result.get("agent", ""))
         agent = agent or before
         care.agents(agent)
@@ -231,7 +372,7 @@ class Requests:
                     job=earlier.id,
                 )
             await self._ledger.cancel(earlier.id, asked.name)
-            await self._audit.write(asked.name, asked.way, "cancelled", earlier.id, why="goes on")
+            await self.record(asked, "cancelled", earlier.id, why="goes on")
         session = str(earlier.result.get("session", "")) if words and agent == before else ""
         what = {**earlier.args, "commit": release.commit, "agent": agent, "follows": str(earlier.id)}
         for name in ("room", "session"):
@@ -271,6 +412,7 @@ class Requests:
             address=asked.address,
             result=known,
             limit=limit,
+            share=self._share(asked),
         )
         if new or record.person == (asked.person.id if asked.person else ""):
             detail = {
@@ -286,6 +428,12 @@ class Requests:
         await self._runner.submit(record)
         return types.Accepted(job=record.id, joined=not new)
 
+    def _share(self, asked: Asked) -> Share | None:
+        """How many jobs the person may begin; the local user any number, see rates.py."""
+        if not self._rates.jobs_per_hour or asked.person is None or asked.person.id == LOCAL.id:
+            return None
+        return Share(self._rates.jobs_per_hour, HOUR_S, frozenset(intent.value for intent in FREE))
+
     @staticmethod
     async def _limit(care: Care, args: Args) -> Limit | None:
         """How often a restart may be asked for (F6). Who means it says force, and what is down may be started."""
@@ -294,15 +442,15 @@ class Requests:
             return None
         return Limit(service.restart_limit, service.restart_window)
 
-    async def _when(self, when: str, asked: Asked, care: Care) -> str:
+    async def _when(self, when: str, asked: Asked, care: Care, *, but: int | None = None) -> str:
         """When a job may change the service: "idle" waits, "force" calls off what is in its way, with undo."""
         if when not in {"idle", "force"}:
             raise Refused(f"cannot use when={when}: it is now, idle or force", kind="bad_request")
         if when == "force":
-            self._permissions.check(asked.person, Intent.cancel)
+            self._permissions.check(asked.person, Intent.cancel, *asked.where)
             for other in await self._ledger.live(care.name):
-                if "turn" in other.plan and await self._ledger.cancel(other.id, asked.name):
-                    await self._audit.write(asked.name, asked.way, "cancelled", other.id, why="force")
+                if "turn" in other.plan and other.id != but and await self._ledger.cancel(other.id, asked.name):
+                    await self.record(asked, "cancelled", other.id, why="force")
         return when
 
     @staticmethod
@@ -386,6 +534,7 @@ class Requests:
     async def _configure(self, words: Sequence[str], asked: Asked, care: Care) -> types.Accepted:
         if not words:
             raise Refused("cannot set anything: say which setting and its value", kind="bad_request")
+        await self._not_frozen(Intent.configure, asked, care)
         return await self._change(setting_changes.asked(words, care.config), asked, care)
 
     async def _change(
@@ -407,7 +556,10 @@ class Requests:
         person = asked.person.id if asked.person else ""
         if decision == "approved":
             await self._two_people(await self._ledger.get(job), asked)
-        decided = await self._approvals.decide(job, decision, asked.name, person=person, digest=args.target)
+        channel, chat = asked.where
+        decided = await self._approvals.decide(
+            job, decision, asked.name, person=person, digest=args.target, channel=channel, chat=chat
+        )
         await self.record(asked, decision, job, digest=decided.digest)
         return types.Answer(text=say(asked.language, f"answer.{decision}", job=job))
 
@@ -553,14 +705,20 @@ class Requests:
         taken = await care.snapshots.take(None, care.databases, reason="asked")
         if taken is None:
             raise Refused("cannot take a snapshot: [state] sqlite names no database that exists", kind="no_database")
-        await self._audit.write(asked.name, asked.way, "snapshot", snapshot=taken.id)
+        await self.record(asked, "snapshot", snapshot=taken.id)
         at, size = restores.when(taken.at), bytes_text(taken.bytes)
         return say(asked.language, "answer.snapshot", snapshot=taken.id, at=at, size=size)
 
     # People
 
     async def _people(self, intent: Intent, args: Args, asked: Asked) -> str:
-        by = Decider(asked.name, asked.way, asked.language, asked.person.id if asked.person else "")
+        by = Decider(
+            asked.name,
+            asked.way,
+            asked.language,
+            asked.person.id if asked.person else "",
+            words=self.words(asked),
+        )
         match intent:
             case Intent.admit:
                 return await self._admissions.admit(args.target, args.role, by, args.name)
@@ -569,9 +727,41 @@ class Requests:
             case Intent.remove:
                 return await self._admissions.remove(args.target, by)
             case _:
-                return await self._admissions.text(asked.language)
+                people = await self._admissions.text(asked.language)
+                return f"{people}\n{rights.text(self._permissions, asked.language, *asked.where)}"
+
+    # Freezes
+
+    async def _freeze(self, intent: Intent, args: Args, asked: Asked, care: Care) -> str:
+        """Freeze a service, or lift that; jobs that have not switched yet end at their next step."""
+        if intent is Intent.unfreeze:
+            ended = await care.freezes.end(care.name)
+            await self.record(asked, "unfrozen", service=care.name, since=ended.at)
+            await self._tell_owners(f"{care.name} unfrozen {ended.at}", care, "unfrozen", by=asked.name)
+            return say(asked.language, "answer.unfrozen", service=care.name)
+        found = await care.freezes.begin(care.name, self._clean(args.reason), asked.name)
+        await self.record(asked, "frozen", service=care.name, reason=found.reason)
+        told = {"by": asked.name, "reason": found.reason or "-"}
+        await self._tell_owners(f"{care.name} frozen {found.at} {found.reason}", care, "frozen", **told)
+        held = [f"#{one.id}" for one in await self._ledger.live(care.name) if one.kind in HELD and _is_before(one)]
+        text = say(asked.language, "answer.frozen", service=care.name, reason=found.reason or "-")
+        return text + ("\n" + say(asked.language, "answer.frozen_jobs", jobs=", ".join(held)) if held else "")
+
+    async def _tell_owners(self, event: str, care: Care, key: str, **values: str) -> None:
+        await self._notices.tell(event, f"freeze {care.name}", key, service=care.name, **values)
 
     # The audit log
+
+    def _clean(self, text: str) -> str:
+        for care in self._cares.values():
+            text = care.redactor.shorten_paths(care.redactor.redact(text))
+        return text
+
+    def words(self, asked: Asked) -> dict[str, Any]:
+        """What was said and how it was understood, as the audit log keeps it: without secrets, and not without end."""
+        said = self._clean(" ".join(asked.words.split()))
+        said = said if len(said) <= _WORDS else said[: _WORDS - 1] + "…"
+        return {name: value for name, value in (("words", said), ("understood", asked.understood)) if value}
 
     async def record(
         self, asked: Asked, what: str, job: int | None = None, *, once: bool = False, **detail: Any
@@ -581,6 +771,7 @@ class Requests:
         where = asked.address
         if where.chat:
             detail["chat"] = where.chat
+        detail |= self.words(asked)
         await self._audit.write(asked.name, asked.way, what, job, person=person, once=once, **detail)
 
     async def audit(self, asked: Asked) -> Audit:
@@ -589,7 +780,7 @@ class Requests:
         Raises:
             Refused: kind "forbidden".
         """
-        await self.allow(asked, AUDIT)
+        await self._may(AUDIT, asked)
         return self._audit
 
     # Questions that need no job
@@ -612,6 +803,8 @@ class Requests:
                 return await self._views.job_text(found)
             case Intent.logs:
                 return await self._views.logs_text(self.care(service), args.lines or _LOG_LINES, language)
+            case Intent.incidents:
+                return await self._views.incidents_text(self.care(service), language)
             case Intent.doctor:
                 return await self._views.doctor_text(language)
             case Intent.settings:
@@ -630,6 +823,16 @@ def _undone_by(undoes: Record) -> dict[str, Any]:
     return {"undoes": undoes.id, "undoes_landed": landed, "undoes_commit": commit}
 
 
+def _hurries(args: Args) -> bool:
+    """Whether a request is about a job that waits for its time."""
+    return args.job is not None and args.when in holds.AT_ONCE
+
+
+def _is_before(record: Record) -> bool:
+    """Whether a job has not switched yet."""
+    return not any(step["name"] == "switch" and step["status"] == "done" for step in record.steps)
+
+
 def _here(record: Record, asked: Asked) -> bool:
     """Whether a job was asked for in the chat that speaks now; two channels may have chats of one name."""
     return (record.address.channel, record.address.chat) == (asked.address.channel, asked.address.chat)
@@ -645,20 +848,8 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
         intent = Intent(body.intent)
     except ValueError:
         raise Refused(f'cannot carry out "{body.intent}": it is not an intent', kind="bad_request") from None
-    known = {
-        "target",
-        "bug",
-        "reproduction",
-        "job",
-        "lines",
-        "agent",
-        "role",
-        "name",
-        "data",
-        "snapshot",
-        "when",
-        "set",
-    }
+    known = {"target", "bug", "reproduction", "job", "lines", "agent", "role", "name", "data", "snapshot", "when"}
+    known |= {"incident", "off", "reason", "set"}
     if unknown := set(body.args) - known:
         raise Refused(f"cannot use the argument {sorted(unknown)[0]}: known are {sorted(known)}", kind="bad_request")
     args = Args(
@@ -669,7 +860,9 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
         name=body.args.get("name", ""),
         data=body.args.get("data", "") == "yes",
         when=body.args.get("when", ""),
+        reason=body.args.get("reason", ""),
         changes=tuple(line for line in body.args.get("set", "").splitlines() if line.strip()),
+        off=body.args.get("off", "") == "yes",
     )
 
     def number(name: str) -> int | None:
@@ -678,12 +871,13 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
             raise Refused(f"cannot use {name}={text}: it is a number", kind="bad_request")
         return int(text) if text else None
 
-    return intent, replace(args, job=number("job"), lines=number("lines"), snapshot=number("snapshot"))
+    args = replace(args, job=number("job"), lines=number("lines"), snapshot=number("snapshot"))
+    return intent, replace(args, incident=number("incident"))
 
 
 def button(action: str) -> tuple[Intent, Args]:
     """The intent behind a button: "approve:JOB:DIGEST", "reject:JOB:DIGEST", "cancel:JOB", "keep:JOB", "undo:JOB",
-    "admit:CODE:ROLE", "dismiss:CODE".
+    "now:JOB:KIND", "force:JOB:KIND", "admit:CODE:ROLE", "dismiss:CODE", "fix:INCIDENT", "ignore:INCIDENT".
 
     Raises:
         Refused: kind "bad_request".
@@ -692,6 +886,10 @@ def button(action: str) -> tuple[Intent, Args]:
     number, _, digest = rest.partition(":")
     if word in {"approve", "reject", "cancel", "keep", "undo"} and re.fullmatch(r"[0-9]{1,9}", number):
         return Intent(word), Args(job=int(number), target=digest)
+    if word in holds.AT_ONCE and re.fullmatch(r"[0-9]{1,9}", number) and digest in PLANS:
+        return Intent(digest), Args(job=int(number), when=word)
+    if word in {"fix", "ignore"} and re.fullmatch(r"[0-9]{1,9}", number):
+        return Intent.repair if word == "fix" else Intent.ignore, Args(incident=int(number))
     if word in {"admit", "dismiss"} and number:
         return Intent(word), Args(target=number, role=digest)
     raise Refused("cannot use this button: it is not one of mine", kind="bad_request")

@@ -29,7 +29,7 @@ from regrow.errors import StoreError
 T = TypeVar("T")
 
 STORE_ERROR_EXIT = 75
-SCHEMA_HEAD = "0005"
+SCHEMA_HEAD = "0007"
 _MOST_TOGETHER = 128
 _TRIES = 10  # of a transaction that others are in the way of
 _TRY_AGAIN_S = 0.02
@@ -169,6 +169,8 @@ approvals = sa.Table(
     sa.Column("decided_at", sa.Float),
     sa.Column("expires_at", sa.Float, nullable=False),
     sa.Column("person", sa.Text, nullable=False, server_default=""),
+    sa.Column("channel", sa.Text, nullable=False, server_default=""),
+    sa.Column("chat", sa.Text, nullable=False, server_default=""),
 )
 
 turns = sa.Table(
@@ -194,18 +196,55 @@ snapshots = sa.Table(
     sqlite_autoincrement=True,
 )
 
+# One row for what goes wrong in the same way again and again: see incidents.py.
 incidents = sa.Table(
     "incidents",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("service", sa.Text, nullable=False),
-    sa.Column("event", _BIG, nullable=False),
-    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("fingerprint", sa.Text, nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("release", sa.Text, nullable=False),
+    sa.Column("signature", sa.Text, nullable=False),
     sa.Column("cause", sa.Text, nullable=False),
-    sa.Column("detail", _JSON, nullable=False),
-    sa.UniqueConstraint("service", "event"),
+    sa.Column("lines", _JSON, nullable=False),
+    sa.Column("probe", sa.Text, nullable=False),
+    sa.Column("first_at", sa.Float, nullable=False),
+    sa.Column("last_at", sa.Float, nullable=False),
+    sa.Column("count", _BIG, nullable=False),
+    sa.Column("recent", _JSON, nullable=False),
+    sa.Column("releases", _JSON, nullable=False),
+    sa.Column("pending_at", sa.Float),
+    sa.Column("offers", sa.Integer, nullable=False),
+    sa.Column("offered_at", sa.Float),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("job", sa.Integer),
+    sa.Column("ignored_until", sa.Float),
+    sa.Column("ignored_rate", sa.Float, nullable=False),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.UniqueConstraint("service", "fingerprint"),
+    sqlite_autoincrement=True,
+)
+
+# What Regrow has decided to repair by itself: written before it is asked for.
+heals = sa.Table(
+    "heals",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("service", sa.Text, nullable=False),
+    sa.Column("incident", sa.Integer, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("job", sa.Integer),
+    sa.UniqueConstraint("incident", "attempt"),
+)
+
+# How far a service's log was read for errors, and how many there were when.
+log_watches = sa.Table(
+    "log_watches",
+    metadata,
+    sa.Column("service", sa.Text, primary_key=True),
+    sa.Column("state", _JSON, nullable=False),
 )
 
 
@@ -315,6 +354,16 @@ barred = sa.Table(
     sa.Column("by", sa.Text, nullable=False),
 )
 
+# Services that nobody may change for now.
+freezes = sa.Table(
+    "freezes",
+    metadata,
+    sa.Column("service", sa.Text, primary_key=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+)
+
 notices = sa.Table(
     "notices",
     metadata,
@@ -325,7 +374,18 @@ notices = sa.Table(
     sa.Column("key", sa.Text, nullable=False),
     sa.Column("values", _JSON, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
+    sa.Column("choices", _JSON),
     sa.Index("notices_by_subject", "subject", "at"),
+)
+
+# Who has asked to be told, or not to be told, what Regrow says unasked.
+listeners = sa.Table(
+    "listeners",
+    metadata,
+    sa.Column("channel", sa.Text, primary_key=True),
+    sa.Column("identity", sa.Text, primary_key=True),
+    sa.Column("wants", sa.Boolean, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
 )
 
 lives = sa.Table(
@@ -339,6 +399,7 @@ lives = sa.Table(
     sa.Column("seen_at", sa.Float, nullable=False),
     sa.Column("ended_at", sa.Float),
     sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("memory_kills", _BIG),
     sqlite_autoincrement=True,
 )
 

@@ -14,6 +14,8 @@ from typing import Any
 from regrow.api import types
 from regrow.catalogue import Language, bytes_text, duration_text, say, say_fitting, seconds_text, texts
 from regrow.channels.base import Choice, Content
+from regrow.intents import CHANGES
+from regrow.jobs.ledger import PUT_OFF, WAITING_FOR_TURN
 from regrow.jobs.plans import DATA, GOOD, SWITCHED
 
 _MARKS = {"done": "✓", "doing": "…", "waiting": "⏸", "failed": "✗", "undoing": "↺", "undone": "↺"}
@@ -113,6 +115,7 @@ def live(job: types.Job, agent: str) -> Content:
         bar = running.progress if running and running.name in {"build", "test", "bake"} else None
         cancel = Choice(say(job.language, "button.cancel"), f"cancel:{job.id}", "danger")
         choices = (cancel,) if running is None or running.name not in GOOD else ()
+        choices = (*_sooner(job), *choices)
         if job.approval is not None and job.approval.state == "open":
             lines += _question(job)
             # What is approved goes with the press: an old button cannot approve a new change (F35).
@@ -130,6 +133,15 @@ def live(job: types.Job, agent: str) -> Content:
     return Content("\n".join(lines), choices, bar)
 
 
+def _sooner(job: types.Job) -> tuple[Choice, ...]:
+    """What a job that waits for its time, or for another job, can be told instead."""
+    if job.status == "waiting" and job.waiting_for in PUT_OFF:
+        return (Choice(say(job.language, "button.now"), f"now:{job.id}:{job.kind}", "primary"),)
+    if job.status == "waiting" and job.waiting_for == WAITING_FOR_TURN and job.kind in CHANGES:
+        return (Choice(say(job.language, "button.force"), f"force:{job.id}:{job.kind}"),)
+    return ()
+
+
 def _headlines(job: types.Job, agent: str) -> list[str]:
     """The seed's dialogue, as far as it has come."""
     language, result = job.language, job.result
@@ -144,6 +156,8 @@ def _headlines(job: types.Job, agent: str) -> list[str]:
         lines.append(say(language, "live.configure"))
     if job.kind == "rollback":
         lines.append(say(language, "live.rollback", version=result.get("version", "")))
+    if result.get("interrupts") and job.status not in types.ENDED:
+        lines += [say(language, "caution.interrupts"), *result["interrupts"]]
     if job.kind == "repair":
         lines.append(say(language, "live.repair", agent=result.get("agent", agent)))
         lines += _reproduction(job)

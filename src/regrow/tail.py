@@ -25,14 +25,39 @@ class Follower:
     Args:
         path: of the log.
         from_end: begin with what comes next, and not with what is there.
+        place: go on from the `place` of an earlier one instead, whatever has happened to the file since.
     """
 
-    def __init__(self, path: Path, *, from_end: bool) -> None:
+    def __init__(self, path: Path, *, from_end: bool, place: tuple[int, bytes] | None = None) -> None:
         self.path = path
-        self._at = 0
-        self._mark = b""
-        if from_end:
+        self._at, self._mark = place or (0, b"")
+        if from_end and place is None:
             self.read(whole=False)
+
+    @property
+    def place(self) -> tuple[int, bytes]:
+        """Where it is, and the bytes before that, by which the place is found again."""
+        return self._at, self._mark
+
+    def skip(self, keep: int) -> int:
+        """Leave out what is more than `keep` bytes before the end; returns how many bytes that are."""
+        try:
+            with self.path.open("rb") as file:
+                end = os.fstat(file.fileno()).st_size
+                self._find_place(file.fileno(), end)
+                if end - self._at <= keep:
+                    return 0
+                at = end - keep
+                around = os.pread(file.fileno(), _MARK + keep, max(at - _MARK, 0))
+        except OSError:
+            return 0
+        before = at - max(at - _MARK, 0)
+        line = around.find(b"\n", before)
+        after = line + 1 if line >= 0 else before  # the next whole line
+        skipped = at - before + after - self._at
+        self._at += skipped
+        self._mark = around[max(after - _MARK, 0) : after]
+        return skipped
 
     def read(self, size: int = 256 * 1024, *, whole: bool = True) -> str:
         """The next whole lines, at most about `size` bytes of them.

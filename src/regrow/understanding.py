@@ -23,6 +23,7 @@ from regrow.wording import Message
 
 _LONGEST = 240  # characters; nobody commands in longer sentences, but they describe bugs in them
 _THANKS = 40  # characters at the end in which thanks are looked for
+_INCIDENT = re.compile(r"#i-?\d|incident|故障|事故")
 _CLAUSES = re.compile(r"[,;!?\n、~]|\.(?=\s|\Z|[\u3400-\u9fff])|\b(?:and|then|but|or)\b|但是?|还是|然后")
 _SECONDS = {"秒": 1, "s": 1, "分": 60, "m": 60, "小": 3600, "钟": 3600, "h": 3600, "天": 86400, "d": 86400}
 
@@ -56,6 +57,11 @@ def understand(text: str, *, addressed: bool = True, services: Iterable[str] = (
             return replace(nothing, intent=intent, args=args)
         return replace(nothing, args=args, doubt=(intent,))
 
+    if _INCIDENT.search(message.clause) and message.end - message.start <= _LONGEST:
+        scan = known.scan(message.clause)
+        found = command(scan, 0, len(scan.text), known)
+        if found and "incident" in found.values:  # its number is no text of a bug
+            return settle(found.intent, _args(found, message.written), certain=found.certain)
     repair = _repair(message, known)
     if repair is not None and (repair[0] or message.end - message.start > _LONGEST):
         return settle(Intent.repair, repair[1], certain=repair[0])
@@ -94,19 +100,26 @@ def _language(text: str) -> Language:
 def _args(found: Command, original: str) -> Args:
     """The values of a command; names are taken from the original, where their case is."""
     intent, values = found.intent, found.values
+    seen = "".join(character for character in original if character.isprintable())
     target = values.get("ref") or values.get("anyref") or values.get("who") or ""
     if target:
-        spelled = re.search(re.escape(target), original, re.IGNORECASE)
+        spelled = re.search(re.escape(target), seen, re.IGNORECASE)
         target = spelled[0] if spelled else target
     elif intent in (Intent.deploy, Intent.rollback):
         target = "latest" if intent is Intent.deploy else "previous"
+    why = values.get("why", "").strip(" ,:")
+    places = range(len(seen) - len(why), -1, -1) if why else ()
+    why = next((seen[at : at + len(why)] for at in places if phrases().plain(seen[at : at + len(why)]) == why), why)
     number = values.get("number") or values.get("hashed")
     return Args(
         target=(values.get("code") or "").upper() or target,
         data="data" in values,
+        reason=why,
         when=found.when,
         role=next((name.removeprefix("role_") for name in values if name.startswith("role_")), ""),
         job=int(number) if number else None,
+        incident=int(values["incident"]) if "incident" in values else None,
+        off="off" in values,
         kind=next((name.removeprefix("kind_") for name in values if name.startswith("kind_")), ""),
         lines=_number(values["lines"]) if "lines" in values else None,
         since=_number(values.get("amount") or "1") * _SECONDS[values["unit"][0]] if "unit" in values else None,

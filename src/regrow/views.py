@@ -13,11 +13,12 @@ from regrow import __version__, restores, settable, story
 from regrow.api import types
 from regrow.approvals import Approvals
 from regrow.care import Care
-from regrow.catalogue import Language, ago_text, bytes_text, duration_text, help_text, say
+from regrow.catalogue import Language, ago_text, bytes_text, duration_text, help_text, say, say_fitting
 from regrow.channels.base import Channel
 from regrow.clock import Clock, SystemClock
 from regrow.config import Config, ServiceSection
-from regrow.errors import RegrowError
+from regrow.errors import NotFound, RegrowError
+from regrow.incidents import MENDABLE, Incident, Incidents
 from regrow.intents import TABLE
 from regrow.jobs.estimates import Estimates
 from regrow.jobs.ledger import Ledger, Record
@@ -30,6 +31,7 @@ from regrow.tail import Follower, end_of
 _LOG_BYTES = 256 * 1024
 _LIST = 10
 _FOLLOW_S = 0.25
+_OPEN = frozenset({"open", "repairing", "came_back", "tried"})
 
 
 # What a report may need; the rest of a job's facts are the steps' own business, paths of this machine among them.
@@ -43,7 +45,7 @@ SHOWN = frozenset(
         *("reproduced_by", "unreproduced", "diagnosis", "failing", "reproducing_tests", "refusals", "risks"),
         *("test_files", "tests_added", "tests_removed", "proving_tests", "flaky_tests", "lost_tests", "failed_before"),
         *("attempts", "attempt", "attempts_planned", "given_up"),
-        *("keep_until", "kept_by"),
+        *("keep_until", "kept_by", "interrupts"),
         *("approved_by", "branch", "merged", "merged_into", "landing", "landed", "rebased_over"),
         *("conflicts", "pushed_to", "recheck", "recheck_by", "recheck_tail", "model"),
         *("undoes", "undoes_landed", "undoes_commit", "changed", "migrated", "settings_kept"),
@@ -68,9 +70,11 @@ class Views:
         progress: Callable[[int], Progress | None],
         findings: Callable[[], Awaitable[list[types.Finding]]],
         started_at: float,
+        incidents: Incidents,
         clock: Clock | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
+        self._incidents = incidents
         self._cares = cares
         self._ledger = ledger
         self._approvals = approvals
@@ -194,10 +198,23 @@ class Views:
         job = turn if any(record.id == turn for record in live) else (live[0].id if live else None)
         address = next(iter(care.config.service.listen.values()), "")
         queue = [record.id for record in live if record.id != job]
+        frozen = await care.freezes.of(care.name)
+        held: dict[str, Any] = {"quiet_until": care.quiet.until(self._clock.now())}
+        if frozen is not None:
+            reason = care.redactor.redact(frozen.reason)
+            held["freeze"] = types.FreezeStatus(reason=reason, by=frozen.by, at=frozen.at)
         try:
             now = await care.service.status()
         except (RegrowError, OSError):
-            return types.ServiceStatus(name=care.name, state="down", address=address, job=job, queue=queue)
+            return types.ServiceStatus(
+                name=care.name,
+                state="down",
+                address=address,
+                job=job,
+                queue=queue,
+                incidents=await self._open(care),
+                **held,
+            )
         known = {release.id: release for release in await care.releases.all()}
 
         def running(copy: Instance | None) -> types.Running | None:
@@ -232,7 +249,78 @@ class Views:
             job=job,
             queue=queue,
             supervisor_pid=now.supervisor_pid,
+            **held,
+            incidents=await self._open(care),
         )
+
+    async def _open(self, care: Care) -> int:
+        return sum(one.state in _OPEN for one in await self.incidents(care))
+
+    async def incidents(self, care: Care, limit: int = 50) -> list[types.Incident]:
+        """What went wrong, the newest first, with what has become of it."""
+        return [await self._incident(care, one) for one in await self._incidents.last(care.name, limit)]
+
+    async def _incident(self, care: Care, one: Incident) -> types.Incident:
+        now, settings = self._clock.now(), care.config.incidents
+        last = None
+        if one.job is not None:
+            with contextlib.suppress(NotFound):
+                last = await self._ledger.get(one.job)
+        again = last is not None and last.ended_at is not None and one.last_at > last.ended_at
+        state: types.IncidentState = "open"
+        if one.kind not in MENDABLE:
+            state = "told"
+        elif last is not None and not last.ended:
+            state = "repairing"
+        elif one.ignored(now, settings.factor):
+            state = "ignored"
+        elif last is not None and last.status == "done" and not again:
+            state = "mended"
+        elif now - one.last_at > settings.ignore:
+            state = "quiet"
+        elif last is not None:
+            state = "came_back" if last.status == "done" else "tried"
+        return types.Incident(
+            id=one.id,
+            service=one.service,
+            kind=one.kind,
+            state=state,
+            fingerprint=one.fingerprint,
+            cause=one.cause,
+            lines=one.lines,
+            first_at=one.first_at,
+            last_at=one.last_at,
+            count=one.count,
+            last_hour=one.hourly(now),
+            releases=one.releases,
+            job=one.job,
+            why=one.why,
+            ignored_until=one.ignored_until,
+        )
+
+    async def incidents_text(self, care: Care, language: Language) -> str:
+        """The answer to "incidents"."""
+        found = (await self.incidents(care))[:_LIST]
+        if not found:
+            return say(language, "incident.none")
+        now = self._clock.now()
+
+        def line(one: types.Incident) -> str:
+            state = "" if one.state == "open" else say_fitting(language, f"incident_state.{one.state}", job=one.job)
+            return say(
+                language,
+                "incident.line",
+                mark="⚠️" if one.state in _OPEN else "·",
+                incident=one.id,
+                title=say(language, f"incident.{one.kind}", cause=one.cause),
+                count=one.count,
+                release=", ".join(one.releases[-3:]) or "-",
+                ago=ago_text(language, now - one.last_at),
+                state=state,
+            )
+
+        lines = [say(language, "incident.heading"), *map(line, found)]
+        return care.redactor.shorten_paths(care.redactor.redact("\n".join(lines)))
 
     async def snapshots(self, care: Care) -> list[types.Snapshot]:
         """Every snapshot, newest first, with the releases that work with its data."""
@@ -361,6 +449,14 @@ class Views:
             lines += [
                 f"  {'✓' if p.ok else '✗'} {p.name}" + (f": {p.detail}" if p.detail else "") for p in service.probes
             ]
+            quiet = self._cares[service.name].quiet
+            if service.freeze is not None:
+                told = {"by": service.freeze.by, "since": quiet.date(service.freeze.at)}
+                lines.append(say(language, "view.frozen", **told, reason=service.freeze.reason or "-"))
+            if service.quiet_until is not None:
+                lines.append(say(language, "view.quiet", until=quiet.clock(service.quiet_until)))
+            if service.incidents:
+                lines.append(say(language, "incident.open_count", incidents=service.incidents))
             if service.job is not None:
                 record = await self._ledger.get(service.job)
                 title = story.title(record.kind, language, record.args, record.result)

@@ -484,7 +484,8 @@ async def test_a_restart_when_idle_waits_and_says_for_what_and_holds_nobody_up(m
             return any("2 conversations under way" in message.text for message in heard)
 
         await eventually(told, "what it waits for is told")
-        await deployed(world, change(world))
+        change(world)
+        assert (await world.ended(await world.request("deploy"))).status == "done"
         between = await world.pid()
         assert between != before
         state[0] = 200

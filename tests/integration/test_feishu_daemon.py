@@ -22,6 +22,7 @@ import pytest
 from regrow.api.client import Client
 from regrow.api.types import ENDED, Job
 from regrow.errors import RegrowError
+from regrow.quiet import Quiet
 from regrow.testing.feishu import Chat, FeishuEmulator, Message, Settings, User
 from regrow.testing.ports import free_port
 
@@ -410,6 +411,55 @@ async def test_f37_who_leaves_the_tenant_loses_the_job_that_was_not_acted_upon(w
     assert (ended.status, ended.error and ended.error.kind) == ("failed", "forbidden"), ended
     (serving,) = (one for one in world.client.releases() if one.state == "active")
     assert serving.commit == world.tip
+
+
+# What is in the way of a change
+
+
+async def test_rules_questions_and_a_freeze_in_a_group(world: World) -> None:
+    """A room for reading alone, a question with buttons in quiet hours, and a freeze that the owner hears of."""
+    reading = world.feishu.group("look", [world.olga, world.vera])
+    begin, end = (Quiet().clock(time.time() + seconds) for seconds in (-3600, 3600))
+    await world.kill(signal.SIGTERM)
+    config = world.root / "regrow.toml"
+    rules = f'[permissions.chats."feishu:{reading.id}"]\nread_only = true\n[quiet]\nhours = ["{begin}-{end}"]\n'
+    config.write_text(config.read_text() + rules)
+    await world.start_again()
+
+    asked = await world.olga.say(reading, "@bot 马上重启")
+    await world.see(reading, "但这里不行", after=asked)
+    asked = await world.olga.say(reading, "@bot 状态")
+    await world.see(reading, "claw", after=asked)
+    assert world.jobs("restart") == []
+
+    world.publish(world.tip)
+    asked = await world.olga.say(world.group, "@bot 部署最新版本")
+    question = await world.see(world.group, "免打扰时段", after=asked)
+    pressed = await world.vera.click(question, "现在就做")
+    assert (pressed.toast or {}).get("type") == "error", "a button is for the one who was asked"
+    assert world.jobs("deploy") == []
+    await world.olga.click(question, "现在就做")
+    await world.see(world.group, "已重新上线，版本")
+    (job,) = world.jobs("deploy")
+    assert job.status == "done"
+
+    asked = await world.olga.say(world.group, "@bot 冻结 发版窗口关闭")
+    await world.see(world.group, "已冻结: 发版窗口关闭", after=asked)
+    await world.see(world.olga.private(), "Olga 冻结了 claw: 发版窗口关闭")
+    await world.kill()
+    await world.start_again()
+    asked = await world.olga.say(world.group, "@bot 马上部署最新版本")
+    await world.see(world.group, "已被 Olga 冻结", after=asked)
+    asked = await world.olga.say(world.group, "@bot 回滚")
+    await world.see(world.group, "已回滚", after=asked)
+    assert len(world.jobs("deploy")) == 1
+    rows = world.client.audit()
+    said = {row.what: (row.detail.get("words"), row.detail.get("understood")) for row in rows if row.who == "Olga"}
+    assert said["frozen"] == ("冻结 发版窗口关闭", "grammar")
+    assert said["refused"] == ("马上部署最新版本", "grammar")
+    pressed_row = next(row for row in rows if row.what == "asked" and row.detail.get("understood") == "button")
+    assert pressed_row.detail["words"] == "部署最新版本 → 现在就做"
+    assert world.client.audit_verify().broken is None
 
 
 # Rescue

@@ -16,7 +16,7 @@ from regrow.testing.manual_clock import ManualClock
 from regrow.testing.parts import Parts
 from regrow.testing.postgres import Server
 
-ON_ONE = frozenset({"test_requests", "test_conversations", "test_keep", "test_dialogues"})
+ON_ONE = frozenset({"test_requests", "test_conversations", "test_keep", "test_dialogues", "test_cautions"})
 """Modules about what people may ask for and are told: hundreds of tests that say nothing new of the store."""
 
 

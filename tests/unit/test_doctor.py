@@ -112,3 +112,12 @@ async def test_no_box_is_a_finding(parts: Parts) -> None:
     [finding] = await boxes(parts, BubblewrapSandbox(program="bwrap-absent"))
     assert not finding.ok
     assert "not installed" in finding.detail
+
+
+async def test_rules_for_a_chat_in_which_nobody_spoke_are_named(parts: Parts) -> None:
+    """A misspelt chat would protect nothing, and no file can tell."""
+    [before] = [await doctor.rule(parts.store, "memory:team")]
+    assert (before.ok, "correct the name" in before.mend) == (False, True)
+    await parts.inbox.take(parts.message("hello", "m1", chat="team/thread"))
+    assert (await doctor.rule(parts.store, "memory:team")).ok
+    assert not (await doctor.rule(parts.store, "memory:tea_")).ok, "no pattern"

@@ -50,5 +50,34 @@ async def test_the_services_own_word(store: Store, status: int, text: str, busy:
         assert await Idle(store, "claw", f"http://127.0.0.1:{port}/idle").busy() == busy
 
 
+@pytest.mark.parametrize(
+    ("status", "text", "busy"),
+    [
+        (200, "{}", None),
+        (200, '{"conversations": 0, "due_in": [11, 600]}', None),
+        (200, '{"conversations": 2, "due_in": [0, 9.5, 11]}', Busy(0, "", 2, 2, 10.0)),
+        (503, '{"conversations": 1}', Busy(0, "", 1, 0, 10.0)),
+        (503, "{}", Busy(0, "HTTP 503", 0, 0, 10.0)),
+        (503, '{"due_in": "soon"}', Busy(0, '{"due_in": "soon"}', 0, 0, 10.0)),
+        (503, "{not json", Busy(0, "{not json", 0, 0, 10.0)),
+        (503, "[1]", Busy(0, "[1]", 0, 0, 10.0)),
+        (503, '{"conversations": null}', Busy(0, '{"conversations": null}', 0, 0, 10.0)),
+    ],
+)
+async def test_conversations_and_what_is_due_within_the_drain(
+    store: Store, status: int, text: str, busy: Busy | None
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n{text}".encode())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        assert await Idle(store, "claw", f"http://127.0.0.1:{port}/idle", 10.0).busy() == busy
+
+
 async def test_one_that_cannot_be_asked_is_not_waited_for(store: Store) -> None:
     assert await Idle(store, "claw", f"http://127.0.0.1:{free_ports(1)[0]}/idle").busy() is None

@@ -23,8 +23,11 @@ PEOPLE = (
 class Told:
     """Notices, and what they put into the outbox."""
 
-    def __init__(self, store: Store, events: Events, clock: ManualClock, chats: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, store: Store, events: Events, clock: ManualClock, chats: tuple[str, ...] = (), hold_s: float | None = None
+    ) -> None:
         self._store = store
+        until = None if hold_s is None else clock.now() + hold_s
         self.notices = Notices(
             store=store,
             outbox=Outbox(store, events, clock),
@@ -35,6 +38,7 @@ class Told:
             language="en",
             window_s=3600.0,
             clean=lambda text: text.replace("canary", "***"),
+            hold=lambda now: until if until is not None and now < until else None,
             clock=clock,
         )
 
@@ -98,3 +102,19 @@ async def test_f38_no_secret_goes_out_or_stays(told: Told) -> None:
     (message,) = await told.messages()
     assert "canary" not in message["content"]["text"]
     assert "*** sang" in message["content"]["text"]
+
+
+async def test_good_news_waits_for_the_morning_and_bad_news_never(
+    store: Store, events: Events, clock: ManualClock
+) -> None:
+    told = Told(store, events, clock, hold_s=600.0)
+    night, morning = clock.now(), clock.now() + 600.0
+    await told.notices.tell("life 1", "daemon", "restarted", away="3s")
+    await told.notices.tell("e 1", "service claw", "crashed", service="claw", cause="x")
+    assert {row["key"].split("-")[1]: row["next_at"] for row in await told.messages()} == {"1": morning, "2": night}
+    # Bad news of the same subject takes the good news along.
+    await told.notices.tell("life 2", "daemon", "killed", away="3s")
+    assert [row["next_at"] for row in await told.messages()] == [night, night]
+    clock.advance(601)
+    await told.notices.tell("disk", "disk claw", "disk_well", free="9GB")
+    assert (await told.messages())[-1]["next_at"] == clock.now()

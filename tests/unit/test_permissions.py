@@ -82,15 +82,6 @@ def test_the_local_user_is_owner_and_no_other_user_is() -> None:
     assert local_person(os.geteuid() + 4321) is None
 
 
-def test_the_table_says_what_check_does() -> None:
-    permissions = Permissions(EVERYONE, ROLES)
-    by_role = {person.role.name: person for person in EVERYONE}
-    rows = permissions.table()
-    assert [row[0] for row in rows] == list(ROLES)
-    for intent, _, cells in rows:
-        assert cells == {role: permissions.allowed(person, intent) for role, person in by_role.items()}
-
-
 @pytest.mark.parametrize("role", list(Role))
 def test_a_program_decides_nothing_that_people_are_asked(role: Role) -> None:
     program = Person("mcp", "mcp", role, program=True)

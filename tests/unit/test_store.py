@@ -63,9 +63,10 @@ async def test_a_store_of_the_first_schema_is_migrated_and_keeps_what_it_holds(t
         for column in ("person", "hash"):
             connection.execute(f"alter table audit drop column {column}")
         connection.executemany("insert into audit values (?, 1.5, 'ada', 'web', 'asked', ?, '{}')", [(3, 1), (7, 2)])
-        for table in ("forwards", "people", "pairings", "barred", "notices", "lives"):
+        for table in ("forwards", "people", "pairings", "barred", "notices", "lives", "freezes"):
             connection.execute(f"drop table {table}")
-        connection.execute("alter table approvals drop column person")
+        for column in ("person", "channel", "chat"):
+            connection.execute(f"alter table approvals drop column {column}")
         connection.execute("alter table jobs drop column kept_by")
         connection.execute("alter table releases drop column schema")
         connection.execute("alter table releases drop column snapshot")

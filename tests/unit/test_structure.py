@@ -21,15 +21,17 @@ CHECKOUT = SRC.parent.parent
 LAYERS = {
     "shapes": "errors api.types",
     "machine": "settings clock process files sqlite_files pool git store databases backups secret redact places config "
-    "config_file availability events catalogue catalogues versions patterns phrases agent_phrases tail decisive "
-    "http_server",
+    "quiet permissions intents config_file availability events catalogue catalogues versions patterns phrases "
+    "agent_phrases tail decisive http_server",
     "nouns": "migrations probes probe_trial releases workspaces snapshots risks gate test_results verification "
-    "attempts permissions intents wording commands understanding approvals inbox outbox forwarding canaries incidents "
+    "attempts rights rates freezes wording commands understanding approvals inbox outbox forwarding canaries incidents "
+    "fingerprints log_errors log_watch "
     "audit people notices idle space care rehearsals restores secret_files agents models sandboxes services channels "
     "installation confinement boxes "
     "settable setting_changes setting_phrases",
     "jobs": "jobs",
-    "talk": "timetable story views admissions lookout requests presses conversations decision_links doctor",
+    "talk": "timetable cautions heal story views admissions lookout requests presses conversations decision_links "
+    "doctor",
     "surfaces": "api web succession",
     "daemon": "daemon",
 }

@@ -8,6 +8,7 @@ take rights away.
 from __future__ import annotations
 
 from collections.abc import Collection
+from urllib.parse import unquote
 
 from starlette.requests import Request
 
@@ -20,6 +21,10 @@ from regrow.permissions import LOCAL, Person, Role
 from regrow.requests import Asked
 
 HEADER = "regrow-principal"
+WORDS = "regrow-words"
+"""The header in which the command line says how it was called, percent-encoded."""
+MEANS = "regrow.means"
+"""Set in the scope by the guards of the console's port; see web/guards.py."""
 MCP = "mcp"
 
 
@@ -57,7 +62,13 @@ class Callers:
         return True
 
     def asked(
-        self, request: Request, language: Language = "en", key: str = "", notify: types.Notify | None = None
+        self,
+        request: Request,
+        language: Language = "en",
+        key: str = "",
+        notify: types.Notify | None = None,
+        *,
+        said: str = "",
     ) -> Asked:
         """Who asks, and where the answer goes.
 
@@ -66,15 +77,29 @@ class Callers:
             language: of the answer.
             key: the same for repeated calls; "" when each counts.
             notify: the chat that hears of a job.
+            said: what was asked for, as the audit log keeps it; the command line sends its own words.
 
         Raises:
             NotFound: kind "no_such_channel".
             Refused: kind "forbidden": the program may not tell that chat.
         """
         is_program = self.is_program(request)
-        person, via = (program(self._mcp), MCP) if is_program and self._mcp is not None else (LOCAL, "api")
+        # What comes over the console's port is of the channel web, and under its rules.
+        near = "web" if MEANS in request.scope else "api"
+        person, via = (program(self._mcp), MCP) if is_program and self._mcp is not None else (LOCAL, near)
         address = self._address(via, notify, is_program)
-        return Asked(person, person.name, address, language, f"{via}:{key}" if key else "", via=via)
+        words = "" if is_program else unquote(request.headers.get(WORDS, ""))
+        understood = "cli" if words else MCP if is_program else "api"
+        return Asked(
+            person,
+            person.name,
+            address,
+            language,
+            f"{via}:{key}" if key else "",
+            via=via,
+            words=words or said,
+            understood=understood,
+        )
 
     def _address(self, via: str, notify: types.Notify | None, is_program: bool) -> Address:
         if notify is None and is_program and self._mcp is not None and self._mcp.default:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from regrow.errors import ConfigError, NotFound, Refused, RegrowError, StoreError
 
@@ -33,6 +33,7 @@ STEADY_S = 5.0
 SOCKET_PATH_BYTES = 107
 """The kernel's limit (sun_path)."""
 CHUNK_BYTES = 65536
+WORDS_CHARACTERS = 500
 PASSING_KINDS = frozenset({"starting", "stopping"})
 """What a daemon answers with 503 while it comes or goes: worth waiting for."""
 
@@ -47,6 +48,7 @@ class Client:
         patience_s: seconds to wait for a daemon that went away; 0 means not at all.
         on_wait: called once each time such a wait begins.
         language: in which the daemon answers a pressed button.
+        words: how the person called the program, for the audit log.
         principal: "mcp" speaks as the program of `[mcp]`; "" as this user.
 
     Raises (every method):
@@ -60,6 +62,7 @@ class Client:
         patience_s: float = 60.0,
         on_wait: Callable[[], None] = lambda: None,
         language: str = "en",
+        words: str = "",
         principal: str = "",
     ) -> None:
         if len(os.fsencode(socket_path)) > SOCKET_PATH_BYTES:
@@ -71,6 +74,7 @@ class Client:
         self._patience_s = patience_s
         self._on_wait = on_wait
         self._language = language
+        self._words = quote(words[:WORDS_CHARACTERS])
         self._principal = principal
         self._reached = False
 
@@ -97,6 +101,14 @@ class Client:
         from regrow.api.types import People
 
         return _one(People, self._ask("GET", "/v1/people"))
+
+    def permissions(self, person: str = "", channel: str = "", chat: str = "") -> types.Permissions:
+        """Who may ask for what: the table, as it is in one chat and for one person where they are named."""
+        from regrow.api.types import Permissions
+
+        return _one(
+            Permissions, self._ask("GET", "/v1/permissions", params=_only(person=person, channel=channel, chat=chat))
+        )
 
     def audit(
         self, *, since: float = 0.0, who: str = "", job: int | None = None, after: int | None = None, limit: int = 100
@@ -137,6 +149,16 @@ class Client:
         from regrow.api.types import Snapshot
 
         return _many(Snapshot, self._ask("GET", "/v1/snapshots", params=_only(service=service)))
+
+    def incidents(self, service: str = "") -> list[types.Incident]:
+        """What went wrong, the one seen last first.
+
+        Raises:
+            RegrowError: as `status`.
+        """
+        from regrow.api.types import Incident
+
+        return _many(Incident, self._ask("GET", "/v1/incidents", params=_only(service=service)))
 
     def restore_plan(self, number: int, service: str = "") -> types.RestorePlan:
         """What restoring a snapshot would do."""
@@ -352,6 +374,7 @@ class Client:
             self._connect(connection)
             content = None if body is None else json.dumps(body).encode()
             headers = {"Accept-Language": self._language, "Content-Type": "application/json"}
+            headers |= {"Regrow-Words": self._words} if self._words else {}
             if self._principal:
                 headers["Regrow-Principal"] = self._principal
             connection.request(method, f"{path}?{urlencode(params)}" if params else path, content, headers)

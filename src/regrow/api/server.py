@@ -45,7 +45,7 @@ _LIST_LIMIT = 1000
 _STREAM_EVERY_S = 1.0
 _STREAM_PAUSE_S = 0.1
 _GRACE_S = 2
-_STATUS = {"forbidden": 403, "bad_request": 400, "config": 400}
+_STATUS = {"forbidden": 403, "forbidden_here": 403, "bad_request": 400, "config": 400}
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class Parts:
     hosted: Mapping[str, HostedChannel]
     findings: Callable[[], Awaitable[list[types.Finding]]]
     people: Callable[[], Awaitable[types.People]]
+    permissions: Callable[[str, str, str], types.Permissions]
     stop: Callable[[bool], None]
     upgrade: Callable[[], Awaitable[None]]
     backups: Backups
@@ -127,7 +128,8 @@ def routes(parts: Parts) -> list[BaseRoute]:
     async def requests(request: Request) -> Response:
         body = await _body(request, types.RequestBody)
         intent, args = from_body(body)
-        asked = parts.callers.asked(request, body.language, body.key, body.notify)
+        said = " ".join([body.intent, *(f"{name}={value}" for name, value in body.args.items())])
+        asked = parts.callers.asked(request, body.language, body.key, body.notify, said=said)
         done = await parts.requests.carry_out(intent, args, asked, body.service, body.args.get("agent", ""))
         return _shape(done)
 
@@ -161,7 +163,8 @@ def routes(parts: Parts) -> list[BaseRoute]:
         async def decide(request: Request) -> Response:
             number = request.path_params["number"]
             digest = (await _body(request, types.ApproveBody)).digest if intent is Intent.approve else ""
-            await parts.requests.carry_out(intent, Args(job=number, target=digest), parts.callers.asked(request))
+            asked = parts.callers.asked(request, said=f"{intent} job={number}")
+            await parts.requests.carry_out(intent, Args(job=number, target=digest), asked)
             return _shape(await job_view(number))
 
         return decide
@@ -177,6 +180,10 @@ def routes(parts: Parts) -> list[BaseRoute]:
     async def restore_plan(request: Request) -> Response:
         care = parts.requests.care(request.query_params.get("service", ""))
         return _shape(await parts.views.restore_plan(care, request.path_params["number"]))
+
+    async def incidents(request: Request) -> Response:
+        care = parts.requests.care(request.query_params.get("service", ""))
+        return _shapes(await parts.views.incidents(care, _number(request, "limit", 50)), types.Incident)
 
     async def logs(request: Request) -> Response:
         care = parts.requests.care(request.query_params.get("service", ""))
@@ -242,8 +249,9 @@ def routes(parts: Parts) -> list[BaseRoute]:
             await channel.say(message.chat, body.action.removeprefix(SAY), "", LOCAL.id, LOCAL.name)
             return _shape(types.ActionResult(ok=True, text=""))
         intent, args = button(body.action)
+        label = next(shown.label for shown in message.buttons if shown.action == body.action)
         address = Address(message.channel, message.chat, str(message.id))
-        asked = Asked(LOCAL, LOCAL.name, address, _language(request))
+        asked = Asked(LOCAL, LOCAL.name, address, _language(request), words=label, understood="button")
         try:
             done = await parts.requests.carry_out(intent, args, asked)
         except RegrowError as error:
@@ -265,8 +273,12 @@ def routes(parts: Parts) -> list[BaseRoute]:
     async def people(_: Request) -> Response:
         return _shape(await parts.people())
 
+    async def permissions(request: Request) -> Response:
+        query = request.query_params
+        return _shape(parts.permissions(query.get("person", ""), query.get("channel", ""), query.get("chat", "")))
+
     async def audit(request: Request) -> Response:
-        log = await parts.requests.audit(parts.callers.asked(request))
+        log = await parts.requests.audit(parts.callers.asked(request, said="audit"))
         query = request.query_params
         found = await log.find(
             since=_number(request, "since", 0, 2**40),
@@ -278,7 +290,7 @@ def routes(parts: Parts) -> list[BaseRoute]:
         return _shapes([types.AuditRow(**row) for row in found], types.AuditRow)
 
     async def audit_verify(request: Request) -> Response:
-        verdict = await (await parts.requests.audit(parts.callers.asked(request))).verify()
+        verdict = await (await parts.requests.audit(parts.callers.asked(request, said="audit"))).verify()
         return _shape(types.AuditVerdict(**vars(verdict)))
 
     async def backups(_: Request) -> Response:
@@ -287,19 +299,19 @@ def routes(parts: Parts) -> list[BaseRoute]:
     async def back_up(request: Request) -> Response:
         await _body(request, types.Nothing)
         taken = await parts.backups.take()
-        await parts.requests.record(parts.callers.asked(request), "backed_up", path=taken.path)
+        await parts.requests.record(parts.callers.asked(request, said="backup"), "backed_up", path=taken.path)
         return _shape(taken)
 
     async def stop(request: Request) -> Response:
         body = await _body(request, types.StopBody)
-        await parts.requests.record(parts.callers.asked(request), "stopped", services=body.services)
+        await parts.requests.record(parts.callers.asked(request, said="down"), "stopped", services=body.services)
         parts.stop(body.services)
         return Response(status_code=202)
 
     async def upgrade(request: Request) -> Response:
         await _body(request, types.Nothing)
         await parts.upgrade()
-        await parts.requests.record(parts.callers.asked(request), "upgraded")
+        await parts.requests.record(parts.callers.asked(request, said="upgrade-self"), "upgraded")
         return Response(status_code=202)
 
     cancel = deciding(Intent.cancel)
@@ -323,6 +335,7 @@ def routes(parts: Parts) -> list[BaseRoute]:
         ("GET", "/v1/snapshots", snapshots),
         ("GET", "/v1/snapshots/{number:int}", restore_plan),
         ("GET", "/v1/logs", logs),
+        ("GET", "/v1/incidents", incidents),
         ("POST", "/v1/chat/messages", say),
         ("GET", "/v1/chat/messages", messages),
         ("GET", "/v1/chat/events", chat_events),
@@ -331,6 +344,7 @@ def routes(parts: Parts) -> list[BaseRoute]:
         ("POST", "/v1/settings/preview", preview),
         ("GET", "/v1/doctor", doctor),
         ("GET", "/v1/people", people),
+        ("GET", "/v1/permissions", permissions),
         ("GET", "/v1/audit", audit),
         ("GET", "/v1/audit/verify", audit_verify),
         ("GET", "/v1/backups", backups),

@@ -18,8 +18,10 @@
     POST /v1/chat/actions       ActionBody            -> ActionResult (a button was pressed)
     GET  /v1/settings                                 -> list[Setting]: those that can be changed by saying so
     POST /v1/settings/preview   RequestBody           -> Preview, of the intent configure; nothing is changed
+    GET  /v1/incidents?limit=N                        -> list[Incident], the one seen last first
     GET  /v1/doctor                                   -> list[Finding]
     GET  /v1/people                                   -> People
+    GET  /v1/permissions?person=ID&channel=C&chat=ID  -> Permissions: the table, in that chat and for that person
     GET  /v1/audit?since=T&who=W&job=N&limit=N        -> list[AuditRow], the newest, oldest of them first; with after=N
                                                          the first ones above that number
     GET  /v1/audit/verify                             -> AuditVerdict
@@ -156,8 +158,16 @@ class Running(Shape):
     since: float
 
 
+class FreezeStatus(Shape):
+    """Why nobody may change a service, on whose word and since when."""
+
+    reason: str
+    by: str
+    at: float
+
+
 class ServiceStatus(Shape):
-    """One service. `state`: up, down, starting, stopped."""
+    """One service. `state`: up, down, starting, stopped. `quiet_until`: the end of the quiet hours that last now."""
 
     name: str
     state: Literal["up", "down", "starting", "stopped"]
@@ -173,6 +183,9 @@ class ServiceStatus(Shape):
     queue: list[int] = []
     supervisor_pid: int | None = None
     crashes: int = 0
+    freeze: FreezeStatus | None = None
+    quiet_until: float | None = None
+    incidents: int = 0
 
 
 class ChannelStatus(Shape):
@@ -237,7 +250,9 @@ class Notify(Body):
 class RequestBody(Body):
     """A typed request. `args`: deploy and build {target}, rollback {target, data: "yes", snapshot: its number},
     configure {set: lines of NAME=VALUE, or FILE:NAME=VALUE},
-    undo {job, data: "yes"}, snapshot {}, repair {bug, reproduction}, restart {}.
+    undo {job, data: "yes"}, snapshot {}, repair {bug, reproduction} or {incident: its number}, ignore {incident},
+    restart {}, freeze {reason},
+    unfreeze {}; those that change the service {when: now, idle, force}, with {job} of one that waits for its time.
 
     The same `key` never makes a second job (retries after a lost answer). `notify` is the chat that hears of the job.
     """
@@ -353,6 +368,42 @@ class Pairing(Shape):
     expires_at: float
 
 
+class Right(Shape):
+    """Who may ask for one intent. `role`: the least role, or "nobody"; `allowed`: whether the person asked about may;
+    `confirm`: asked "really?" first; `ask_when_busy`: asked "now, or when idle?" where something would be interrupted;
+    `held`: refused by a freeze and put off in quiet hours; `limited`: counts for the limits of one person."""
+
+    intent: str
+    role: str
+    allowed: bool | None = None
+    confirm: bool = False
+    ask_when_busy: bool = False
+    held: bool = False
+    limited: bool = False
+
+
+class PlaceRule(Shape):
+    """What a channel or a chat asks for beyond the table."""
+
+    place: str
+    most: str
+    roles: dict[str, str] = {}
+    confirm: list[str] = []
+
+
+class Permissions(Shape):
+    """The table as it is in one chat, or without one in general; and the places with rules of their own."""
+
+    person: str = ""
+    person_role: str = ""
+    channel: str = ""
+    chat: str = ""
+    rights: list[Right]
+    places: list[PlaceRule] = []
+    per_minute: int = 0
+    jobs_per_hour: int = 0
+
+
 class People(Shape):
     """Who is on the list, and who would like to be."""
 
@@ -388,6 +439,31 @@ class Backup(Shape):
     path: str
     bytes: int
     at: float
+
+
+IncidentState = Literal["open", "repairing", "mended", "came_back", "tried", "ignored", "quiet", "told"]
+
+
+class Incident(Shape):
+    """What goes wrong in the same way again and again. `state`: open; repairing, by `job`; mended; came_back after a
+    repair; tried, which failed; ignored; quiet, not seen for long; told, nothing of the code to repair. `lines` are the
+    newest decisive ones; `releases` where it was seen, the newest last."""
+
+    id: int
+    service: str
+    kind: str
+    state: IncidentState
+    fingerprint: str
+    cause: str
+    lines: list[str] = []
+    first_at: float
+    last_at: float
+    count: int
+    last_hour: int = 0
+    releases: list[str] = []
+    job: int | None = None
+    why: str = ""
+    ignored_until: float | None = None
 
 
 class Finding(Shape):

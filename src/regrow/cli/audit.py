@@ -85,8 +85,12 @@ def _line(row: AuditRow) -> str:
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.at))
     who = f"{row.who} ({row.person})" if row.person and row.person != row.who else row.who
     job = f"#{row.job}" if row.job is not None else ""
-    detail = " ".join(f"{name}={_short(value)}" for name, value in row.detail.items() if value not in ("", None, {}))
-    return f"{row.id:>6}  {at}  {row.what:<10} {job:>6}  {who} via {row.via}  {detail}".rstrip()
+    shown = {name: value for name, value in row.detail.items() if value not in ("", None, {})}
+    words, how = shown.pop("words", ""), shown.pop("understood", "")
+    detail = " ".join(f"{name}={_short(value)}" for name, value in shown.items())
+    said = f"“{words}” ({how})" if words else f"({how})" if how else ""
+    line = f"{row.id:>6}  {at}  {row.what:<10} {job:>6}  {who} via {row.via}  {detail}".rstrip()
+    return f"{line}  {said}".rstrip()
 
 
 def _short(value: object) -> str:

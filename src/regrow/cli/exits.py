@@ -51,6 +51,8 @@ BY_KIND = {
     "running": REFUSED,
     "store": STORE,
     "forbidden": FORBIDDEN,
+    "forbidden_here": FORBIDDEN,
+    "frozen": REFUSED,
     "unauthorized": FORBIDDEN,
     "config": CONFIG,
     "feishu_refused": CONFIG,

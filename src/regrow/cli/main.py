@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import typer
 
 from regrow import confinement
-from regrow.cli import backup, channels, config, exits, people, snapshots, terminal
+from regrow.cli import backup, channels, config, exits, incidents, people, snapshots, terminal
 from regrow.cli.approve import approve
 from regrow.cli.audit import audit
 from regrow.cli.build import build
@@ -21,12 +21,14 @@ from regrow.cli.confine import confine
 from regrow.cli.deploy import deploy
 from regrow.cli.doctor import doctor
 from regrow.cli.down import down
+from regrow.cli.freeze import freeze
 from regrow.cli.install import install
 from regrow.cli.job import job
 from regrow.cli.jobs import jobs
 from regrow.cli.keep import keep
 from regrow.cli.logs import logs
 from regrow.cli.mcp import mcp
+from regrow.cli.permissions import permissions
 from regrow.cli.reject import reject
 from regrow.cli.releases import releases
 from regrow.cli.repair import repair
@@ -34,6 +36,7 @@ from regrow.cli.restart import restart
 from regrow.cli.rollback import rollback
 from regrow.cli.status import status
 from regrow.cli.undo import undo
+from regrow.cli.unfreeze import unfreeze
 from regrow.cli.uninstall import uninstall
 from regrow.cli.up import up
 from regrow.cli.upgrade_self import upgrade_self
@@ -46,12 +49,12 @@ from regrow.versions import Versions
 
 VERBS: dict[str, tuple[Callable[..., int], ...]] = {
     "The daemon": (up, down, status, doctor, install, uninstall, version, upgrade_self),
-    "The service": (restart, build, deploy, repair, rollback, releases, logs, confine),
-    "Jobs": (jobs, job, approve, reject, cancel, keep, undo, audit),
+    "The service": (restart, build, deploy, repair, rollback, freeze, unfreeze, releases, logs, confine),
+    "Jobs": (jobs, job, approve, reject, cancel, keep, undo, audit, permissions),
     "Talk": (chat, mcp),
 }
 GROUPS = {
-    "The service": (snapshots.application, config.application),
+    "The service": (snapshots.application, config.application, incidents.application),
     "The daemon": (backup.application,),
     "Talk": (people.application, channels.application),
 }

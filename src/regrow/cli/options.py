@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,7 +26,12 @@ WithData = Annotated[
     bool, typer.Option("--with-data", help="Restore the data as it was then, too; what was written since is set aside.")
 ]
 When = Annotated[
-    str, typer.Option("--when", metavar="WHEN", help="now; idle: once nothing is interrupted; force: call off others.")
+    str,
+    typer.Option(
+        "--when",
+        metavar="WHEN",
+        help="idle: once nothing is interrupted; now: in quiet hours too; force: call off others.",
+    ),
 ]
 Number = Annotated[int, typer.Argument(metavar="JOB", help="The number of the job.")]
 
@@ -56,4 +62,5 @@ class Session:
         def away() -> None:
             terminal.note(words.say("daemon_away"))
 
-        return Client(self.path, patience_s=patience_s, on_wait=away, language=words.language())
+        said = " ".join(["regrow", *sys.argv[1:]])
+        return Client(self.path, patience_s=patience_s, on_wait=away, language=words.language(), words=said)

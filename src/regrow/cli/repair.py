@@ -13,7 +13,11 @@ from regrow.cli.options import AsJson, NoWait, Service, Session, Socket
 from regrow.errors import RegrowError
 
 Bug = Annotated[
-    str, typer.Argument(metavar="TEXT", help="What is wrong, in your words; - reads it from standard input.")
+    str, typer.Argument(metavar="[TEXT]", help="What is wrong, in your words; - reads it from standard input.")
+]
+Incident = Annotated[
+    int | None,
+    typer.Option("--incident", metavar="N", min=1, help="What is wrong is incident N, as `regrow incidents` lists it."),
 ]
 Command = Annotated[str, typer.Option("--reproduce", metavar="CMD", help="A command that fails because of the bug.")]
 File = Annotated[
@@ -25,7 +29,8 @@ Agent = Annotated[str, typer.Option("--agent", metavar="NAME", help="Which codin
 
 def repair(
     *,
-    bug: Bug,
+    bug: Bug = "",
+    incident: Incident = None,
     reproduce: Command = "",
     file: File = None,
     agent: Agent = "",
@@ -35,8 +40,10 @@ def repair(
     no_wait: NoWait = False,
 ) -> int:
     """Let a coding agent mend a bug, prove the change, ask for approval, and deploy it."""
+    if incident is not None and (bug or file):
+        raise RegrowError("cannot repair two things at once: give --incident or a description, not both", kind="usage")
     text = sys.stdin.read().strip() if bug == "-" else bug.strip()
-    if not text:
+    if not text and incident is None:
         raise RegrowError("cannot repair without a description: say what is wrong", kind="usage")
     if reproduce and file:
         raise RegrowError("cannot reproduce in two ways: give --reproduce or -f, not both", kind="usage")
@@ -45,6 +52,6 @@ def repair(
             reproduce = file.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise RegrowError(f"cannot read the reproduction {file}: {error}; name a text file", kind="usage") from None
-    return ask(
-        Session(socket, as_json, service), "repair", {"bug": text, "reproduction": reproduce, "agent": agent}, no_wait
-    )
+    what = {"bug": text} if incident is None else {"incident": str(incident)}
+    session = Session(socket, as_json, service)
+    return ask(session, "repair", {**what, "reproduction": reproduce, "agent": agent}, no_wait)

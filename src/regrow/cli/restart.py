@@ -7,7 +7,7 @@ from regrow.cli.options import AsJson, NoWait, Service, Session, Socket, When
 
 
 def restart(
-    when: When = "now",
+    when: When = "",
     service: Service = "",
     socket: Socket = None,
     as_json: AsJson = False,

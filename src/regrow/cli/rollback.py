@@ -18,7 +18,7 @@ Target = Annotated[
 def rollback(
     target: Target = "",
     *,
-    when: When = "now",
+    when: When = "",
     service: Service = "",
     socket: Socket = None,
     as_json: AsJson = False,

@@ -7,6 +7,7 @@ from typing import Any
 
 from regrow.cli import exits, terminal
 from regrow.cli.options import AsJson, Service, Session, Socket
+from regrow.cli.words import say
 
 STATES = {"up": "green", "down": "red", "starting": "yellow", "stopped": "yellow"}
 
@@ -57,6 +58,13 @@ def service_lines(one: dict[str, Any], now: float) -> list[str]:
         lines.append(terminal.paint(f"  job       {one['job']}{queue}", "cyan"))
     if one.get("pinned"):
         lines.append(terminal.paint(f"  pinned    {terminal.clean(', '.join(one['pinned']))}", "yellow"))
+    if freeze := one.get("freeze"):
+        told = {"by": freeze["by"], "since": _at(freeze["at"], now), "reason": freeze["reason"] or "-"}
+        lines.append(terminal.paint(f"  {terminal.clean(say('frozen', **told))}", "cyan"))
+    if until := one.get("quiet_until"):
+        lines.append(terminal.paint(f"  {say('quiet', until=_at(until, now))}", "cyan"))
+    if one.get("incidents"):
+        lines.append(terminal.paint(f"  incidents {one['incidents']} open: `regrow incidents`", "red"))
     if one.get("crashes"):
         lines.append(terminal.paint(f"  crashes   {one['crashes']}", "red"))
     return lines
@@ -67,6 +75,11 @@ def _running(copy: dict[str, Any] | None, now: float) -> str:
         return ""
     text = f"  {copy['version']} ({copy['release']}) · pid {copy['pid']} · up {terminal.spell(now - copy['since'])}"
     return terminal.clean(text)
+
+
+def _at(when: float, now: float) -> str:
+    shown = time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
+    return shown[11:] if shown[:10] == time.strftime("%Y-%m-%d", time.localtime(now)) else shown
 
 
 def _check(one: dict[str, Any], key: str) -> str:

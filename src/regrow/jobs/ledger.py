@@ -20,6 +20,10 @@ from regrow.store import Store, jobs, turns
 WAITING_FOR_TURN = "turn"
 WAITING_FOR_KEEP = "keep"
 WAITING_FOR_IDLE = "idle"
+WAITING_FOR_QUIET = "quiet"
+PUT_OFF = frozenset({WAITING_FOR_IDLE, WAITING_FOR_QUIET})
+"""What a person may call off with the word now."""
+_PAST = frozenset({"done", "failed", "undone"})
 LIVE = ("todo", "doing", "waiting", "undoing")
 
 
@@ -30,6 +34,16 @@ class Limit:
 
     count: int
     window_s: float
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many jobs one person may begin, at most `count` in `window_s` seconds; those of the kinds `free` are not
+    counted. In the ledger, so that it holds over a restart of the daemon."""
+
+    count: int
+    window_s: float
+    free: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -105,6 +119,7 @@ class Ledger:
         address: Address,
         result: Mapping[str, Any] | None = None,
         limit: Limit | None = None,
+        share: Share | None = None,
     ) -> tuple[Record, bool]:
         """Write a new job down, unless it is there already.
 
@@ -113,12 +128,13 @@ class Ledger:
         Args:
             result: what is known of the outcome from the start, such as the version to go back to.
             limit: of new jobs of this kind; one that is joined is none.
+            share: of the person in new jobs.
 
         Returns:
             The job, and whether it is new.
 
         Raises:
-            Refused: kind "too_often".
+            Refused: kind "too_often", or "rate" for the share of one person.
         """
         values = {
             "service": service,
@@ -151,6 +167,8 @@ class Ledger:
                     return int(row["id"]), False
             if limit is not None:
                 self._check_limit(connection, service, kind, limit)
+            if share is not None and kind not in share.free:
+                self._check_share(connection, person, share)
             made = connection.execute(jobs.insert().values(**values)).inserted_primary_key
             assert made is not None
             return int(made[0]), True
@@ -174,6 +192,20 @@ class Ledger:
                 kind="too_often",
                 count=len(times),
                 minutes=math.ceil(wait_s / 60),
+            )
+
+    def _check_share(self, connection: sa.Connection, person: str, share: Share) -> None:
+        now = self._clock.now()
+        counted = (jobs.c.person == person, jobs.c.created_at > now - share.window_s, jobs.c.kind.not_in(share.free))
+        times = sorted(connection.execute(sa.select(jobs.c.created_at).where(*counted)).scalars())
+        if len(times) >= share.count:
+            wait_s = math.ceil(times[-share.count] + share.window_s - now)
+            raise Refused(
+                f"cannot begin more than {share.count} jobs of one person in {share.window_s:g} s; "
+                f"ask again in {wait_s} s",
+                kind="rate",
+                count=share.count,
+                seconds=wait_s,
             )
 
     async def get(self, job: int) -> Record:
@@ -243,6 +275,35 @@ class Ledger:
 
         done = await self._store.transact(update)
         self._events.touch(("cancel", job), ("job", job), "jobs")
+        return done
+
+    async def put_off(self, service: str, kind: str, args: Mapping[str, str]) -> Record | None:
+        """The job that waits for idleness or for the end of quiet hours and would do the same, or None."""
+
+        def plain(values: Mapping[str, str]) -> dict[str, str]:
+            return {name: value for name, value in values.items() if name != "when"}
+
+        waiting = (one for one in await self.live(service) if one.kind == kind and one.waiting_for in PUT_OFF)
+        return next((one for one in waiting if plain(one.args) == plain(args)), None)
+
+    async def hurry(self, job: int) -> bool:
+        """Let a job wait for nothing but its turn: neither for idleness nor for the end of quiet hours.
+
+        Returns:
+            False when it has had its turn, or has ended.
+        """
+
+        def update(connection: sa.Connection) -> bool:
+            # Not only while it waits: it may still build, and a new daemon begins its wait anew.
+            where = (jobs.c.id == job, jobs.c.status.in_(LIVE))
+            row = connection.execute(sa.select(jobs.c.args, jobs.c.steps).where(*where)).first()
+            if row is None or any(one["name"] == "turn" and one["status"] in _PAST for one in row.steps):
+                return False
+            connection.execute(jobs.update().where(*where).values(args={**row.args, "when": "now"}))
+            return True
+
+        done = await self._store.transact(update)
+        self._events.touch(("job", job), "jobs")
         return done
 
     async def keep(self, job: int, by: str) -> bool:

@@ -27,7 +27,7 @@ from regrow.clock import Clock, SystemClock
 from regrow.decisive import decisive_lines
 from regrow.errors import RegrowError
 from regrow.events import Events
-from regrow.jobs import data
+from regrow.jobs import data, holds
 from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
 from regrow.jobs.bell import Bell
 from regrow.jobs.estimates import Estimates
@@ -266,6 +266,7 @@ class Runner:
                     kind="unknown_step",
                 )
             await self._check_rights(work.job, name)
+            await holds.check(work, name)
             result = await self._once(work, step)
             while not isinstance(result, Done):
                 if isinstance(result, Wait):
@@ -296,14 +297,17 @@ class Runner:
         """Whoever asked and whoever approved must still have the right when it is acted upon (F37).
 
         Raises:
-            Refused: kind "forbidden". Once the new release serves, its trial decides and nobody's rights.
+            Refused: kind "forbidden" or "forbidden_here". Once the new release serves, its trial decides and nobody's
+                rights.
         """
         if step not in _WATCHED:
             if job.person:
-                self._permissions.check(self._permissions.person(job.person), job.kind)
+                where = (job.address.channel, job.address.chat)
+                self._permissions.check(self._permissions.person(job.person), job.kind, *where)
             approval = await self._approvals.of(job.id)
             if approval is not None and approval.state == "approved" and approval.person:
-                self._permissions.check(self._permissions.person(approval.person), "approve")
+                person = self._permissions.person(approval.person)
+                self._permissions.check(person, "approve", approval.channel, approval.chat)
 
     @staticmethod
     async def _once(work: Work, step: Step) -> Outcome:
@@ -318,7 +322,8 @@ class Runner:
         work.log(f"{name}: waiting for {reason} {json.dumps(dict(fields))}")
         with self._events.watch(*wait.topics) as watch:
             result = await self._once(work, step)
-            while isinstance(result, Wait):
+            # What waits for something else by now is written down as that, and wakes for that.
+            while isinstance(result, Wait) and (result.reason[0], result.topics) == (reason, wait.topics):
                 await watch.changed(result.within_s)
                 result = await self._once(work, step)
         await self._ledger.step(job, index, status="doing")

@@ -16,7 +16,7 @@ from regrow.canaries import Canaries, Hearing, hearing
 from regrow.catalogue import bytes_text, say
 from regrow.decisive import decisive_head
 from regrow.errors import CandidateFailed, ProcessTimeout, RegrowError, ServiceError
-from regrow.jobs import configure, data, landing, repair
+from regrow.jobs import configure, data, holds, landing, repair
 from regrow.jobs.base import Done, Outcome, Step, StepFailed, Wait
 from regrow.jobs.candidate_check import run_check
 from regrow.jobs.ledger import WAITING_FOR_IDLE, WAITING_FOR_KEEP, WAITING_FOR_TURN
@@ -251,8 +251,10 @@ async def release(work: Work) -> Outcome:
 
 
 async def turn(work: Work) -> Outcome:
-    """One job changes a service at a time; the others wait in order. One that may wait for idleness does so first."""
-    if work.job.args.get("when") == "idle" and (wait := await _until_idle(work)):
+    """One job changes a service at a time; the others wait in order. One that may wait for idleness or for the end of
+    quiet hours does so first."""
+    await holds.check(work, "turn")  # again at each look
+    if wait := await holds.until_quiet_ends(work) or await _until_idle(work):
         return wait
     holder = await work.ledger.take_turn(work.care.name, work.job.id)
     if holder != work.job.id:
@@ -274,6 +276,8 @@ async def turn(work: Work) -> Outcome:
 
 async def _until_idle(work: Work) -> Wait | None:
     """What to wait for while the service is busy; None once it is idle, or when nothing serves anyway."""
+    if (await work.ledger.get(work.job.id)).args.get("when") != "idle":  # it may have been hurried since
+        return None
     busy = await work.care.idle.busy()
     if busy is None or await work.care.serving() is None:
         return None
@@ -283,7 +287,7 @@ async def _until_idle(work: Work) -> Wait | None:
         )
     said = f" · {work.care.redactor.redact(busy.said)}" if busy.said else ""
     work.tell(detail=say(work.job.language, "live.waiting_idle", count=busy.messages) + said)
-    return Wait((WAITING_FOR_IDLE, {"messages": busy.messages}), ("forwards",), _IDLE_LOOK_S)
+    return Wait((WAITING_FOR_IDLE, {"messages": busy.messages}), ("forwards", ("job", work.job.id)), _IDLE_LOOK_S)
 
 
 async def _contains(work: Work, commit: str) -> bool:

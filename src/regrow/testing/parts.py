@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
+from regrow import rights
 from regrow.admissions import Admissions
 from regrow.agents import agent_of
 from regrow.api import types
@@ -24,18 +25,22 @@ from regrow.clock import Clock
 from regrow.config import load
 from regrow.conversations import Conversations
 from regrow.events import Events
+from regrow.freezes import Freezes
 from regrow.gate import Gate
 from regrow.git import Repository
 from regrow.idle import Idle
 from regrow.inbox import Inbox
-from regrow.intents import ROLES
+from regrow.incidents import Incidents
 from regrow.jobs.estimates import Estimates
 from regrow.jobs.ledger import Ledger, Record
 from regrow.jobs.runner import Runner
 from regrow.jobs.work import Progress
+from regrow.notices import Notices
 from regrow.outbox import Outbox, message_of
 from regrow.people import People
-from regrow.permissions import READS, Permissions, Person, Role
+from regrow.permissions import Person, Role
+from regrow.quiet import Quiet
+from regrow.rates import Rates
 from regrow.redact import Redactor
 from regrow.releases import Release, Releases
 from regrow.requests import Asked, Requests
@@ -110,6 +115,7 @@ class Parts:
         repository: of `checkout`.
         checkout: where commits are made.
         language: of the settings.
+        settings: more of regrow.toml.
     """
 
     def __init__(
@@ -122,10 +128,11 @@ class Parts:
         repository: Repository,
         checkout: Checkout,
         language: Language = "",
+        settings: str = "",
     ) -> None:
         self.root, self.store, self.events, self.clock, self.checkout = root, store, events, clock, checkout
         self.service, self.runner = StillService(), PaperRunner()
-        (root / "regrow.toml").write_text(_CONFIG)
+        (root / "regrow.toml").write_text(_CONFIG + settings)
         config = load(root / "regrow.toml")
         directory = root / "state"
         directory.mkdir()
@@ -141,6 +148,8 @@ class Parts:
             sandbox=UnconfinedSandbox(),
             agents=lambda name: agent_of(config, name, repository, self.workspaces),
             idle=Idle(store, "tiny", ""),
+            freezes=Freezes(store, events, clock),
+            quiet=Quiet(config.quiet.hours, config.quiet.zone),
             gate=Gate(config.repair.allowed, config.repair.denied),
             redactor=Redactor([], home=Path.home(), roots={"<state>": directory}),
         )
@@ -155,7 +164,21 @@ class Parts:
 
         self.findings = findings
         self.estimates = Estimates(store, clock)
-        self.permissions = Permissions(PEOPLE, {**ROLES, **READS})
+        self.table = rights.section([config])
+        self.permissions = rights.permissions(self.table, PEOPLE)
+        self.incidents = Incidents(store, events, clock=clock)
+        self.notices = Notices(
+            store=store,
+            outbox=self.outbox,
+            events=events,
+            permissions=self.permissions,
+            channels=("memory",),
+            chats=(),
+            language="en",
+            window_s=3600.0,
+            clean=str,
+            clock=clock,
+        )
         self.views = Views(
             cares=cares,
             ledger=self.ledger,
@@ -167,6 +190,7 @@ class Parts:
             findings=findings,
             started_at=clock.now(),
             clock=clock,
+            incidents=self.incidents,
         )
         self.people = People(store, self.permissions, PEOPLE, clock)
         self.admissions = Admissions(
@@ -185,6 +209,9 @@ class Parts:
             audit=self.audit,
             views=self.views,
             admissions=self.admissions,
+            incidents=self.incidents,
+            notices=self.notices,
+            rates=Rates(self.table.per_minute, self.table.jobs_per_hour, clock),
         )
         self.conversations = Conversations(
             cares=cares,
@@ -196,16 +223,28 @@ class Parts:
             events=events,
             admissions=self.admissions,
             language=language or "zh",
+            ask_when_busy=self.table.ask_when_busy,
             clock=clock,
         )
 
     @classmethod
-    async def make(cls, root: Path, store: Store, events: Events, clock: Clock, language: Language = "") -> Parts:
-        """Parts around a repository with one commit."""
+    async def make(
+        cls, root: Path, store: Store, events: Events, clock: Clock, *, language: Language = "", settings: str = ""
+    ) -> Parts:
+        """Parts around a repository with one commit; `settings` is more of regrow.toml."""
         checkout = Checkout(root / "checkout")
         checkout.commit("Begin", {"src/answer.txt": "good\n"})
         repository = await Repository.open(checkout.path)
-        return cls(root, store, events, clock, repository=repository, checkout=checkout, language=language)
+        return cls(
+            root,
+            store,
+            events,
+            clock,
+            repository=repository,
+            checkout=checkout,
+            language=language,
+            settings=settings,
+        )
 
     async def release(self, good: bool = True) -> Release:
         """A release of what main is now."""

@@ -23,6 +23,8 @@ drained after each of these, as a service with an outbound connection does. Its 
     TINY_DB             a database below REGROW_STATE, opened at its start; each GET /note/TEXT writes a row
     TINY_MIGRATION      the schema (user_version) that it brings the database to at its start; 1
     TINY_REFUSES        raise when the database has a newer schema, and else write into it all the same
+    TINY_MOODS          GET /error/TEXT prints a traceback of a RuntimeError with that text and goes on, GET /crash/TEXT
+                        raises it, GET /eat takes memory until there is none, GET /quit ends with code 0
     TINY_DEATH_NOTE     file into which the last instruction of an unhandled exception writes the monotonic time
 """
 
@@ -151,6 +153,8 @@ class TinyService:
                 bad = request.startswith(b"GET /health") and Path(os.environ.get("TINY_FAIL_FILE", "/-")).exists()
                 if self.notes is not None and request.startswith(b"GET /note/"):
                     self.notes.write(request.split(b" ", 2)[1].removeprefix(b"/note/").decode())
+                if "TINY_MOODS" in os.environ:
+                    mood(request.split(b" ", 2)[1].decode())
                 said = request.startswith(b"POST /chat")
                 if said and Path(os.environ.get("TINY_DEAF_FILE", "/-")).exists():
                     return
@@ -165,6 +169,27 @@ class TinyService:
         connection.close()
         if self.draining and not self.open:
             self.say("drained")
+
+
+def mood(path: str) -> None:
+    """Go wrong as asked."""
+    _, what, *text = path.split("/", 2)
+    if what == "error":
+        try:
+            raise RuntimeError(text[0])
+        except RuntimeError:
+            import traceback  # only who goes wrong needs it
+
+            sys.stderr.write(f"ERROR request {time.time_ns()} failed\n")
+            traceback.print_exc()
+    elif what == "crash":
+        raise RuntimeError(text[0])
+    elif what == "quit":
+        os._exit(0)
+    elif what == "eat":
+        eaten = [bytearray(b"x" * 2**20)]
+        while True:
+            eaten.append(bytearray(b"x" * 2**20))
 
 
 class Notes:

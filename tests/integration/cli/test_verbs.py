@@ -37,7 +37,7 @@ def test_a_failing_build_is_exit_2_with_the_last_lines(daemon: Any, command: Any
     assert "✗ Build 0.5 s — exit code 101" in ended.stdout
     assert "cannot build: exit code 101" in ended.stdout
     assert "  E0308 b" in ended.stdout
-    assert daemon.script.requests[0]["args"] == {"target": "main", "when": "now"}
+    assert daemon.script.requests[0]["args"] == {"target": "main"}
 
 
 def test_a_release_that_went_back_is_exit_4(daemon: Any, command: Any, scripted: Any) -> None:
