@@ -25,6 +25,7 @@ from regrow.decision_links import AskedAlone
 from regrow.errors import Refused, RegrowError
 from regrow.events import Events
 from regrow.intents import TABLE, Args, Intent, Request
+from regrow.interpreter import Interpreter
 from regrow.jobs.ledger import Ledger, Record
 from regrow.outbox import Outbox
 from regrow.permissions import LOCAL, Permissions, Person
@@ -39,6 +40,7 @@ log = structlog.get_logger("conversations")
 _LIVE_EVERY_S = 0.5
 _QUESTION_S = 300.0
 _GOES_ON_WITHIN_S = 86400.0
+_WORDS = 200
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Conversations:
         admissions: Admissions,
         forward: Callable[[Incoming, Language], Awaitable[None]] | None = None,
         alone: AskedAlone | None = None,
+        interpreter: Interpreter | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._cares = cares
@@ -101,6 +104,7 @@ class Conversations:
         self._events = events
         self._forward = forward
         self._alone = alone
+        self._interpreter = interpreter
         self._clock = clock or SystemClock()
         self._told: set[int] = set()
         self._questions: dict[tuple[str, str, str], Question] = {}
@@ -129,6 +133,7 @@ class Conversations:
             return
         if age <= self._fresh(request) and await self._gone_on(message, text, request, asked, agent):
             return
+        request = await self._interpreted(message, request, asked)
         if request.intent is not Intent.none and TABLE[request.intent].effect and age > self._fresh(request):
             # A command that comes late may have been overtaken by events (F5, F34).
             await self._ask_again(request, asked, age)
@@ -143,6 +148,24 @@ class Conversations:
                 await self._forward(message, asked.language)
             elif not request.doubt:
                 await self._answer(asked, Content(say(asked.language, "chat.not_understood")))
+
+    async def _interpreted(self, message: Incoming, request: Request, asked: Asked) -> Request:
+        """The request, with the model's guess where the grammar has none, or only doubts.
+
+        A guess is a doubt like any other where it would change anything; a message that goes to the service when it is
+        not understood does not wait for a guess.
+        """
+        undecided = request.intent is Intent.none and (request.doubt or self._forward is None)
+        if self._interpreter is None or not undecided or not message.addressed or asked.person is None:
+            return request
+        guess = await self._interpreter.guess(message.text)
+        if guess is None:
+            return request
+        words = self._said(message.text)[:_WORDS]
+        await self._requests.record(asked, "interpreted", guess=str(guess.intent), model=guess.model, words=words)
+        if TABLE[guess.intent].effect:
+            return replace(request, doubt=(guess.intent,), args=guess.args)
+        return replace(request, intent=guess.intent, doubt=(), args=guess.args)
 
     def _setting(self, message: Incoming, request: Request) -> Request:
         """The request, or the change of a setting where a message is nothing else and names one."""

@@ -28,7 +28,7 @@ LAYERS = {
     "installation confinement boxes "
     "settable setting_changes setting_phrases",
     "jobs": "jobs",
-    "talk": "timetable story views admissions lookout requests presses conversations decision_links doctor",
+    "talk": "timetable story views admissions lookout requests presses conversations decision_links interpreter doctor",
     "surfaces": "api web succession",
     "daemon": "daemon",
 }
