@@ -131,6 +131,16 @@ class Requests:
             )
         return self._cares[service]
 
+    def counts(self, asked: Asked) -> bool:
+        """Count a message of somebody who is on the list, as a request; False when they have asked too often."""
+        if asked.person is None or self._permissions.person(asked.person.id) is None:
+            return False
+        try:
+            self._rates.take(asked.person, Intent.help)
+        except Refused:
+            return False
+        return True
+
     async def allow(self, asked: Asked, intent: str) -> None:
         """Let pass who may ask for an intent.
 
