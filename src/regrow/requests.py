@@ -237,6 +237,8 @@ class Requests:
                 what, known = {"release": release.id}, {"version": release.version}
                 if undoes is not None:
                     known |= _undone_by(undoes)
+                    if await in_thread(setting_changes.reversed_changes, care, undoes.id):
+                        what["settings_of"] = str(undoes.id)  # code, data and settings of before go together
                 if args.target not in {"", "previous"}:
                     what["named"] = "yes"
                 if args.snapshot is not None:
@@ -427,6 +429,8 @@ class Requests:
                 "intent": str(intent),
                 "args": {k: v for k, v in what.items() if k not in {"bug", "reproduction", "evidence", "changes"}},
             }
+            if "changes" in what:
+                detail["settings"] = [f"{one['file']}:{one['name']}" for one in json.loads(what["changes"])]
             # Once, and again when the daemon was killed between the job and this row.
             await self.record(asked, "asked", record.id, once=True, **detail)
         else:

@@ -39,6 +39,10 @@ SETTABLE: dict[str, Role] = {
 }
 
 
+IN_UNITS = frozenset({"service.drain", "service.stop_timeout", "service.start_timeout"})
+"""Where releases are units of systemd, `regrow install` has written these into them, and systemd holds to that."""
+
+
 def role_of(name: str) -> Role | None:
     """The role that it takes to change a setting, by its dotted name; None when it is changed by hand."""
     parts = name.split(".")
@@ -49,13 +53,49 @@ def role_of(name: str) -> Role | None:
     return None
 
 
+def live(now: Config, new: Config) -> Config:
+    """The settings that hold once a file was read again: of what is in the table the new values, of all else those of
+    now, because that was read when the daemon started and is copied in many places.
+
+    Args:
+        now: the settings that hold.
+        new: what the file says.
+    """
+    sections: dict[str, Any] = {}
+    for section in dict.fromkeys(pattern.partition(".")[0] for pattern in SETTABLE):
+        if section == "probe":
+            sections[section] = {
+                name: _live(probe, new.probe.get(name, probe), f"probe.{name}", now)
+                for name, probe in now.probe.items()
+            }
+        else:
+            sections[section] = _live(getattr(now, section), getattr(new, section), section, now)
+    return now.model_copy(update=sections)
+
+
+def in_units(name: str, config: Config) -> bool:
+    """Whether a setting is a unit's of systemd, which only an installation changes."""
+    return name in IN_UNITS and config.service.driver == "systemd"
+
+
+def _live(now: BaseModel, new: BaseModel, prefix: str, whole: Config) -> BaseModel:
+    """One section, with those of its values that may be set. What is equal is left alone: not set stays not set."""
+    changed = {}
+    for name in type(now).model_fields:
+        full = f"{prefix}.{name}"
+        settable = (role_of(full) is not None and not in_units(full, whole)) or f"{full}.*" in SETTABLE
+        if settable and getattr(now, name) != getattr(new, name):
+            changed[name] = getattr(new, name)
+    return now.model_copy(update=changed)
+
+
 def names(config: Config) -> list[str]:
     """Every setting that may be changed, by its full name."""
     found = []
     for pattern in SETTABLE:
         section, _, rest = pattern.partition(".*")
         if not rest and not pattern.endswith(".*"):
-            found.append(pattern)
+            found += [] if in_units(pattern, config) else [pattern]
         elif section == "probe":
             found += [f"probe.{name}{rest}" for name in config.probe]
         else:
@@ -67,13 +107,20 @@ def find(word: str, config: Config) -> str:
     """The full name of what a person calls a setting: all of it, its last part where only one has that, or its title.
 
     Raises:
-        Refused: kinds "which_setting", "not_settable" and "no_such_setting".
+        Refused: kinds "which_setting", "not_settable", "in_units" and "no_such_setting".
     """
     word = " ".join(word.split()).strip("`'\"“”「」")
     known = names(config)
+    plain = word.lower().replace(" ", "_").replace("-", "_")
+    if unit := next((name for name in IN_UNITS if _called(word, plain, name) and in_units(name, config)), ""):
+        raise Refused(
+            f"cannot set {unit} from here: systemd has it in the units; change it in regrow.toml and run "
+            "`regrow install` again",
+            kind="in_units",
+            name=unit,
+        )
     if word in known or role_of(word) is not None:
         return word
-    plain = word.lower().replace(" ", "_").replace("-", "_")
     fitting = [name for name in known if name.rpartition(".")[2].lower() == plain or name == plain]
     fitting = fitting or [name for name in known if word.lower() in titles(name)]
     if len(fitting) == 1:
@@ -91,6 +138,10 @@ def find(word: str, config: Config) -> str:
     near = next(iter(difflib.get_close_matches(plain, [*known, *(name.rpartition(".")[2] for name in known)], n=1)), "")
     hint = f"; did you mean {near}?" if near else "; `regrow config show` lists them"
     raise Refused(f"cannot find a setting called {word}{hint}", kind="no_such_setting", name=word, near=near or "—")
+
+
+def _called(word: str, plain: str, name: str) -> bool:
+    return plain in {name, name.rpartition(".")[2]} or word.lower() in titles(name)
 
 
 def titles(name: str) -> frozenset[str]:

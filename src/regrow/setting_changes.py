@@ -121,7 +121,7 @@ def plan(care: Care, changes: Sequence[Change], *, literal: bool = False) -> Pla
                 written.append(Change(file, change.name, value))
             new = known.changed({one.name: one.value for one in written if one.file == file})
             if file == OWN:
-                config = parse(path, new)
+                config = settable.live(care.config, parse(path, new))
             else:
                 read(path, new)
         except (ValueError, KeyError, ConfigError) as error:
@@ -193,6 +193,10 @@ def apply(care: Care, job: int, changes: Sequence[Change]) -> list[dict[str, str
         if _digest(old) == known["before"]:
             mine = {name: values[1] for name, values in known["changes"].items()}
             _write(path, read(path, old.decode()).changed(mine).encode())
+    return _told(record)
+
+
+def _told(record: Mapping[str, Any]) -> list[dict[str, str | None]]:
     return [
         {"file": file, "name": name, "before": _shown(name, values[0]), "after": _shown(name, values[1])}
         for file, known in record.items()
@@ -207,30 +211,50 @@ def take_back(care: Care, job: int) -> list[str]:
         Where the files as they were found are kept: those in which something else had changed meanwhile.
     """
     place = _place(care, job)
-    kept = []
+    kept, broken = [], list[ConfigError]()
     for file, known in (_record(place) or {}).items():
-        path = care.settings_file(file)
-        now = path.read_bytes() if path.exists() else b""
-        if _digest(now) == known["before"] or not known["changes"]:
-            continue
-        if _digest(now) == known["after"]:
-            _write(path, (place / f"{known['number']}.before").read_bytes())
-            continue
-        settings = read(path, now.decode())
-        back = {name: before for name, (before, after) in known["changes"].items() if _value(settings, name) == after}
-        new = settings.changed(back).encode()
-        if back and new != now:
-            displaced = place / f"{known['number']}.displaced"
-            files.write_atomic(displaced, now)
-            _write(path, new)
-            kept.append(str(displaced))
+        try:
+            kept += _take_back(care, place, file, known)
+        except ConfigError as error:  # somebody broke it meanwhile: that keeps no other file from going back
+            broken.append(error)
+    if broken:
+        raise broken[0]
     return kept
+
+
+def _take_back(care: Care, place: Path, file: str, known: Mapping[str, Any]) -> list[str]:
+    path = care.settings_file(file)
+    now = path.read_bytes() if path.exists() else b""
+    if _digest(now) == known["before"] or not known["changes"]:
+        return []
+    if _digest(now) == known["after"]:
+        _write(path, (place / f"{known['number']}.before").read_bytes())
+        return []
+    settings = read(path, _text(path))
+    back = {name: before for name, (before, after) in known["changes"].items() if _value(settings, name) == after}
+    new = settings.changed(back).encode()
+    if not back or new == now:
+        return []
+    displaced = place / f"{known['number']}.displaced"
+    files.write_atomic(displaced, now)
+    _write(path, new)
+    return [str(displaced)]
+
+
+def displaced(care: Care, job: int) -> list[str]:
+    """Where files are kept as a job's end found them, because something else had changed in them meanwhile."""
+    return sorted(str(path) for path in _directory(care, job).glob("*.displaced"))
+
+
+def changed(care: Care, job: int) -> list[dict[str, str | None]]:
+    """Which settings a job has changed, or was about to when it was killed; as `apply`."""
+    return _told(_record(_directory(care, job)) or {})
 
 
 def reversed_changes(care: Care, job: int) -> list[Change]:
     """What would take back a job's changes now: those that still hold."""
     found = []
-    for file, known in (_record(_place(care, job)) or {}).items():
+    for file, known in (_record(_directory(care, job)) or {}).items():
         path = care.settings_file(file)
         settings = read(path, _text(path))
         found += [
@@ -272,6 +296,39 @@ def lost(care: Care, job: int) -> dict[str, list[str]]:
         if gone := [name for name in known["names"] if name not in now]:
             found[file] = [name for name in gone if name.rpartition(".")[0] not in gone]
     return found
+
+
+def note_changed(care: Care, job: int) -> list[dict[str, str | None]]:
+    """Write down which settings a new version changed in the service's own files, so that an undo of its job can take
+    just those back. Nothing is written down of a job that changes settings itself.
+
+    Returns:
+        As `apply`.
+    """
+    place = _place(care, job)
+    known = _record(place)
+    if known is None:
+        known = {}
+        for file, kept in _guarded(care, job).items():
+            path = care.settings_file(file)
+            old, new = (place / f"guard-{kept['number']}").read_bytes(), path.read_bytes() if path.exists() else b""
+            if old == new:
+                continue
+            before, after = read(path, old.decode()), read(path, new.decode())
+            names = sorted({*_leaves(before), *_leaves(after)})
+            files.write_atomic(place / f"{kept['number']}.before", old)
+            known[file] = {
+                "number": kept["number"],
+                "before": _digest(old),
+                "after": _digest(new),
+                "changes": {
+                    name: [_value(before, name), _value(after, name)]
+                    for name in names
+                    if _value(before, name) != _value(after, name)
+                },
+            }
+        _keep(place, known)
+    return _told(known)
 
 
 def give_back_lost(care: Care, job: int) -> list[str]:
@@ -316,7 +373,12 @@ def _leaves(settings: Any) -> list[str]:
 # How
 
 
+def _directory(care: Care, job: int) -> Path:
+    return care.directory / "settings" / str(job)
+
+
 def _place(care: Care, job: int) -> Path:
+    """The directory of a job that is under way; those of long ago go, and with them the way back by undo."""
     directory = files.private_directory(care.directory / "settings")
     old = sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal() and int(path.name) != job)
     for number in old[: max(0, len(old) + 1 - _KEPT)]:

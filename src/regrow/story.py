@@ -305,7 +305,11 @@ def _success(job: types.Job) -> list[str]:
         lines = [say(language, f"result.{job.kind}")]
     else:
         lines = [say(language, f"result.{job.kind}", version=found["version"])]
+    if job.kind == "rollback" and found.get("changed"):
+        lines.append(say(language, "result.settings_too"))
     lines += _changed(job)
+    if found.get("migrated"):
+        lines += [say(language, "result.settings_migrated"), *_changed(job, key="migrated")]
     if job.kind == "repair":
         lines += _change(job)
     if job.kind == "deploy":
@@ -402,21 +406,27 @@ def _change(job: types.Job) -> list[str]:
     return lines
 
 
-def _changed(job: types.Job) -> list[str]:
-    """Which settings were changed, from what to what."""
+def _changed(job: types.Job, *, key: str = "changed", back: bool = False) -> list[str]:
+    """Which settings were changed, from what to what; or, with `back`, which ones are as they were."""
     language, lines = job.language, []
-    for one in job.result.get("changed", ()):
+    for one in job.result.get(key) or ():
         unset = say(language, "result.unset")
-        before, after = (unset if one[key] is None else one[key] for key in ("before", "after"))
+        keys = ("after", "before") if back else ("before", "after")
+        before, after = (unset if one[key] is None else one[key] for key in keys)
         name = one["name"] if one["file"] == "regrow.toml" else f"{one['file']}: {one['name']}"
         lines.append(say(language, "result.changed", name=name, before=before, after=after))
     return lines
 
 
 def _settings_back(job: types.Job) -> list[str]:
-    """After a change of settings that was taken back."""
-    back = {step.name for step in job.steps if step.status in {"undone", "failed"}}
-    return [say(job.language, "result.settings_back")] if "configure" in back else []
+    """After a change of settings that was taken back: what went back, and where the file as it was found is (F19)."""
+    back = {step.name for step in job.steps if step.status == "undone"}
+    lines = []
+    if job.result.get("changed") and back & {"configure", "settings"}:
+        lines += [say(job.language, "result.settings_back"), *_changed(job, back=True)]
+    if kept := job.result.get("settings_kept"):
+        lines.append(say(job.language, "result.settings_kept", paths=", ".join(kept)))
+    return lines
 
 
 def _data(job: types.Job) -> list[str]:

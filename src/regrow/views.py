@@ -48,7 +48,7 @@ SHOWN = frozenset(
         *("keep_until", "kept_by", "interrupts"),
         *("approved_by", "branch", "merged", "merged_into", "landing", "landed", "rebased_over"),
         *("conflicts", "pushed_to", "recheck", "recheck_by", "recheck_tail", "model"),
-        *("undoes", "undoes_landed", "undoes_commit", "changed"),
+        *("undoes", "undoes_landed", "undoes_commit", "changed", "migrated", "settings_kept"),
         *("brings_files", "brings_count", "brings_commits"),
         *("cause", "fell_back", "probes_mended", "probes_failing"),
     }

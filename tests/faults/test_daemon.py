@@ -108,7 +108,7 @@ async def test_f21_data_and_code_stay_together_through_a_kill_at_every_step(tmp_
 
 async def test_f18_settings_and_code_stay_together_through_a_kill_at_every_step(tmp_path: Path) -> None:
     async with asyncio.TaskGroup() as group:
-        for kind in (killed_configure, killed_configure_undone):
+        for kind in (killed_configure, killed_configure_undone, killed_undo_of_settings):
             group.create_task(in_a_world(tmp_path / kind.__name__, kind), name=kind.__name__)
 
 
@@ -223,6 +223,28 @@ async def killed_configure_undone(world: World) -> None:
     assert job.status == "failed", job.status
     assert (world.config.read_bytes(), own.read_bytes()) == before
     assert await world.pid() == pid
+    assert (seen.refused, seen.cut) == (0, 0)
+
+
+async def killed_undo_of_settings(world: World) -> None:
+    """A version changed a setting by itself; the undo brings both back, each once, whatever is killed."""
+    own = own_settings(world)
+    await world.start_daemon()
+    before, version = own.read_text(), await world.version()
+    good = (world.checkout.path / "serve.py").read_text()
+    migrate = f"import pathlib\nown = pathlib.Path({str(own)!r})\n"
+    migrate += "own.write_text(own.read_text().replace('claw', 'paw'))\n"
+    world.commit({"serve.py": migrate + good})
+    deployed = await world.ended(await world.request("deploy"))
+    assert deployed.status == "done", deployed.error
+    assert own.read_text() != before
+    points = [f"rollback:settings:{when}" for when in ("begin", "end")]
+    points += ["rollback:candidate:end", "rollback:compare:begin", "rollback:compare:end", "rollback:conclude:begin"]
+    async with world.traffic() as seen:
+        job = await through_kills(world, "撤销", points, "是")
+    assert job.status == "done", job.error
+    assert (own.read_text(), await world.version()) == (before, version)
+    assert [one["name"] for one in job.result["changed"]] == ["name"]
     assert (seen.refused, seen.cut) == (0, 0)
 
 

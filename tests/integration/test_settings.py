@@ -179,6 +179,8 @@ async def test_f19_only_what_the_job_changed_goes_back(shared: World) -> None:
     assert len(displaced) == 1
     assert "TINY_DIE_AT_START" in displaced[0].read_text()
     assert '"3s"' in displaced[0].read_text()
+    assert displaced[0].name in job.story
+    assert "service.env.TINY_DIE_AT_START" in job.story
 
 
 async def test_f20_a_version_that_drops_a_section_is_not_kept(shared: World) -> None:
@@ -207,6 +209,76 @@ async def test_f20_a_version_that_drops_a_section_is_not_kept(shared: World) -> 
         shared.commit({"serve.py": good})
         (own / "claw.toml").write_text(toml)
         (own / ".env").write_text(env)
+
+
+async def test_an_undo_brings_back_code_and_settings_of_before_together(shared: World) -> None:
+    """A version changes a setting by itself; a person changes another one since, which is kept."""
+    own = shared.root / "own" / "claw.toml"
+    before, version = own.read_text(), await shared.version()
+    checkout = shared.checkout.path / "serve.py"
+    good = checkout.read_text()
+    migrate = f"import pathlib\nown = pathlib.Path({str(own)!r})\n"
+    migrate += "own.write_text(own.read_text().replace('\"A\"', '\"AA\"'))\n"
+    shared.commit({"serve.py": migrate + good})
+    try:
+        job = await shared.ended(await shared.request("deploy"))
+        assert job.status == "done", job.error
+        assert 'token_name = "AA"' in own.read_text()
+        assert [one["name"] for one in job.result["migrated"]] == ["channels.a.token_name"]
+        assert "AA" not in job.story  # a name that looks like a secret's has no value shown
+        own.write_text(own.read_text().replace('name = "claw"', 'name = "mine"'))
+        undone = await shared.ended(await shared.request("undo", job=str(job.id)))
+        assert undone.status == "done", undone.error
+        assert await shared.version() == version
+        assert own.read_text() == before.replace('name = "claw"', 'name = "mine"')
+        assert "channels.a.token_name" in undone.story
+    finally:
+        shared.commit({"serve.py": good})
+        own.write_text(before)
+
+
+async def test_an_undo_that_is_called_off_leaves_the_settings_of_the_version_that_serves(shared: World) -> None:
+    own = shared.root / "own" / "claw.toml"
+    before = own.read_text()
+    checkout = shared.checkout.path / "serve.py"
+    good = checkout.read_text()
+    migrate = f"import pathlib\nown = pathlib.Path({str(own)!r})\n"
+    migrate += "own.write_text(own.read_text().replace('\"A\"', '\"AAA\"'))\n"
+    shared.commit({"serve.py": migrate + good})
+    try:
+        job = await shared.ended(await shared.request("deploy"))
+        assert job.status == "done", job.error
+        migrated = own.read_text()
+        assert migrated != before
+        shared.hold("start")
+        undo = await shared.request("undo", job=str(job.id))
+        await shared.step(undo, "candidate", "doing")
+        assert own.read_text() == before
+        await asyncio.to_thread(shared.client().cancel, undo)
+        assert (await shared.ended(undo)).status == "cancelled"
+        assert own.read_text() == migrated
+    finally:
+        shared.let_go("start")
+        shared.commit({"serve.py": good})
+        own.write_text(before)
+
+
+async def test_what_only_an_editor_may_change_waits_for_the_next_daemon(shared: World) -> None:
+    """A message that sets one thing does not put into force what somebody has edited beside it."""
+    before, name = shared.config.read_text(), (await shared.status()).services[0].name
+    shared.config.write_text(before.replace(f'name = "{name}"', 'name = "another"'))
+    try:
+        job = await configured(shared, "chat.heartbeat=8s")
+        assert job.status == "done", job.error
+        assert 'name = "another"' in shared.config.read_text()
+        service = (await shared.status()).services[0]
+        assert (service.name, service.state) == (name, "up")
+    finally:
+        shared.config.write_text(shared.config.read_text().replace('name = "another"', f'name = "{name}"'))
+    rows = await asyncio.to_thread(lambda: shared.client().audit(job=job.id))
+    asked = next(row for row in rows if row.what == "asked")
+    assert asked.detail["settings"] == ["regrow.toml:chat.heartbeat"]
+    assert "已重新上线" in await shared.say("重启一下")
 
 
 async def test_confirm_within_holds_for_settings(tmp_path: Path) -> None:
@@ -248,6 +320,6 @@ async def test_a_daemon_started_later_has_the_settings(shared: World) -> None:
 
     async def there() -> bool:
         values = {one.name: one.value for one in await asyncio.to_thread(lambda: shared.client().settings())}
-        return values["chat.heartbeat"] == 7.0
+        return values["chat.heartbeat"] == 8.0
 
     await eventually(there, "the settings of before")

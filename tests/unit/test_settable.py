@@ -106,3 +106,35 @@ def test_no_title_names_two_settings() -> None:
         for pattern in settable.SETTABLE:
             for word in settable.texts(language)[f"setting.{pattern}"].split("|"):
                 assert seen.setdefault(word.strip().lower(), pattern) == pattern
+
+
+def test_only_what_may_be_said_holds_once_the_file_was_read_again(config: Config, tmp_path: Path) -> None:
+    text = TEXT.replace('name = "claw"', 'name = "other"\ndrain = "3s"\nstandby = "none"')
+    text = text.replace('ZONE = "UTC"', 'ZONE = "CET"').replace('target = "/health"', 'target = "/else"\nstrikes = 7')
+    text += '[probe.fresh]\ntarget = "/"\n[sandbox]\nown_user = false\n[repair]\napprove = "never"\nattempts = 2\n'
+    now = settable.live(config, parse(tmp_path / "regrow.toml", text))
+    assert (now.service.name, now.service.standby, now.sandbox.own_user) == ("claw", "running", True)
+    assert (now.repair.approve, now.probe["health"].target, set(now.probe)) == ("always", "/health", {"health", "port"})
+    assert (now.service.drain, now.service.env, now.probe["health"].strikes) == (3.0, {"ZONE": "CET"}, 7)
+    assert now.repair.attempts == 2
+
+
+def test_what_was_not_set_stays_not_set(tmp_path: Path) -> None:
+    """A probe of a chat is asked less often unless its interval is written out."""
+    text = TEXT + '[chat]\nforward = "http://127.0.0.1:1/chat"\n[probe.talk]\ntype = "chat"\ntarget = "hello"\n'
+    before = parse(tmp_path / "regrow.toml", text)
+    now = settable.live(before, parse(tmp_path / "regrow.toml", text.replace('"hello"', '"hello"\nstrikes = 2')))
+    assert (now.probe["talk"].strikes, now.probe["talk"].every) == (2, before.probe["talk"].every)
+
+
+def test_what_systemd_holds_to_is_changed_by_an_installation(tmp_path: Path) -> None:
+    path = tmp_path / "regrow.toml"
+    now = parse(path, TEXT.replace('command = ["x"]', 'command = ["x"]\ndriver = "systemd"'))
+    for word in ("drain", "service.start_timeout", "排空时间", "stop timeout"):
+        with pytest.raises(Refused) as refused:
+            settable.find(word, now)
+        assert refused.value.kind == "in_units"
+    assert not settable.IN_UNITS & set(settable.names(now))
+    assert settable.find("bake", now) == "switch.bake"
+    edited = parse(path, TEXT.replace('command = ["x"]', 'command = ["x"]\ndriver = "systemd"\ndrain = "1s"'))
+    assert settable.live(now, edited).service.drain == now.service.drain

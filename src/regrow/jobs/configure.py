@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from regrow import setting_changes
+from regrow import settable, setting_changes
 from regrow.config import load
 from regrow.errors import ConfigError
 from regrow.jobs.base import Done, Outcome, StepFailed
@@ -44,7 +44,7 @@ async def put_back(work: Work) -> None:
 
 async def _read_again(work: Work) -> None:
     config = await in_thread(load, work.care.config.path)
-    work.care.configure(config)
+    work.care.configure(settable.live(work.care.config, config))
     work.events.touch(("service", work.care.name))
 
 
@@ -54,7 +54,10 @@ async def settings(work: Work) -> Outcome:
     if (earlier := work.job.args.get("settings_of")) is None:
         return Done()
     back = await in_thread(setting_changes.reversed_changes, work.care, int(earlier))
-    return Done({"changed": await in_thread(setting_changes.apply, work.care, work.job.id, back)} if back else {})
+    if back:
+        await in_thread(setting_changes.apply, work.care, work.job.id, back)
+    # Killed after it was written, there is nothing left to reverse, and the record knows what was.
+    return Done({"changed": await in_thread(setting_changes.changed, work.care, work.job.id)})
 
 
 async def settings_back(work: Work) -> None:
@@ -69,6 +72,7 @@ async def compare(work: Work) -> Outcome:
     """A version that drops a setting or a section is not kept: nine bots of ten would be silent, without an error."""
     lost = await in_thread(setting_changes.lost, work.care, work.job.id)
     if not lost:
-        return Done()
+        changed = await in_thread(setting_changes.note_changed, work.care, work.job.id)
+        return Done({"migrated": changed} if changed and "changed" not in work.facts else {})
     named = "; ".join(f"{file}: {', '.join(names)}" for file, names in lost.items())
     raise StepFailed(f"cannot keep the new version: it dropped settings: {named}", kind="settings_lost", cause=named)

@@ -19,6 +19,7 @@ import structlog
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 from dbos import Serializer as DBOSSerializer
 
+from regrow import setting_changes
 from regrow.approvals import Approvals
 from regrow.audit import Audit
 from regrow.care import Care
@@ -371,9 +372,11 @@ class Runner:
 
     @staticmethod
     async def _aftermath(care: Care, job: int, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """What became of the data."""
+        """What became of the data and of files of settings."""
         try:
-            return await data.aftermath(care, job, facts)
+            kept = await in_thread(setting_changes.displaced, care, job)
+            found = {"settings_kept": [care.redactor.shorten_paths(path) for path in kept]} if kept else {}
+            return found | await data.aftermath(care, job, facts)
         except (RegrowError, OSError) as error:
             log.warning("what was written is not told of", action="aftermath_failure", job=job, error=str(error))
             return {}
