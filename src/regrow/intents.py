@@ -114,7 +114,7 @@ class Args:
         data: whether the data goes back together with the code (rollback, undo).
         snapshot: the number of the snapshot to restore (rollback).
         when: "idle" or "force"; "" for now, in order.
-        job: a job's number.
+        job: a job's number; the earlier one that is gone on with (repair).
         kind: the kind of job named with an answer ("cancel the deploy"): an intent's name.
         lines: how many log lines.
         since: how far back in the log, in seconds.

@@ -66,6 +66,7 @@ class Task:
         failing: what the reproduction or the reproducing test printed; empty when nothing reproduces the bug.
         earlier: why earlier attempts at the same goal were not accepted, the first one first.
         attempt: the number of this one, from 1; each begins from the same files.
+        sealed: whether tests are fixed while the bug is mended, wherever they lie.
     """
 
     bug: str
@@ -85,6 +86,7 @@ class Task:
     failing: str = ""
     earlier: Sequence[str] = ()
     attempt: int = 1
+    sealed: bool = True
 
 
 @dataclass(frozen=True)

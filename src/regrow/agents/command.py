@@ -102,6 +102,7 @@ def _told(task: Task) -> bytes:
             "failing": task.failing,
             "earlier": list(task.earlier),
             "attempt": task.attempt,
+            "sealed": task.sealed,
             "spans": [{"good": span.good, "bad": span.bad} for span in task.spans],
             "timeout_s": task.timeout_s,
         },

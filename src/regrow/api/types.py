@@ -223,7 +223,8 @@ class RestorePlan(Shape):
 
 class RequestBody(Body):
     """A typed request. `args`: deploy and build {target}, rollback {target, data: "yes", snapshot: its number},
-    undo {job, data: "yes"}, snapshot {}, repair {bug, reproduction}, restart {}.
+    undo {job, data: "yes"}, snapshot {}, repair {bug, reproduction, agent, job: the earlier repair that it goes on
+    with}, restart {}.
 
     The same `key` never makes a second job (retries after a lost answer).
     """

@@ -13,22 +13,32 @@ from regrow.cli.options import AsJson, NoWait, Service, Session, Socket
 from regrow.errors import RegrowError
 
 Bug = Annotated[
-    str, typer.Argument(metavar="TEXT", help="What is wrong, in your words; - reads it from standard input.")
+    str, typer.Argument(metavar="[TEXT]", help="What is wrong, in your words; - reads it from standard input.")
 ]
 Command = Annotated[str, typer.Option("--reproduce", metavar="CMD", help="A command that fails because of the bug.")]
 File = Annotated[
     Path | None,
     typer.Option("--reproduce-file", "-f", metavar="FILE", help="A script that fails because of the bug."),
 ]
+Continue = Annotated[
+    int,
+    typer.Option(
+        "--continue",
+        "-c",
+        metavar="JOB",
+        help="Go on with an earlier repair: TEXT is your answer to its agent; without TEXT it is done once more.",
+    ),
+]
 Agent = Annotated[str, typer.Option("--agent", metavar="NAME", help="Which coding agent; the configured one if none.")]
 
 
 def repair(
     *,
-    bug: Bug,
+    bug: Bug = "",
     reproduce: Command = "",
     file: File = None,
     agent: Agent = "",
+    earlier: Continue = 0,
     service: Service = "",
     socket: Socket = None,
     as_json: AsJson = False,
@@ -36,7 +46,7 @@ def repair(
 ) -> int:
     """Let a coding agent mend a bug, prove the change, ask for approval, and deploy it."""
     text = sys.stdin.read().strip() if bug == "-" else bug.strip()
-    if not text:
+    if not text and not earlier:
         raise RegrowError("cannot repair without a description: say what is wrong", kind="usage")
     if reproduce and file:
         raise RegrowError("cannot reproduce in two ways: give --reproduce or -f, not both", kind="usage")
@@ -45,6 +55,5 @@ def repair(
             reproduce = file.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise RegrowError(f"cannot read the reproduction {file}: {error}; name a text file", kind="usage") from None
-    return ask(
-        Session(socket, as_json, service), "repair", {"bug": text, "reproduction": reproduce, "agent": agent}, no_wait
-    )
+    args = {"bug": text, "reproduction": reproduce, "agent": agent, "job": str(earlier or "")}
+    return ask(Session(socket, as_json, service), "repair", args, no_wait)

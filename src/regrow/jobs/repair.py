@@ -349,6 +349,7 @@ async def _task(
         failing=work.facts.get("failing", ""),
         earlier=tuple(earlier),
         attempt=number,
+        sealed=config.repair.reproduce != "off",
     )
 
 

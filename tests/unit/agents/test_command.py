@@ -106,6 +106,7 @@ async def test_the_task_arrives_and_the_environment_is_that_of_the_box(bench: Be
         "failing": "",
         "earlier": [],
         "attempt": 1,
+        "sealed": True,
         "spans": [{"good": "a", "bad": "b"}],
         "timeout_s": 20,
     }
