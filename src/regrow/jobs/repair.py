@@ -24,6 +24,7 @@ from regrow.attempts import Attempt, Attempts
 from regrow.boxes import build_box
 from regrow.catalogue import say, say_fitting
 from regrow.config import Config
+from regrow.errors import RegrowError
 from regrow.gate import GateReport, Refusal, digest
 from regrow.git import Repository
 from regrow.jobs.base import Done, Outcome, StepFailed
@@ -334,7 +335,7 @@ async def _task(
     return Task(
         bug="\n\n".join(filter(None, (job.args["bug"], job.args.get("evidence", "")))),
         workspace=workspace,
-        git_directory=await shown_git(care.repository),
+        git_directory=await _shown_git(work, workspace),
         allowed=tuple(allowed),
         reproduction=job.args.get("reproduction", ""),
         spans=await _spans(work),
@@ -351,6 +352,18 @@ async def _task(
         attempt=number,
         sealed=config.repair.reproduce != "off",
     )
+
+
+async def _shown_git(work: Work, workspace: Path) -> Path:
+    """What the agent sees of git; nothing, when it cannot be made."""
+    care = work.care
+    commit = (await care.workspaces.of(workspace)).commit
+    directory = workspace.with_name(f"git-{commit[:16]}")
+    try:
+        return await shown_git(care.repository, commit, workspace, care.redactor.forms, directory)
+    except (RegrowError, OSError, TimeoutError) as error:
+        work.log(f"agent: works without a history: {error}")
+        return directory
 
 
 async def _instructions(work: Work) -> str:
