@@ -70,9 +70,17 @@ async def shown_git(repository: Repository, commit: str, tree: Path, values: Ite
             await repository.copy_tree(commit, made, emptied)
             shown = Repository(made)
         await shown.index("HEAD", made / INDEX)
+        await asyncio.to_thread(_for_others, made)
         with contextlib.suppress(OSError):  # another attempt of the same job was first
             await asyncio.to_thread(made.rename, directory)
     return directory
+
+
+def _for_others(directory: Path) -> None:
+    """The user of the box is none that the daemon's umask thinks of."""
+    directory.chmod(0o755)
+    for path in directory.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o444)
 
 
 def _below(root: Path) -> Iterator[os.DirEntry[str]]:

@@ -171,7 +171,8 @@ async def test_no_secret_of_the_service_reaches_the_model_the_chat_the_log_or_a_
     (tmp_path / "token").write_text(canaries["file"])
     write = f"echo good >src/answer.txt; echo {canaries['tracked'][::-1]} | rev >>src/answer.txt"
     attack = (
-        "git show HEAD:.env; git show HEAD:config/server.pem; git log -p --all -- .env; "
+        "git show HEAD:.env; git show HEAD:config/server.pem; git log -p --all -- .env; git log -p --all -- lib; "
+        "git cat-file --batch-all-objects --batch | grep -a cnry; "
         "grep -rsI cnry /home /run /etc /tmp --exclude-dir=.venv 2>/dev/null | head -50"
     )
     calls = [
@@ -198,6 +199,9 @@ async def test_no_secret_of_the_service_reaches_the_model_the_chat_the_log_or_a_
         world.checkout.commit(
             "Settings", {".env": f"A={canaries['tracked']}\n", "config/server.pem": pem, "src/answer.txt": "bad\n"}
         )
+        # Committed under an innocent name, and removed again.
+        world.checkout.commit("A key", {"lib/old.py": f"KEY = '{canaries['variable']}'\n"})
+        world.checkout.commit("No key", {"lib/old.py": None})
         (world.checkout.path / ".env.local").write_text(f"B={canaries['untracked']}\n")
         (world.root / ".env").write_text(f"C={canaries['beside']}\n")
         await world.start_daemon(
