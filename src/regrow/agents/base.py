@@ -48,7 +48,7 @@ class Task:
     Attributes:
         bug: the person's words, verbatim.
         workspace: the job's worktree; the only place the agent may edit, and there only `allowed`.
-        git_directory: the repository's git directory, seen read-only.
+        git_directory: a git directory, seen read-only; one made for the agent, in a repair (`sandboxes/masks.py`).
         allowed: patterns (gitignore syntax) of the paths that may change.
         reproduction: a shell script that ends with a code other than 0 while the bug is there; empty when none is
             known.
