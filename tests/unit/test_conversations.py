@@ -309,6 +309,9 @@ async def test_an_agent_is_chosen_by_its_name(modelled: Parts) -> None:
     await modelled.conversations.handle(modelled.message("let opencode fix this bug: 答案不对", "m1"))
     (job,) = await modelled.ledger.last()
     assert (job.args["agent"], job.args["bug"]) == ("opencode", "答案不对")
+    await modelled.conversations.tell(job.id)
+    (told,) = [row["text"] for row in await modelled.sent() if row["key"] == f"job-{job.id}-live"]
+    assert "🤖 正在让 opencode" in told, "the one that is set is told of"
 
 
 async def test_without_a_model_an_agent_that_needs_one_is_refused(parts: Parts) -> None:

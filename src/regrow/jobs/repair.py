@@ -754,9 +754,14 @@ async def _conditions(work: Work) -> Conditions:
     )
 
 
-def _teller(work: Work) -> Any:
+def _teller(work: Work) -> verification.Tell:
     redactor = work.care.redactor
-    return lambda text: work.tell(detail=redactor.shorten_paths(redactor.redact(text))[:100])
+
+    def tell(word: str, detail: str) -> None:
+        text = say_fitting(work.job.language, f"proving.{word}", detail=detail)
+        work.tell(detail=redactor.shorten_paths(redactor.redact(text))[:100])
+
+    return tell
 
 
 def _tail(work: Work, text: str) -> str:
