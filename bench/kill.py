@@ -14,6 +14,8 @@ lost_jobs         of these, the ones that did not end, or did not end well
 doubled_effects   more than one candidate, release, commit or confirmation of a job
 down_instants     requests that nobody answered while a good release was there (not counted for machine/random)
 recovery_p50_ms   from the start of the next daemon to the first thing it did for the job
+
+Broken off by Ctrl-C it prints what the case had come to, with "broken_off".
 """
 
 from __future__ import annotations
@@ -73,16 +75,16 @@ class Tally:
     down: int = 0
     recovery_ms: list[float] = field(default_factory=list)
 
-    def put(self, out: lines.Lines, case: str) -> None:
+    def put(self, out: lines.Lines, case: str, **more: bool) -> None:
         """The lines of the case."""
         for metric, value, unit in (
             *(("kills", self.kills, "times"), ("jobs", self.jobs, "jobs"), ("lost_jobs", self.lost, "jobs")),
             *(("doubled_effects", self.doubled, "effects"), ("down_instants", self.down, "requests")),
         ):
-            out.put(case, metric, value, unit)
+            out.put(case, metric, value, unit, **more)
         if self.recovery_ms:
             worst = round(max(self.recovery_ms), 2)
-            out.put(case, "recovery_p50_ms", statistics.median(self.recovery_ms), "ms", worst=worst)
+            out.put(case, "recovery_p50_ms", statistics.median(self.recovery_ms), "ms", worst=worst, **more)
 
 
 class Story:
@@ -97,6 +99,7 @@ class Story:
         self.world = world
         self.tally = tally
         self._number = 0
+        self._plain = True  # the daemon that runs dies of nothing
 
     async def prepare(self, kind: str) -> str:
         """Make the world ready for a job of a kind, and return the words that ask for it."""
@@ -129,8 +132,10 @@ class Story:
             Whether anything was killed; a job that came to its end before that counts for nothing.
         """
         world = self.world
-        await world.start_daemon()
+        if not self._plain or world.process is None:
+            await world.start_daemon()
         words = await self.prepare(kind)
+        self._plain = False
         await world.start_daemon(env, "regrow.testing.mortal")
         Path(env[mortal.DIED], "armed").touch()
         async with world.traffic() as seen, asyncio.TaskGroup() as group:
@@ -138,12 +143,14 @@ class Story:
             approving = group.create_task(self._approve(asking))
             if killed := await harm(asking):
                 await self._recover(asking)
-            job = await self._ended(await asking)
+            number, job = await asking, None
+            while job is None and (job := await self._ended(number)) is None and self._is_dead():
+                killed = True  # by a kill at the job's very end, or after it
+                await self._next_daemon()
             approving.cancel()
-            if world.process is not None and world.process.poll() is not None:
+            if self._is_dead():
                 killed = True
-                await world.daemon_ended()  # the kill came after the job's own end
-                await world.start_daemon()
+                await self._next_daemon()
         if not killed:
             return False
         self.tally.kills += 1
@@ -155,6 +162,15 @@ class Story:
         if job is not None:
             self.tally.doubled += await self._doubled(job)
         return True
+
+    def _is_dead(self) -> bool:
+        return self.world.process is not None and self.world.process.poll() is not None
+
+    async def _next_daemon(self) -> None:
+        """Start the daemon after one that died by itself."""
+        await self.world.daemon_ended()
+        self._plain = True
+        await self.world.start_daemon()
 
     async def _approve(self, asking: asyncio.Task[int]) -> None:
         """A person who says yes as soon as there is a question."""
@@ -173,6 +189,7 @@ class Story:
         query = f"select steps, status from jobs where id = {number}"
         before = self.world.rows(query)
         began = time.monotonic()
+        self._plain = True
         starting = asyncio.create_task(self.world.start_daemon())
         while before and before[0][1] not in ENDED and time.monotonic() < began + DEADLINE_S:
             if self.world.rows(query) != before:
@@ -182,14 +199,19 @@ class Story:
         await starting
 
     async def _ended(self, number: int) -> Job | None:
-        async def there() -> Job | None:
+        """The job once it has ended; None when it does not, or its daemon is dead."""
+
+        async def there() -> Job | bool:
+            if self._is_dead():
+                return True
             job = await self.world.job(number)
-            return job if job.status in ENDED else None
+            return job if job.status in ENDED else False
 
         try:
-            return await eventually(there, f"job {number} ends", DEADLINE_S)
+            found = await eventually(there, f"job {number} ends", DEADLINE_S)
         except AssertionError:
             return None
+        return found if isinstance(found, Job) else None
 
     async def _well(self, job: Job) -> bool:
         """Whether it did what it was asked for, and what it says is what serves."""
@@ -212,7 +234,8 @@ class Story:
 @contextlib.asynccontextmanager
 async def story(root: Path, tally: Tally, database: str = "") -> AsyncIterator[Story]:
     """A world of its own for a case, with its store in a file or in a database."""
-    world = World(root, {"switch": {"bake": "100ms", "restart_bake": "100ms"}}, database)
+    settings = {"switch": {"bake": "100ms", "restart_bake": "100ms"}, "service": {"restart_limit": 0}}
+    world = World(root, settings, database)
     try:
         await world.bring_up()
         yield Story(world, tally)
@@ -225,15 +248,13 @@ def once(root: Path, **more: str) -> dict[str, str]:
     return {mortal.DIED: tempfile.mkdtemp(dir=root), **more}
 
 
-async def sweep(root: Path, size: Size, database: str = "") -> Tally:
+async def sweep(root: Path, tally: Tally, size: Size, database: str = "") -> None:
     """Before and after the commits of each kind of job, until a job has no commit of the number."""
-    tally = Tally()
     async with story(root, tally, database) as told:
         for kind in KINDS:
             for number in itertools.count(1, size.every):
                 if not await both(told, root, kind, number):
                     break
-    return tally
 
 
 async def both(told: Story, root: Path, kind: str, number: int) -> bool:
@@ -245,12 +266,12 @@ async def both(told: Story, root: Path, kind: str, number: int) -> bool:
     return any(killed)
 
 
-async def served(measure: Callable[[str], Awaitable[Tally]]) -> Tally:
+async def served(measure: Callable[[str], Awaitable[None]]) -> None:
     """A case with a PostgreSQL server of its own; it is given the address of an empty database."""
     server = await asyncio.to_thread(postgres.Server)
     try:
         await asyncio.to_thread(server.start)
-        return await measure(await asyncio.to_thread(server.database))
+        await measure(await asyncio.to_thread(server.database))
     finally:
         await asyncio.to_thread(server.close)
 
@@ -269,9 +290,8 @@ async def died(world: World, env: dict[str, str], asking: asyncio.Task[int]) -> 
     raise AssertionError("the daemon neither died nor came to an end")
 
 
-async def at_random(root: Path, count: int, *, machine: bool, database: str = "") -> Tally:
+async def at_random(root: Path, tally: Tally, count: int, *, machine: bool, database: str = "") -> None:
     """At random instants of jobs of random kinds."""
-    tally = Tally()
     dice = random.Random(20260101)
     async with story(root, tally, database) as told:
         for _ in range(count):
@@ -280,7 +300,6 @@ async def at_random(root: Path, count: int, *, machine: bool, database: str = ""
             await told.hurt(kind, lambda asking, moment=moment: killed(told.world, moment, machine), once(root))  # type: ignore[misc]
     if machine:
         tally.down = 0  # everything was killed: nobody could answer
-    return tally
 
 
 async def killed(world: World, moment: float, machine: bool) -> bool:
@@ -312,16 +331,14 @@ def supervisors(world: World) -> list[int]:
     return found
 
 
-async def full(root: Path, size: Size) -> Tally:
+async def full(root: Path, tally: Tally, size: Size) -> None:
     """The disk fills as each step of a deploy begins; when it has room again the job goes on or has ended with undo."""
     from regrow.jobs.plans import plan
 
-    tally = Tally()
     with tmpfs(root):
         async with story(root, tally) as told:
             for step in plan("deploy", data=False)[:: size.steps]:
                 await one_full(told, root, step)
-    return tally
 
 
 async def one_full(told: Story, root: Path, step: str) -> None:
@@ -373,27 +390,38 @@ def tmpfs(path: Path) -> Iterator[None]:
 
 def main() -> None:
     """Print the lines."""
-    size = SIZES[lines.size(__doc__ or "")]
+    parser = lines.arguments(__doc__ or "")
+    parser.add_argument("--only", default="", metavar="PREFIX", help="cases whose name begins like this")
+    options = parser.parse_args()
+    size = SIZES[options.size]
     out = lines.Lines("kill")
-    cases: dict[str, Callable[[Path], Awaitable[Tally]]] = {
-        "sqlite/sweep": lambda root: sweep(root, size),
-        "sqlite/random": lambda root: at_random(root, size.random, machine=False),
-        "postgres/sweep": lambda root: served(lambda database: sweep(root, size, database)),
-        "postgres/random": lambda root: served(
-            lambda database: at_random(root, size.random, machine=False, database=database)
+    cases: dict[str, Callable[[Path, Tally], Awaitable[None]]] = {
+        "sqlite/sweep": lambda root, tally: sweep(root, tally, size),
+        "sqlite/random": lambda root, tally: at_random(root, tally, size.random, machine=False),
+        "postgres/sweep": lambda root, tally: served(lambda database: sweep(root, tally, size, database)),
+        "postgres/random": lambda root, tally: served(
+            lambda database: at_random(root, tally, size.random, machine=False, database=database)
         ),
-        "machine/random": lambda root: at_random(root, size.machine, machine=True),
+        "machine/random": lambda root, tally: at_random(root, tally, size.machine, machine=True),
     }
     if os.geteuid() == 0:
-        cases["enospc/sweep"] = lambda root: full(root, size)
+        cases["enospc/sweep"] = lambda root, tally: full(root, tally, size)
     else:
         print("enospc/sweep is left out: only root can make a small file system", file=sys.stderr)
     if postgres.programs() is None:
         del cases["postgres/sweep"], cases["postgres/random"]
         print("postgres/* is left out: PostgreSQL's programs are not installed", file=sys.stderr)
     for case, measure in cases.items():
+        if not case.startswith(options.only):
+            continue
         with tempfile.TemporaryDirectory(prefix="rk-") as root:
-            asyncio.run(measure(Path(root))).put(out, case)  # type: ignore[arg-type]
+            tally = Tally()
+            try:
+                asyncio.run(measure(Path(root), tally))  # type: ignore[arg-type]
+            except KeyboardInterrupt:
+                tally.put(out, case, broken_off=True)
+                raise SystemExit(130) from None
+            tally.put(out, case)
 
 
 if __name__ == "__main__":

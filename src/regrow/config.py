@@ -528,6 +528,7 @@ class FeishuSection(Section):
     app_id: Annotated[str, Field(pattern=r"^cli_[A-Za-z0-9_]+$")]
     app_secret: SecretName
     domain: Literal["feishu", "lark"] = "feishu"
+    listen: bool = True
     base_url: str = ""
     proxy: str = ""
     people: tuple[PersonSection, ...] = ()
@@ -538,6 +539,24 @@ class FeishuSection(Section):
         if value and not re.fullmatch(r"https?://[^/@\s]+(/[^\s]*)?", value):
             raise ValueError('an address looks like "https://host:port", without a name or password in it')
         return value.rstrip("/")
+
+
+class McpSection(Section):
+    """What a program, such as the service itself, may ask for by `regrow mcp`; in one of several files at the most."""
+
+    role: Literal["viewer", "operator", "maintainer"] = "operator"
+    notify: tuple[Annotated[str, Field(pattern=r"^[a-z]+:\S+$")], ...] = ()
+    token: SecretName | Literal[""] = ""
+
+    def may_notify(self, channel: str, chat: str) -> bool:
+        """Whether a job may be told of in a chat; "feishu:*" names all chats of a channel, threads included."""
+        room = chat.partition("/")[0]
+        return any(allowed in {f"{channel}:{chat}", f"{channel}:{room}", f"{channel}:*"} for allowed in self.notify)
+
+    @property
+    def default(self) -> str:
+        """The chat that is told where none is named: the first that is written out; "" when there is none."""
+        return next((chat for chat in self.notify if not chat.endswith(":*")), "")
 
 
 class ChannelsSection(Section):
@@ -564,6 +583,7 @@ class Config(Section):
     retention: RetentionSection = RetentionSection()
     chat: ChatSection = ChatSection()
     channels: ChannelsSection | None = None
+    mcp: McpSection | None = None
     daemon: DaemonSection | None = None
     path: Path = Path()
 

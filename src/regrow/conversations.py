@@ -21,6 +21,7 @@ from regrow.care import Care
 from regrow.catalogue import Language, doubt_text, fields, say, texts
 from regrow.channels.base import Address, Choice, Content, Incoming, Outgoing, Press
 from regrow.clock import Clock, SystemClock
+from regrow.decision_links import AskedAlone
 from regrow.errors import Refused, RegrowError
 from regrow.events import Events
 from regrow.intents import TABLE, Intent, Request
@@ -85,6 +86,7 @@ class Conversations:
         events: Events,
         admissions: Admissions,
         forward: Callable[[Incoming, Language], Awaitable[None]] | None = None,
+        alone: AskedAlone | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._cares = cares
@@ -96,6 +98,7 @@ class Conversations:
         self._views = views
         self._events = events
         self._forward = forward
+        self._alone = alone
         self._clock = clock or SystemClock()
         self._told: set[int] = set()
         self._questions: dict[tuple[str, str, str], Question] = {}
@@ -289,6 +292,8 @@ class Conversations:
         care = self._cares[record.service]
         content = story.live(view, record.args.get("agent", "") or care.config.repair.agent)
         await self._put(f"job-{job}-live", record.address, content, care, job)
+        if self._alone is not None:
+            await self._alone.tell(view, record.person if care.config.repair.four_eyes else "")
         if record.ended:
             await self._put(f"job-{job}-result", record.address, story.result(view), care, job)
         return record

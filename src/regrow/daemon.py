@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -23,18 +24,23 @@ from regrow.admissions import Admissions
 from regrow.agents import agent_of
 from regrow.api import server as api
 from regrow.api import types
+from regrow.api.callers import MCP, Callers, program
+from regrow.api.client import Client
+from regrow.api.mcp_door import McpDoor, beside
 from regrow.approvals import Approvals
 from regrow.audit import Audit
 from regrow.care import Care
 from regrow.catalogue import Language
 from regrow.channels.base import Address, Channel
 from regrow.channels.feishu import feishu_channel, people
+from regrow.channels.feishu.messages import NAME as FEISHU
 from regrow.channels.hosted import HostedChannel
-from regrow.config import Config, DaemonSection, FeishuSection, load
+from regrow.config import Config, DaemonSection, FeishuSection, McpSection, load
 from regrow.conversations import Conversations
 from regrow.databases import database
 from regrow.databases.base import Database
-from regrow.errors import ConfigError, RegrowError, ServiceError, StoreError
+from regrow.decision_links import AskedAlone, DecisionLinks
+from regrow.errors import ConfigError, NotFound, RegrowError, ServiceError, StoreError
 from regrow.events import Events
 from regrow.forwarding import Forwarding
 from regrow.gate import PROTECTED, Gate, Limits
@@ -70,7 +76,7 @@ from regrow.verification import TEST_FILES
 from regrow.versions import Versions
 from regrow.views import Views
 from regrow.web import console
-from regrow.web.guards import guarded
+from regrow.web.guards import LOOPBACK, guarded
 from regrow.web.session import Session
 from regrow.workspaces import Workspaces
 
@@ -158,7 +164,9 @@ class Daemon:
         hosted = {name: HostedChannel(name, store, events) for name in ("web", "terminal")}
         channels: dict[str, Channel] = dict(hosted)
         feishu = _feishu_section(self.configs)
-        permissions = Permissions(configured := people(feishu), {**ROLES, **READS})
+        mcp = _mcp_section(self.configs)
+        configured = [*people(feishu), *((program(mcp),) if mcp is not None else ())]
+        permissions = Permissions(configured, {**ROLES, **READS})
         listed = People(store, permissions, configured)
         await listed.load()
         admissions = Admissions(
@@ -201,6 +209,11 @@ class Daemon:
             admissions=admissions,
         )
         forwarding = _forwarding(self.cares, store, outbox, events)
+        page = settings.console_url or f"http://{settings.console}"
+        links = DecisionLinks(token, page)
+        alone = None
+        if feishu is not None and not feishu.listen:
+            alone = AskedAlone(links=links, permissions=permissions, outbox=outbox, channels={FEISHU})
         conversations = Conversations(
             cares=self.cares,
             requests=requests,
@@ -211,6 +224,7 @@ class Daemon:
             events=events,
             admissions=admissions,
             forward=forwarding.put if forwarding else None,
+            alone=alone,
         )
         if feishu is not None:
             presses = Presses(
@@ -268,12 +282,26 @@ class Daemon:
             backups=copies,
             stop=self.stop,
             stopping=self._stop,
+            callers=Callers(mcp, channels),
         )
-        pages = _Pages(views, ledger, hosted, token, settings.language)
+        pages = _Pages(
+            views=views,
+            ledger=ledger,
+            hosted=hosted,
+            token=token,
+            language=settings.language,
+            links=links,
+            requests=requests,
+            permissions=permissions,
+        )
         application = api.application(parts, console.routes(pages))
-        console_app = guarded(application, Session(token))
+        console_app = guarded(application, Session(token), hosts={*LOOPBACK, urlsplit(page).hostname or ""})
+        door = None
+        if mcp is not None and mcp.token:
+            door = McpDoor(resolve(mcp.token), Client(self.places.socket, principal=MCP))
+            console_app = beside(door, console_app)
         views.console = f"http://{settings.console}/login?token={token}"
-        views.page, views.public = settings.console_url or f"http://{settings.console}", bool(settings.console_url)
+        views.page, views.public = page, bool(settings.console_url)
 
         stack.push_async_callback(self._end_tasks)
         for channel in channels.values():
@@ -285,6 +313,8 @@ class Daemon:
         self._keep("conversations", conversations.run)
         self._keep("lookout", lookout.run)
         self._keep("watchdog", _feed_watchdog)
+        if door is not None:
+            self._keep("mcp", door.run)
         self._keep("backups", lambda: copies.run(notices.backup_failed))
         if forwarding is not None:
             self._keep("forwarding", forwarding.run)
@@ -331,6 +361,8 @@ class Daemon:
         named |= {f"the store's password {index}": value for index, value in enumerate(self._known)}
         if (feishu := _feishu_section(self.configs)) is not None:
             named[feishu.app_secret] = resolve(feishu.app_secret)
+        if (mcp := _mcp_section(self.configs)) is not None and mcp.token:
+            named[mcp.token] = resolve(mcp.token)
         model, repair = config.model, config.repair
         redactor = Redactor(
             [*named.values(), *((resolve(model.key),) if model is not None and model.key else ())],
@@ -468,13 +500,25 @@ class _Pages:
     """What the console shows."""
 
     def __init__(
-        self, views: Views, ledger: Ledger, hosted: dict[str, HostedChannel], token: str, language: Language
+        self,
+        *,
+        views: Views,
+        ledger: Ledger,
+        hosted: dict[str, HostedChannel],
+        token: str,
+        language: Language,
+        links: DecisionLinks,
+        requests: Requests,
+        permissions: Permissions,
     ) -> None:
         self.language: Language = language
         self._views = views
         self._ledger = ledger
         self._hosted = hosted
         self.token = token
+        self._links = links
+        self._requests = requests
+        self._permissions = permissions
 
     async def status(self) -> types.Status:
         return await self._views.status()
@@ -487,6 +531,26 @@ class _Pages:
 
     async def messages(self, channel: str, chat: str, /) -> list[types.Message]:
         return await self._hosted[channel].after(chat, 0)
+
+    async def question(self, link: str, /) -> console.Question:
+        decision = self._links.read(link)
+        job = await self._views.job(await self._ledger.get(decision.job))
+        asked = job.approval
+        if asked is None or asked.digest != decision.digest:
+            raise NotFound("cannot show this question: another change has taken its place", kind="no_such_link")
+        person = self._permissions.person(decision.person)
+        open_ = asked.state == "open" and job.status not in types.ENDED
+        return console.Question(job, person.name if person else decision.person, open_)
+
+    async def answer(self, link: str, approve: bool, language: Language, /) -> str:
+        decision = self._links.read(link)
+        record = await self._ledger.get(decision.job)
+        person = self._permissions.person(decision.person)
+        name = person.name if person else decision.person
+        asked = Asked(person, name, record.address, language, via="link")
+        intent = Intent.approve if approve else Intent.reject
+        done = await self._requests.carry_out(intent, Args(job=decision.job, target=decision.digest), asked)
+        return done.text if isinstance(done, types.Answer) else ""
 
 
 def _scripts(config: Config) -> tuple[str, ...]:
@@ -522,6 +586,13 @@ def _feishu_section(configs: Sequence[Config]) -> FeishuSection | None:
     given = [config.channels.feishu for config in configs if config.channels is not None and config.channels.feishu]
     if len(given) > 1:
         raise ConfigError("cannot use two [channels.feishu] sections; keep the one of a single configuration file")
+    return given[0] if given else None
+
+
+def _mcp_section(configs: Sequence[Config]) -> McpSection | None:
+    given = [config.mcp for config in configs if config.mcp is not None]
+    if len(given) > 1:
+        raise ConfigError("cannot use two [mcp] sections; keep the one of a single configuration file")
     return given[0] if given else None
 
 

@@ -91,6 +91,10 @@ class Outbox:
         count = sa.select(sa.func.count()).where(outbox.c.state == "waiting")
         return await self._store.read(lambda c: c.execute(count).scalar_one())
 
+    async def knows(self, key: str) -> bool:
+        """Whether a message of this name was ever put."""
+        return await self._store.row(sa.select(outbox.c.id).where(outbox.c.key == key)) is not None
+
     async def expired(self) -> list[tuple[str, str]]:
         """The newest messages that nobody was ever shown because their time ran out: key and channel."""
         query = sa.select(outbox.c.key, outbox.c.channel).where(outbox.c.state == "expired", outbox.c.platform_id == "")

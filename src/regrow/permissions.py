@@ -34,17 +34,22 @@ class Person:
         name: the name shown to people.
         role: what the person may do.
         identities: "channel:identity" of each channel, e.g. "feishu:ou_..." or "web:alice".
+        program: whether it is a program with a role of its own, which decides nothing that people are asked.
     """
 
     id: str
     name: str
     role: Role
     identities: frozenset[str] = frozenset()
+    program: bool = False
 
 
 LOCAL = Person(id="local", name="local", role=Role.owner)
 """Whoever sits at this machine: the unix user that runs the daemon, or the holder of the console token."""
 
+
+DECISIONS = frozenset({"approve", "reject", "keep", "undo", "admit", "dismiss", "remove"})
+"""What only people may say, whatever role a program has: it would otherwise approve what it has asked for."""
 
 AUDIT = "audit"
 READS: Mapping[str, Role] = {AUDIT: Role.maintainer}
@@ -117,7 +122,9 @@ class Permissions:
         """Whether `check` would let the person pass."""
         needed = self.required(intent)
         present = None if person is None else self.person(person.id)
-        return needed is not None and present is not None and present.role >= needed
+        if present is None or needed is None or (present.program and str(intent) in DECISIONS):
+            return False
+        return present.role >= needed
 
     def check(self, person: Person | None, intent: str) -> None:
         """Refuse unless the person, as the list has them now, may ask for the intent.
@@ -136,11 +143,12 @@ class Permissions:
             raise Refused(
                 f"cannot {intent}: no role allows it; see `regrow doctor` for the permissions", kind="forbidden"
             )
-        who = (
-            "you are not on the list of people"
-            if person is None or self.person(person.id) is None
-            else "yours is lower"
-        )
+        present = None if person is None else self.person(person.id)
+        if present is not None and present.program and str(intent) in DECISIONS:
+            raise Refused(
+                f"cannot {intent}: a program may not decide that; a person says it in the chat", kind="forbidden"
+            )
+        who = "you are not on the list of people" if present is None else "yours is lower"
         raise Refused(f"cannot {intent}: it needs the role {needed.name} and {who}; ask an owner", kind="forbidden")
 
     def by_role(self, intent: str) -> tuple[Person, ...]:

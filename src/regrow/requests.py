@@ -46,6 +46,7 @@ class Asked:
         language: "zh" or "en".
         key: the same for every delivery of the same request; "" when there is none.
         identity: who it is, as the platform says; "" where the channel lets nobody else in.
+        via: the way in, where that is not the channel of the address.
     """
 
     person: Person | None
@@ -54,6 +55,12 @@ class Asked:
     language: Language
     key: str = ""
     identity: str = ""
+    via: str = ""
+
+    @property
+    def way(self) -> str:
+        """The way in, as the audit log has it."""
+        return self.via or self.address.channel
 
 
 class Requests:
@@ -93,6 +100,18 @@ class Requests:
             raise NotFound(f"cannot tell which service is meant; name one of: {known}", kind="no_such_service")
         return self._cares[service]
 
+    async def allow(self, asked: Asked, intent: str) -> None:
+        """Let pass who may ask for an intent.
+
+        Raises:
+            Refused: kind "forbidden" and others; that it was tried is in the audit log.
+        """
+        try:
+            self._permissions.check(asked.person, intent)
+        except Refused:
+            await self.record(asked, "refused", intent=str(intent))
+            raise
+
     async def carry_out(
         self, intent: Intent, args: Args, asked: Asked, service: str = "", agent: str = ""
     ) -> types.Accepted | types.Answer:
@@ -112,11 +131,7 @@ class Requests:
             Refused: kind "forbidden" and others; nothing has changed.
             NotFound: a release, commit, job or service that does not exist.
         """
-        try:
-            self._permissions.check(asked.person, intent)
-        except Refused:
-            await self.record(asked, "refused", intent=str(intent))
-            raise
+        await self.allow(asked, intent)
         match intent:
             case Intent.repair if args.job is not None:
                 return await self._further(args, asked, service, agent)
@@ -211,11 +226,7 @@ class Requests:
         Raises:
             Refused: kind "forbidden", "still_repairing" while the agent of the earlier job works, and others.
         """
-        try:
-            self._permissions.check(asked.person, Intent.repair)
-        except Refused:
-            await self.record(asked, "refused", intent=str(Intent.repair))
-            raise
+        await self.allow(asked, Intent.repair)
         care = self.care(earlier.service)
         before = earlier.args.get("agent", "") or str(earlier.result.get("agent", ""))
         agent = agent or before
@@ -229,7 +240,7 @@ class Requests:
                     job=earlier.id,
                 )
             await self._ledger.cancel(earlier.id, asked.name)
-            await self._audit.write(asked.name, asked.address.channel, "cancelled", earlier.id, why="goes on")
+            await self._audit.write(asked.name, asked.way, "cancelled", earlier.id, why="goes on")
         room = int(earlier.args.get("room", earlier.id))
         session = str(earlier.result.get("session", "")) if words and agent == before else ""
         if session and not await in_thread(care.agent_home(room).is_dir):
@@ -301,7 +312,7 @@ class Requests:
             self._permissions.check(asked.person, Intent.cancel)
             for other in await self._ledger.live(care.name):
                 if "turn" in other.plan and await self._ledger.cancel(other.id, asked.name):
-                    await self._audit.write(asked.name, asked.address.channel, "cancelled", other.id, why="force")
+                    await self._audit.write(asked.name, asked.way, "cancelled", other.id, why="force")
         return when
 
     @staticmethod
@@ -471,14 +482,14 @@ class Requests:
         taken = await care.snapshots.take(None, care.databases, reason="asked")
         if taken is None:
             raise Refused("cannot take a snapshot: [state] sqlite names no database that exists", kind="no_database")
-        await self._audit.write(asked.name, asked.address.channel, "snapshot", snapshot=taken.id)
+        await self._audit.write(asked.name, asked.way, "snapshot", snapshot=taken.id)
         at, size = restores.when(taken.at), bytes_text(taken.bytes)
         return say(asked.language, "answer.snapshot", snapshot=taken.id, at=at, size=size)
 
     # People
 
     async def _people(self, intent: Intent, args: Args, asked: Asked) -> str:
-        by = Decider(asked.name, asked.address.channel, asked.language, asked.person.id if asked.person else "")
+        by = Decider(asked.name, asked.way, asked.language, asked.person.id if asked.person else "")
         match intent:
             case Intent.admit:
                 return await self._admissions.admit(args.target, args.role, by, args.name)
@@ -499,7 +510,7 @@ class Requests:
         where = asked.address
         if where.chat:
             detail["chat"] = where.chat
-        await self._audit.write(asked.name, where.channel, what, job, person=person, once=once, **detail)
+        await self._audit.write(asked.name, asked.way, what, job, person=person, once=once, **detail)
 
     async def audit(self, asked: Asked) -> Audit:
         """The audit log, for those who may read it.
@@ -507,11 +518,7 @@ class Requests:
         Raises:
             Refused: kind "forbidden".
         """
-        try:
-            self._permissions.check(asked.person, AUDIT)
-        except Refused:
-            await self.record(asked, "refused", intent=AUDIT)
-            raise
+        await self.allow(asked, AUDIT)
         return self._audit
 
     # Questions that need no job

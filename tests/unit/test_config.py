@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regrow.config import ChatSection, Config, DaemonSection, line_of, load, parse_duration, parse_size
+from regrow.config import ChatSection, Config, DaemonSection, McpSection, line_of, load, parse_duration, parse_size
 from regrow.errors import ConfigError
 
 SERVICE = '[service]\nname = "claw"\ncommand = ["{python}"]\n'
@@ -390,3 +390,22 @@ def test_where_a_model_may_be(tmp_path: Path, url: str) -> None:
     model = written(tmp_path, SERVICE + MODEL + f'base_url = "{url}"\n' + PRICE).model
     assert model is not None
     assert model.base_url == url.rstrip("/")
+
+
+@pytest.mark.parametrize(
+    ("notify", "default", "may", "may_not"),
+    [
+        ([], "", [], ["web:main", "feishu:oc_1"]),
+        (["feishu:oc_1"], "feishu:oc_1", ["feishu:oc_1", "feishu:oc_1/om_2"], ["feishu:oc_12", "web:oc_1"]),
+        (["feishu:*", "web:main"], "web:main", ["feishu:oc_1", "feishu:oc_2/om_3", "web:main"], ["web:other"]),
+        (["feishu:oc_1/om_2"], "feishu:oc_1/om_2", ["feishu:oc_1/om_2"], ["feishu:oc_1", "feishu:oc_1/om_3"]),
+    ],
+)
+def test_the_chats_that_a_program_may_have_told(
+    notify: list[str], default: str, may: list[str], may_not: list[str]
+) -> None:
+    settings = McpSection(notify=tuple(notify))
+    assert settings.default == default
+    for chats, allowed in ((may, True), (may_not, False)):
+        for chat in chats:
+            assert settings.may_notify(*chat.split(":", 1)) is allowed, chat

@@ -8,7 +8,7 @@ import pytest
 
 from regrow.errors import ConfigError, Refused
 from regrow.intents import ROLES, TABLE
-from regrow.permissions import LOCAL, Permissions, Person, Role, local_person
+from regrow.permissions import DECISIONS, LOCAL, Permissions, Person, Role, local_person
 
 VERA = Person("vera", "Vera", Role.viewer, frozenset({"feishu:ou_1"}))
 OTTO = Person("otto", "Otto", Role.operator, frozenset({"feishu:ou_2"}))
@@ -89,3 +89,17 @@ def test_the_table_says_what_check_does() -> None:
     assert [row[0] for row in rows] == list(ROLES)
     for intent, _, cells in rows:
         assert cells == {role: permissions.allowed(person, intent) for role, person in by_role.items()}
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_a_program_decides_nothing_that_people_are_asked(role: Role) -> None:
+    program = Person("mcp", "mcp", role, program=True)
+    permissions = Permissions([*EVERYONE, program], ROLES)
+    for intent, needed in ROLES.items():
+        assert permissions.allowed(program, intent) == (intent not in DECISIONS and role >= needed)
+        if intent in DECISIONS:
+            assert program not in permissions.by_role(intent)
+            with pytest.raises(Refused) as refused:
+                # Whatever it says of itself, what the list says counts.
+                permissions.check(Person("mcp", "mcp", Role.owner), intent)
+            assert refused.value.kind == "forbidden"

@@ -27,7 +27,7 @@ LAYERS = {
     "audit people notices idle space care rehearsals restores secret_files agents models sandboxes services channels "
     "installation confinement boxes",
     "jobs": "jobs",
-    "talk": "timetable story views admissions lookout requests presses conversations doctor",
+    "talk": "timetable story views admissions lookout requests presses conversations decision_links doctor",
     "surfaces": "api web succession",
     "daemon": "daemon",
 }
@@ -38,12 +38,13 @@ FEISHU = " ".join(f"channels.feishu.{one}" for one in ("api", "checks", "greetin
 
 CLIENTS = {
     # What a person starts knows of the daemon only what crosses the API; an installation comes before any daemon.
-    "cli": "cli api.client api.types backups catalogue errors places files versions installation confinement",
+    "cli": "cli api.client api.mcp api.types backups catalogue errors places files versions installation confinement",
     # Setting up a channel comes before there is a daemon to ask.
     "cli.feishu_meeting": f"cli api.client catalogue errors config_file secret {FEISHU}",
     "cli.feishu_setup": f"cli errors places files config config_file secret {FEISHU}",
     "web": "web api.types catalogue errors",
     "api.client": "api.types errors",
+    "api.mcp": "api.client api.types errors pool",
     # Its own process, in which nothing of the daemon exists.
     "supervisor": "supervisor",
 }

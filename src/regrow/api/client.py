@@ -47,6 +47,7 @@ class Client:
         patience_s: seconds to wait for a daemon that went away; 0 means not at all.
         on_wait: called once each time such a wait begins.
         language: in which the daemon answers a pressed button.
+        principal: "mcp" speaks as the program of `[mcp]`; "" as this user.
 
     Raises (every method):
         RegrowError: with the daemon's `kind`; "no_daemon" when nobody listens, "no_answer" when it does not answer.
@@ -59,6 +60,7 @@ class Client:
         patience_s: float = 60.0,
         on_wait: Callable[[], None] = lambda: None,
         language: str = "en",
+        principal: str = "",
     ) -> None:
         if len(os.fsencode(socket_path)) > SOCKET_PATH_BYTES:
             raise ConfigError(
@@ -69,6 +71,7 @@ class Client:
         self._patience_s = patience_s
         self._on_wait = on_wait
         self._language = language
+        self._principal = principal
         self._reached = False
 
     # At a glance
@@ -337,6 +340,8 @@ class Client:
             self._connect(connection)
             content = None if body is None else json.dumps(body).encode()
             headers = {"Accept-Language": self._language, "Content-Type": "application/json"}
+            if self._principal:
+                headers["Regrow-Principal"] = self._principal
             connection.request(method, f"{path}?{urlencode(params)}" if params else path, content, headers)
             response = connection.getresponse()
             self._reached = True

@@ -22,6 +22,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from regrow.api import types
+from regrow.api.callers import Callers
 from regrow.backups import Backups
 from regrow.catalogue import Language
 from regrow.channels.base import Address
@@ -62,6 +63,7 @@ class Parts:
     upgrade: Callable[[], Awaitable[None]]
     backups: Backups
     stopping: asyncio.Event
+    callers: Callers
 
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -80,11 +82,15 @@ def _shapes(values: list[Any], kind: Any) -> Response:
     return Response(TypeAdapter(list[kind]).dump_json(values), media_type="application/json")
 
 
-def _guarded(endpoint: Endpoint) -> Endpoint:
+def _guarded(endpoint: Endpoint, parts: Parts, programs: Intent | None) -> Endpoint:
     """Expected errors become `ErrorBody`; anything else is logged and says nothing of the inside."""
 
     async def call(request: Request) -> Response:
         try:
+            if parts.callers.is_program(request):
+                if programs is None:
+                    raise Refused("cannot do this for a program: a person does it, in the console", kind="forbidden")
+                await parts.requests.allow(parts.callers.asked(request), programs)
             return await endpoint(request)
         except RegrowError as error:
             return _error(error)
@@ -112,10 +118,6 @@ def _number(request: Request, name: str, default: int, most: int = _LIST_LIMIT) 
     return min(int(text), most)
 
 
-def _asked(language: Language, key: str = "", channel: str = "api", chat: str = "", message: str = "") -> Asked:
-    return Asked(LOCAL, LOCAL.name, Address(channel, chat, message), language, key)
-
-
 def routes(parts: Parts) -> list[BaseRoute]:
     """The routes of `regrow.api.types`."""
 
@@ -125,10 +127,8 @@ def routes(parts: Parts) -> list[BaseRoute]:
     async def requests(request: Request) -> Response:
         body = await _body(request, types.RequestBody)
         intent, args = from_body(body)
-        key = f"api:{body.key}" if body.key else ""
-        done = await parts.requests.carry_out(
-            intent, args, _asked(body.language, key), body.service, body.args.get("agent", "")
-        )
+        asked = parts.callers.asked(request, body.language, body.key, body.notify)
+        done = await parts.requests.carry_out(intent, args, asked, body.service, body.args.get("agent", ""))
         return _shape(done)
 
     async def jobs(request: Request) -> Response:
@@ -161,7 +161,7 @@ def routes(parts: Parts) -> list[BaseRoute]:
         async def decide(request: Request) -> Response:
             number = request.path_params["number"]
             digest = (await _body(request, types.ApproveBody)).digest if intent is Intent.approve else ""
-            await parts.requests.carry_out(intent, Args(job=number, target=digest), _asked("en"))
+            await parts.requests.carry_out(intent, Args(job=number, target=digest), parts.callers.asked(request))
             return _shape(await job_view(number))
 
         return decide
@@ -242,7 +242,8 @@ def routes(parts: Parts) -> list[BaseRoute]:
             await channel.say(message.chat, body.action.removeprefix(SAY), "", LOCAL.id, LOCAL.name)
             return _shape(types.ActionResult(ok=True, text=""))
         intent, args = button(body.action)
-        asked = _asked(_language(request), "", message.channel, message.chat, str(message.id))
+        address = Address(message.channel, message.chat, str(message.id))
+        asked = Asked(LOCAL, LOCAL.name, address, _language(request))
         try:
             done = await parts.requests.carry_out(intent, args, asked)
         except RegrowError as error:
@@ -256,7 +257,7 @@ def routes(parts: Parts) -> list[BaseRoute]:
         return _shape(await parts.people())
 
     async def audit(request: Request) -> Response:
-        log = await parts.requests.audit(_asked("en"))
+        log = await parts.requests.audit(parts.callers.asked(request))
         query = request.query_params
         found = await log.find(
             since=_number(request, "since", 0, 2**40),
@@ -267,8 +268,8 @@ def routes(parts: Parts) -> list[BaseRoute]:
         )
         return _shapes([types.AuditRow(**row) for row in found], types.AuditRow)
 
-    async def audit_verify(_: Request) -> Response:
-        verdict = await (await parts.requests.audit(_asked("en"))).verify()
+    async def audit_verify(request: Request) -> Response:
+        verdict = await (await parts.requests.audit(parts.callers.asked(request))).verify()
         return _shape(types.AuditVerdict(**vars(verdict)))
 
     async def backups(_: Request) -> Response:
@@ -277,21 +278,28 @@ def routes(parts: Parts) -> list[BaseRoute]:
     async def back_up(request: Request) -> Response:
         await _body(request, types.Nothing)
         taken = await parts.backups.take()
-        await parts.requests.record(_asked("en"), "backed_up", path=taken.path)
+        await parts.requests.record(parts.callers.asked(request), "backed_up", path=taken.path)
         return _shape(taken)
 
     async def stop(request: Request) -> Response:
         body = await _body(request, types.StopBody)
-        await parts.requests.record(_asked("en"), "stopped", services=body.services)
+        await parts.requests.record(parts.callers.asked(request), "stopped", services=body.services)
         parts.stop(body.services)
         return Response(status_code=202)
 
     async def upgrade(request: Request) -> Response:
         await _body(request, types.Nothing)
         await parts.upgrade()
-        await parts.requests.record(_asked("en"), "upgraded")
+        await parts.requests.record(parts.callers.asked(request), "upgraded")
         return Response(status_code=202)
 
+    cancel = deciding(Intent.cancel)
+    # What a program may call, and the intent that its role must reach for that.
+    programs: dict[Endpoint, Intent] = {
+        **dict.fromkeys((status, requests), Intent.status),
+        **dict.fromkeys((jobs, job, job_events), Intent.job),
+        **{job_log: Intent.logs, logs: Intent.logs, releases: Intent.releases, cancel: Intent.cancel},
+    }
     table: list[tuple[str, str, Endpoint]] = [
         ("GET", "/v1/status", status),
         ("POST", "/v1/requests", requests),
@@ -299,7 +307,7 @@ def routes(parts: Parts) -> list[BaseRoute]:
         ("GET", "/v1/jobs/{number:int}", job),
         ("GET", "/v1/jobs/{number:int}/events", job_events),
         ("GET", "/v1/jobs/{number:int}/log", job_log),
-        ("POST", "/v1/jobs/{number:int}/cancel", deciding(Intent.cancel)),
+        ("POST", "/v1/jobs/{number:int}/cancel", cancel),
         ("POST", "/v1/jobs/{number:int}/approve", deciding(Intent.approve)),
         ("POST", "/v1/jobs/{number:int}/reject", deciding(Intent.reject)),
         ("GET", "/v1/releases", releases),
@@ -319,7 +327,10 @@ def routes(parts: Parts) -> list[BaseRoute]:
         ("POST", "/v1/daemon/stop", stop),
         ("POST", "/v1/daemon/upgrade", upgrade),
     ]
-    return [Route(path, _guarded(endpoint), methods=[method]) for method, path, endpoint in table]
+    return [
+        Route(path, _guarded(endpoint, parts, programs.get(endpoint)), methods=[method])
+        for method, path, endpoint in table
+    ]
 
 
 def _language(request: Request) -> Language:

@@ -28,6 +28,7 @@
 
 Errors are `ErrorBody` with status 400 (bad request), 401, 403 (forbidden), 404 (not_found), 409 (refused), 503.
 Over the unix socket the caller is known by peer credentials; over TCP by the console's token (cookie or bearer).
+A caller that says `Regrow-Principal: mcp` speaks as the program of `[mcp]`, with that role and no more.
 """
 
 from __future__ import annotations
@@ -221,12 +222,20 @@ class RestorePlan(Shape):
     rows: str
 
 
+class Notify(Body):
+    """A chat in which a job is told of: its channel, the chat, and the message that asked, where there is one."""
+
+    channel: str
+    chat: str
+    message: str = ""
+
+
 class RequestBody(Body):
     """A typed request. `args`: deploy and build {target}, rollback {target, data: "yes", snapshot: its number},
     undo {job, data: "yes"}, snapshot {}, repair {bug, reproduction, agent, job: the earlier repair that it goes on
     with}, restart {}.
 
-    The same `key` never makes a second job (retries after a lost answer).
+    The same `key` never makes a second job (retries after a lost answer). `notify` is the chat that hears of the job.
     """
 
     intent: str
@@ -234,6 +243,7 @@ class RequestBody(Body):
     service: str = ""
     key: str = ""
     language: Literal["zh", "en"] = "en"
+    notify: Notify | None = None
 
 
 class Accepted(Shape):

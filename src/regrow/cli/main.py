@@ -26,6 +26,7 @@ from regrow.cli.job import job
 from regrow.cli.jobs import jobs
 from regrow.cli.keep import keep
 from regrow.cli.logs import logs
+from regrow.cli.mcp import mcp
 from regrow.cli.reject import reject
 from regrow.cli.releases import releases
 from regrow.cli.repair import repair
@@ -47,7 +48,7 @@ VERBS: dict[str, tuple[Callable[..., int], ...]] = {
     "The daemon": (up, down, status, doctor, install, uninstall, version, upgrade_self),
     "The service": (restart, build, deploy, repair, rollback, releases, logs, confine),
     "Jobs": (jobs, job, approve, reject, cancel, keep, undo, audit),
-    "Talk": (chat,),
+    "Talk": (chat, mcp),
 }
 GROUPS = {
     "The service": (snapshots.application,),

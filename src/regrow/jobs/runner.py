@@ -422,7 +422,8 @@ class Runner:
             status=status,
             result={**record.result, **facts},
             error=error,
-            ended_at=self._clock.now(),
+            # Concluded again after a kill, it ended when it ended.
+            ended_at=self._clock.now() if record.ended_at is None else record.ended_at,
             waiting_for="",
         )
         await self._audit.write(

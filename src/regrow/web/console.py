@@ -4,9 +4,12 @@
     GET /strip            the state strip alone, which the pages fetch to keep theirs fresh
     GET /jobs/N           one job: steps, approval, change, result, log
     GET /login?token=T    sets the session cookie and goes to /
+    GET /decide/LINK      the question of a job, for the one person whom the link was sent to
+    POST /decide/LINK     that person's answer
     GET /static/…         styles and scripts
 
-The pages only read. What changes anything is a call of the browser to /v1, behind regrow.web.guards.
+The pages only read. What changes anything is a call of the browser to /v1, behind regrow.web.guards; or an answer that
+the link itself gives the right to, which a browser never sends by itself.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+from urllib.parse import parse_qs
 
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -27,7 +31,7 @@ from starlette.staticfiles import StaticFiles
 
 from regrow.api.types import ENDED, Job, Message, ServiceStatus, Status
 from regrow.catalogue import Language
-from regrow.errors import NotFound, RegrowError
+from regrow.errors import NotFound, Refused, RegrowError
 from regrow.web import diff, view
 from regrow.web.guards import SecurityHeaders
 from regrow.web.session import LIFETIME_S, Session
@@ -38,6 +42,7 @@ SHOWN_MESSAGES = 200
 SHOWN_LOG_CHARS = 200_000
 
 _READ_S = 5.0
+_FORM_BYTES = 1024
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 
 T = TypeVar("T")
@@ -59,6 +64,19 @@ class Pages(Protocol):
     async def job_log(self, number: int, /) -> str: ...
 
     async def messages(self, channel: str, chat: str, /) -> list[Message]: ...
+
+    async def question(self, link: str, /) -> Question: ...
+
+    async def answer(self, link: str, approve: bool, language: Language, /) -> str: ...
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a link asks: the job, who is asked by name, and whether it may still be answered."""
+
+    job: Job
+    person: str
+    open: bool
 
 
 @dataclass(frozen=True)
@@ -99,6 +117,7 @@ def routes(pages: Pages) -> list[BaseRoute]:
         Route("/strip", console.strip, middleware=headers),
         Route("/jobs/{number:int}", console.job, middleware=headers),
         Route("/login", console.login, middleware=headers),
+        Route("/decide/{link}", console.decide, methods=["GET", "POST"], middleware=headers),
         Mount("/static", _Static(directory=_static_directory()), middleware=headers),
     ]
 
@@ -152,6 +171,37 @@ class _Console:
             **await self._state(),
         )
 
+    async def decide(self, request: Request) -> Response:
+        language, link = view.language_of(request, self.pages.language), request.path_params["link"]
+        answered, refused = "", ""
+        try:
+            if request.method == "POST":
+                word = (await _form(request)).get("answer", [""])[0]
+                try:
+                    if word not in {"approve", "reject"}:
+                        raise Refused("cannot take that for an answer; press one of the two", kind="bad_request")
+                    answered = await _soon(self.pages.answer(link, word == "approve", language))
+                except Refused as error:
+                    refused = str(error)
+            question = await _soon(self.pages.question(link))
+        except NotFound:
+            return view.refusal(request, self.pages.language, 404, "decide_link", "decide_link_text", hint=False)
+        except (RegrowError, TimeoutError):
+            return self._trouble(request)
+        text = question.job.approval.diff if question.job.approval else ""
+        return view.page(
+            request,
+            "decide.html",
+            self.pages.language,
+            code=409 if refused else 200,
+            job=question.job,
+            files=await asyncio.to_thread(diff.read, text) if text else [],
+            person=question.person,
+            open=question.open,
+            answered=answered,
+            refused=refused,
+        )
+
     async def login(self, request: Request) -> Response:
         if not self.session.is_token(request.query_params.get("token", "")):
             return view.refusal(request, self.pages.language, 403, "refused_title", "refused_token")
@@ -193,6 +243,16 @@ class _Static(StaticFiles):
         response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
         response.headers["cache-control"] = "no-cache"
         return response
+
+
+async def _form(request: Request) -> dict[str, list[str]]:
+    """The fields of a form of ours; anything longer is none."""
+    content = b""
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > _FORM_BYTES:
+            return {}
+    return parse_qs(content.decode(errors="replace"))
 
 
 async def _soon(answer: Awaitable[T]) -> T:

@@ -23,6 +23,8 @@ MARK = "x-regrow"
 """The header of a mutating call: a page of another origin cannot send it without asking first, and is never allowed."""
 
 Means = Literal["bearer", "cookie", "open"]
+DECIDE = "/decide/"
+"""Below it the path itself is the right to answer one question: nothing that a browser would send by itself."""
 _MEANS = "regrow.means"
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -119,7 +121,7 @@ class RequireToken:
         if self.session.holds(request.cookies.get(self.session.name, "")):
             return "cookie"
         path = scope["path"]
-        return "open" if path == "/login" or path.startswith("/static/") else None
+        return "open" if path == "/login" or path.startswith(("/static/", DECIDE)) else None
 
     def _not_signed_in(self, scope: Scope) -> Response:
         if _wants_api(scope):
@@ -143,7 +145,8 @@ class SameOrigin:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] not in _READING and scope.get(_MEANS) != "bearer":
+        carried = scope.get(_MEANS) == "bearer" or scope["path"].startswith(DECIDE)
+        if scope["type"] == "http" and scope["method"] not in _READING and not carried:
             headers = Headers(scope=scope)
             own = f"{scope['scheme']}://{headers.get('host', '')}".lower()
             same = headers.get("origin", "").lower() == own and headers.get("sec-fetch-site") in {None, "same-origin"}

@@ -13,7 +13,7 @@ import pytest
 from starlette.applications import Starlette
 
 from regrow.api import types
-from regrow.errors import NotFound, RegrowError
+from regrow.errors import NotFound, Refused, RegrowError
 from regrow.web import console, guards, words
 from regrow.web.session import Session
 
@@ -29,6 +29,7 @@ class Memory:
     def __init__(self) -> None:
         self.token = secrets.token_urlsafe(32)
         self.down = False
+        self.answers: list[tuple[bool, str]] = []
         self.approval: types.Approval | None = types.Approval(
             digest=EVIL,
             summary=EVIL,
@@ -97,6 +98,17 @@ class Memory:
                 id=1, channel=channel, chat=chat, author=EVIL, mine=False, text=EVIL, at=1.0, buttons=[button]
             )
         ]
+
+    async def question(self, link: str, /) -> console.Question:
+        if link != "mine":
+            raise NotFound("cannot open this link")
+        return console.Question(await self.job(12), EVIL, open=self.answers == [])
+
+    async def answer(self, link: str, approve: bool, language: words.Language, /) -> str:
+        if link != "mine" or self.answers:
+            raise Refused(f"cannot answer: {EVIL}", kind="decided")
+        self.answers.append((approve, language))
+        return EVIL
 
 
 @pytest.fixture
@@ -252,3 +264,46 @@ def test_no_script_can_make_markup_and_no_template_trusts_text() -> None:
     for template in WEB.glob("templates/*.html"):
         text = template.read_text("utf-8")
         assert not re.search(r"\|\s*safe|autoescape|style=|<script(?![^>]*src=)", text), template.name
+
+
+# A question answered by a link
+
+
+@pytest.mark.parametrize(("word", "yes"), [("approve", True), ("reject", False)])
+async def test_a_link_is_answered_without_signing_in(
+    client: httpx.AsyncClient, memory: Memory, word: str, yes: bool
+) -> None:
+    shown = await client.get("/decide/mine")
+    assert shown.status_code == 200
+    assert shown.text.count('<form method="post">') == 2
+    assert "<img" not in shown.text.replace('<img src="/static/mark.svg"', "")
+    assert "set-cookie" not in shown.headers
+    answered = await client.post("/decide/mine", data={"answer": word}, headers={"accept-language": "zh"})
+    assert (answered.status_code, memory.answers) == (200, [(yes, "zh")])
+    assert "<form" not in answered.text
+    # Looking and answering again change nothing.
+    assert "<form" not in (await client.get("/decide/mine")).text
+    again = await client.post("/decide/mine", data={"answer": "approve"})
+    assert (again.status_code, memory.answers) == (409, [(yes, "zh")])
+    assert "<img" not in again.text.replace('<img src="/static/mark.svg"', "")
+
+
+@pytest.mark.parametrize("content", ["", "answer=", "answer=maybe", "answer=approve" + "x" * 2000, "\xff"])
+async def test_what_is_no_answer_decides_nothing(client: httpx.AsyncClient, memory: Memory, content: str) -> None:
+    answered = await client.post("/decide/mine", content=content.encode("latin-1"))
+    assert (answered.status_code, memory.answers) == (409, [])
+    assert "<form" in answered.text
+
+
+async def test_a_link_of_somebody_else_leads_nowhere(client: httpx.AsyncClient, memory: Memory) -> None:
+    for method in ("GET", "POST"):
+        answer = await client.request(method, "/decide/other", data={"answer": "approve"} if method == "POST" else None)
+        assert answer.status_code == 404
+        assert EVIL not in answer.text
+    assert memory.answers == []
+
+
+async def test_a_link_lets_nobody_in_elsewhere(client: httpx.AsyncClient) -> None:
+    await client.get("/decide/mine")
+    for path in ("/", "/jobs/12", "/v1/status", "/decide", "/decide/mine/../../v1/status"):
+        assert (await client.get(path)).status_code in {401, 404}, path

@@ -58,4 +58,5 @@ def feishu_channel(
         press=press,
         known=lambda: newest(NAME),
         left=None if left is None else lambda identities: left(NAME, identities),
+        hears=section.listen,
     )

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -34,6 +35,7 @@ _QUOTA_S = 900.0
 _TEXT = "text/"
 _SMALL_CARD = 6_000
 _REMEMBERED = 5000
+_KNOWN_S = 300.0
 _BOT_AGAIN_S = (0.5, 2.0, 10.0, 30.0)
 
 _LEFT = "contact.user.deleted_v3"
@@ -53,6 +55,8 @@ class FeishuChannel:
         clock: the time.
         timing: of the connection.
         catch_up_s: seconds between two looks at the history.
+        hears: False where another program has the app's connection: it would take away what we hear, and get what is
+            pressed. So nothing is connected, and no message shows a button.
     """
 
     name = messages.NAME
@@ -68,8 +72,10 @@ class FeishuChannel:
         clock: Clock | None = None,
         timing: Timing | None = None,
         catch_up_s: float = 180.0,
+        hears: bool = True,
     ) -> None:
         self._app = app
+        self.hears = hears
         self._clock = clock or SystemClock()
         self.api = Api(app, self._clock)
         self._reader = Reader(self.api, name_of)
@@ -98,6 +104,8 @@ class FeishuChannel:
             Refused: kind "locked": another process of this machine has the app's connection.
             ConfigError: the platform will not have this app.
         """
+        if not self.hears:
+            return await self._run_unheard()
         try:
             with lease(self._app.base_url, self._app.app_id):
                 self._receive = receive
@@ -125,6 +133,16 @@ class FeishuChannel:
             self._trouble = str(error)
             raise
 
+    async def _run_unheard(self) -> None:
+        """See now and then whether the platform still knows the app; nothing else tells."""
+        while True:
+            try:
+                await self.api.me()
+                self._trouble = ""
+            except FeishuError as error:
+                self._trouble = str(error)
+            await self._clock.sleep(_BOT_AGAIN_S[-1] if self._trouble else _KNOWN_S)
+
     async def close(self) -> None:
         """Give back the connections of the API."""
         await self.api.close()
@@ -133,6 +151,8 @@ class FeishuChannel:
         """By what was heard last: an open socket says nothing."""
         if self._trouble:
             return Health(False, self._trouble)
+        if not self.hears:
+            return Health(True, "tells only; another program has the connection")
         silence = self.connection.silence_s
         if not self.connection.connected:
             return Health(False, f"not connected: {self.connection.error or 'opening'}")
@@ -154,6 +174,9 @@ class FeishuChannel:
         """
         seen = {check.name: check for check in await Checks(self.api, self._app, "en").look()}
         health = self.health()
+        if not self.hears:  # what is needed to hear is the other program's concern
+            for name in ("events", "callbacks"):
+                seen.pop(name, None)
         if (asked := seen.get("connection")) is None or asked.state == "ok":
             mend = "" if health.healthy else "see the daemon's log"
             seen["connection"] = Check("connection", "ok" if health.healthy else "bad", health.detail, mend)
@@ -259,6 +282,7 @@ class FeishuChannel:
             NotFound: kind "gone": the chat is no longer there, or we may not speak in it.
             FeishuError: not now; the same key makes another try safe.
         """
+        message = self._shown(message)
         if not cards.wants_card(message):
             return _TEXT + await self._say(message, "text", cards.plain(message.content))
         for budget in (cards.CARD_BYTES, _SMALL_CARD):
@@ -282,6 +306,7 @@ class FeishuChannel:
         """
         self._check_gone(platform_id)
         self._remember(platform_id)
+        message = self._shown(message)
         try:
             if platform_id.startswith(_TEXT):
                 await self.api.edit_text(platform_id.removeprefix(_TEXT), cards.plain(message.content))
@@ -337,6 +362,12 @@ class FeishuChannel:
             if error.meaning == "gone":
                 raise self._is_gone(room, error) from None
             raise
+
+    def _shown(self, message: Outgoing) -> Outgoing:
+        """The message as it can be used here."""
+        if self.hears or not message.content.choices:
+            return message
+        return replace(message, content=replace(message.content, choices=()))
 
     async def _turn(self, room: str) -> None:
         """Wait for this chat's next place; places are given in the order of asking."""
