@@ -432,7 +432,7 @@ class Conversations:
             return record  # asked for by regrow itself or the command line: nobody waits in a chat
         view = await self._views.job(record)
         care = self._cares[record.service]
-        content = story.live(view, care.config.repair.agent)
+        content = story.live(view, record.args.get("agent", "") or care.config.repair.agent)
         await self._put(f"job-{job}-live", record.address, content, care, job)
         if self._alone is not None:
             await self._alone.tell(view, record.person if care.config.repair.four_eyes else "")
