@@ -44,9 +44,8 @@ async def shown(thrown: Scene, out: lines.Lines) -> set[str]:
     found = set()
     for attack in ATTACKS:
         result = await control(attack, thrown, attack.cases[0])
-        if result is None:
-            why = attack.why or ("root alone can show it" if attack.root else "this machine lacks it")
-            print(f"no control: {attack.name}: {why}", file=sys.stderr)
+        if isinstance(result, str):
+            print(f"no control: {attack.name}: {result}", file=sys.stderr)
         elif result.out:
             found.add(attack.name)
         else:

@@ -161,12 +161,12 @@ async def model() -> None:
         await until_stopped(api.base_url, forget=api)
 
 
-async def gateway(url: str) -> None:
-    """The process of the gateway."""
+async def gateway(url: str, name: str) -> None:
+    """The process of the gateway, for one model."""
     price = {"input": 3.0, "output": 15.0}
     settings = ModelSection.model_validate(
         {
-            **{"kind": "anthropic", "models": [MODEL], "base_url": url, "prices": {MODEL: price}},
+            **{"kind": "anthropic", "models": [name], "base_url": url, "prices": {name: price}},
             **{"budget": 1e6, "budget_requests": 0, "per_minute": 0},
         }
     )
@@ -193,9 +193,9 @@ async def until_stopped(address: str, forget: ModelApi | None = None) -> None:
 
 
 @asynccontextmanager
-async def process(*words: str) -> AsyncIterator[tuple[str, int]]:
-    """A process of this bench: its address and its pid."""
-    argv = [sys.executable, "-m", "bench.gateway", *words]
+async def process(*words: str, module: str = "bench.gateway") -> AsyncIterator[tuple[str, int]]:
+    """A process of a bench: its address and its pid."""
+    argv = [sys.executable, "-m", module, *words]
     one = await asyncio.create_subprocess_exec(*argv, env=lines.environment(), stdout=asyncio.subprocess.PIPE)
     assert one.stdout is not None
     try:
@@ -213,7 +213,7 @@ async def process(*words: str) -> AsyncIterator[tuple[str, int]]:
 
 async def measure(out: lines.Lines, count: int, runs: int) -> None:
     """All cases."""
-    async with process("--model") as (url, _), process("--gateway", url) as (door, pid):
+    async with process("--model") as (url, _), process("--gateway", url, MODEL) as (door, pid):
         bench = Bench(out, url, door, pid)
         try:
             await bench.both([question(2000)] * 5)  # the first of all are slower
@@ -232,7 +232,7 @@ def main() -> None:
     if sys.argv[1:2] == ["--model"]:
         asyncio.run(model())
     elif sys.argv[1:2] == ["--gateway"]:
-        asyncio.run(gateway(sys.argv[2]))
+        asyncio.run(gateway(*sys.argv[2:4]))
     else:
         asyncio.run(measure(lines.Lines("gateway"), *SIZES[lines.size(__doc__ or "")]))
 

@@ -553,6 +553,9 @@ class ChatSection(Section):
     forward_timeout: Annotated[Duration, Field(gt=0)] = 30.0
     outbox: str = ""
     outbox_every: Annotated[Duration, Field(gt=0)] = 5.0
+    interpret: bool = False
+    interpret_requests: Annotated[int, Field(ge=1)] = 200
+    interpret_budget: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.5
 
     @field_validator("forward", "outbox")
     @classmethod
@@ -764,6 +767,12 @@ class Config(Section):
             raise ValueError("a probe of type chat needs `[chat] forward`")
         if kinds.count("ready") > 1:
             raise ValueError("one probe of type ready is enough: a service has one watchdog")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_model_to_ask(self) -> Config:
+        if self.chat.interpret and self.model is None:
+            raise ValueError("`[chat] interpret` needs a `[model]` to ask")
         return self
 
     @model_validator(mode="after")

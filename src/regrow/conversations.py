@@ -27,6 +27,7 @@ from regrow.decision_links import AskedAlone
 from regrow.errors import Refused, RegrowError
 from regrow.events import Events
 from regrow.intents import TABLE, Args, Intent, Request
+from regrow.interpreter import Guess, Interpreter
 from regrow.jobs import holds
 from regrow.jobs.ledger import Ledger, Record
 from regrow.outbox import Outbox
@@ -89,6 +90,13 @@ def doubt_choices(request: Request, candidates: Sequence[Intent]) -> tuple[Choic
     return (*words, Choice(say(language, "doubt.neither"), f"{SAY}no"))
 
 
+def _guessed(request: Request, guess: Guess) -> Request:
+    """A guess is a doubt like any other where it would change anything."""
+    if TABLE[guess.intent].effect:
+        return replace(request, doubt=(guess.intent,), args=guess.args)
+    return replace(request, intent=guess.intent, doubt=(), args=guess.args)
+
+
 class Conversations:
     """Talks with people on all channels."""
 
@@ -107,6 +115,7 @@ class Conversations:
         language: Language = "zh",
         ask_when_busy: Collection[str] = (),
         alone: AskedAlone | None = None,
+        interpreter: Interpreter | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._language = language
@@ -121,6 +130,7 @@ class Conversations:
         self._events = events
         self._forward = forward
         self._alone = alone
+        self._interpreter = interpreter
         self._clock = clock or SystemClock()
         self._told: set[int] = set()
         self._questions: dict[tuple[str, str, str], Question] = {}
@@ -157,6 +167,8 @@ class Conversations:
             return
         if age <= self._fresh(request) and await self._gone_on(message, text, request, asked, agent):
             return
+        if (guess := await self._guess(message, request, asked)) is not None:
+            request, asked = _guessed(request, guess), replace(asked, understood="model")
         if request.intent is not Intent.none and TABLE[request.intent].effect and age > self._fresh(request):
             # A command that comes late may have been overtaken by events (F5, F34).
             await self._ask_again(request, asked, age)
@@ -218,6 +230,21 @@ class Conversations:
         self._questions[who] = question
         self._shown[who] = Outgoing(f"answer:{asked.key}", asked.address, content)
         await self._answer(asked, content)
+
+    async def _guess(self, message: Incoming, request: Request, asked: Asked) -> Guess | None:
+        """What the model makes of a message where the grammar has nothing, or only doubts.
+
+        Only for those who are on the list, as often as they may ask for things; and a message that goes to the service
+        when it is not understood does not wait for a guess.
+        """
+        undecided = request.intent is Intent.none and (request.doubt or self._forward is None)
+        if self._interpreter is None or not undecided or not message.addressed or not self._requests.counts(asked):
+            return None
+        guess = await self._interpreter.guess(message.text)
+        if guess is not None:
+            by = replace(asked, understood="model")
+            await self._requests.record(by, "interpreted", guess=str(guess.intent), model=guess.model)
+        return guess
 
     def _setting(self, message: Incoming, request: Request) -> Request:
         """The request, or the change of a setting where a message is nothing else and names one."""
@@ -405,7 +432,7 @@ class Conversations:
             return record  # asked for by regrow itself or the command line: nobody waits in a chat
         view = await self._views.job(record)
         care = self._cares[record.service]
-        content = story.live(view, care.config.repair.agent)
+        content = story.live(view, record.args.get("agent", "") or care.config.repair.agent)
         await self._put(f"job-{job}-live", record.address, content, care, job)
         if self._alone is not None:
             await self._alone.tell(view, record.person if care.config.repair.four_eyes else "")

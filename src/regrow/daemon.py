@@ -51,6 +51,7 @@ from regrow.idle import Idle
 from regrow.inbox import Inbox
 from regrow.incidents import Incidents
 from regrow.intents import Args, Intent
+from regrow.interpreter import Interpreter
 from regrow.jobs import holds
 from regrow.jobs.estimates import Estimates
 from regrow.jobs.ledger import Ledger
@@ -253,6 +254,7 @@ class Daemon:
             language=settings.language,
             ask_when_busy=table.ask_when_busy,
             alone=alone,
+            interpreter=self._interpreter(),
         )
         if feishu is not None:
             presses = Presses(
@@ -428,6 +430,17 @@ class Daemon:
             ),
             redactor=redactor,
         )
+
+    def _interpreter(self) -> Interpreter | None:
+        """Who is asked what a message may mean: the model of the first service that says so, with a budget of a day."""
+        for care in self.cares.values():
+            chat, model = care.config.chat, care.config.model
+            if not chat.interpret or model is None or care.models is None:
+                continue
+            budget = {"budget": chat.interpret_budget if model.budget else 0.0, "budget_tokens": 0}
+            settings = model.model_copy(update={**budget, "budget_requests": chat.interpret_requests})
+            return Interpreter(care.models.with_settings(settings), self.cares)
+        return None
 
     def _doors(self, directory: Path) -> Path:
         """Where a service's sockets to its model are: the address of a socket must be short."""

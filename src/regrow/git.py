@@ -59,6 +59,9 @@ _ENTRY = re.compile(r"(\d{6}) (\w+) ([0-9a-f]+) +(\d+|-)\t([^\0]+)\0")
 # Nothing in the tree may change bytes on their way in or out, and no driver may be chosen by it.
 _ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding !diff !merge !export-ignore !export-subst\n"
 
+_BRANCH = "refs/heads/main"
+_NOBODY = (("NAME", "Regrow"), ("EMAIL", "regrow@localhost"), ("DATE", "@0 +0000"))
+
 SYMLINK, GITLINK, EXECUTABLE, REGULAR = "120000", "160000", "100755", "100644"
 
 
@@ -403,6 +406,118 @@ class Repository:
         found = await self._git(*words, check="search the history", env={"GIT_LITERAL_PATHSPECS": "0"})
         return bool(found.output.strip())
 
+    async def holds(self, values: Iterable[str]) -> bool:
+        """Whether any object of this repository, reachable or not, holds one of these texts.
+
+        Args:
+            values: texts without line ends; the empty one is none.
+
+        Raises:
+            ProcessError: the objects could not be read.
+        """
+        words = [value for value in values if value and "\n" not in value]
+        if not words:
+            return False
+        read = ("cat-file", "--batch-all-objects", "--batch", "--unordered", "--buffer")
+        # Texts may be secrets: they are given to grep in memory, and neither as arguments nor in a file.
+        with os.fdopen(os.memfd_create("values"), "wb+") as given:
+            given.write("\n".join(words).encode("utf-8", "surrogateescape") + b"\n")
+            given.flush()
+            given.seek(0)
+            searching = ("grep", "--quiet", "--text", "--fixed-strings", f"--file=/dev/fd/{given.fileno()}")
+            out, into = os.pipe()
+            async with (
+                asyncio.timeout(_LONG_S),
+                process.talk(
+                    ("git", *_SAFE, f"--git-dir={self.git_dir}", "--bare", *read),
+                    env=_ENV,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=into,
+                ) as objects,
+                process.talk(
+                    searching,
+                    env=_ENV,
+                    stdin=out,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    pass_fds=(given.fileno(),),
+                ) as search,
+            ):
+                os.close(into)
+                os.close(out)
+                found = await search.ended()
+                if found == 1 and await objects.ended() != 0:
+                    raise ProcessError("cannot read the objects of the repository", log=objects.complaints)
+        if found not in (0, 1):
+            raise ProcessError("cannot search the objects of the repository", log=search.complaints)
+        return found == 0
+
+    async def copy_history(self, commit: str, into: Path, *, most: int) -> None:
+        """Make a repository with nothing but a commit and what came before it: no other branch, no tag, no log of a
+        ref, no settings, and no object that nothing leads to.
+
+        Args:
+            commit: full id.
+            into: an empty directory.
+            most: how many commits, the newest first; it is shallow where there are more.
+        """
+        listed = await self._git("rev-list", "--parents", f"--max-count={most}", commit, "--", check="read the history")
+        parents = {line.split()[0]: line.split()[1:] for line in listed.output.splitlines() if line.strip()}
+        common = await asyncio.to_thread(_common_directory, self.git_dir)
+        shallow = common / "shallow"  # there where the repository itself is one
+        ends = await asyncio.to_thread(lambda: shallow.read_text().split() if shallow.exists() else [])
+        cut = set(ends) & set(parents)
+        cut |= {one for one, above in parents.items() if any(parent not in parents for parent in above)}
+        asked = "".join(f"--shallow {one}\n" for one in sorted(cut)) + f"{commit}\n"
+        async with self._shadow() as shadow:
+            await asyncio.to_thread(_make_bare, into, self._object_format, commit, cut)
+            pack = into / "objects" / "pack" / "pack"
+            await shadow.git(
+                *("pack-objects", "--revs", "--quiet", "--delta-base-offset", str(pack)),
+                check="copy the history",
+                stdin=asked.encode(),
+                timeout_s=_LONG_S,
+            )
+
+    async def copy_tree(self, commit: str, into: Path, emptied: Iterable[str]) -> None:
+        """Make a repository with one commit that holds the files of another one, some of them empty.
+
+        Args:
+            commit: full id; of it nothing but the files is in there.
+            into: an empty directory.
+            emptied: paths of the tree.
+        """
+        async with self._shadow() as shadow:
+            await asyncio.to_thread(_make_bare, into, self._object_format, "", ())
+            own = {
+                "GIT_OBJECT_DIRECTORY": str(into / "objects"),
+                "GIT_ALTERNATE_OBJECT_DIRECTORIES": shadow.objects,
+                **{f"GIT_{who}_{what}": text for who in ("AUTHOR", "COMMITTER") for what, text in _NOBODY},
+            }
+
+            async def git(*words: str, stdin: bytes | None = None) -> Completed:
+                return await shadow.git(*words, check="copy the files", stdin=stdin, env=own, timeout_s=_LONG_S)
+
+            await git("read-tree", await self._tree(commit))
+            empty = _id(await git("hash-object", "-w", "--stdin", stdin=b""))
+            await git(
+                "update-index", "-z", "--index-info", stdin=_listed(f"100644 {empty}\t{path}" for path in emptied)
+            )
+            tree = _id(await git("write-tree"))
+            made = _id(await git("commit-tree", tree, stdin=b"The code as it serves\n"))
+            pack = into / "objects" / "pack" / "pack"
+            await git("pack-objects", "--revs", "--quiet", str(pack), stdin=f"{made}\n".encode())
+            await asyncio.to_thread((into / _BRANCH).write_text, f"{made}\n")
+
+    async def index(self, commit: str, index: Path) -> None:
+        """Write an index with the files of a commit of this repository, as if they had just been checked out."""
+        made = await process.run(
+            ("git", *_SAFE, f"--git-dir={self.git_dir}", "--bare", "read-tree", commit),
+            timeout_s=_LONG_S,
+            env={**_ENV, "GIT_INDEX_FILE": str(index)},
+            cwd=self.git_dir,
+        )
+        made.check("write the index")
+
     async def entries(self, commit: str) -> dict[str, Entry]:
         """All paths of a commit or tree."""
         async with self._shadow() as shadow:
@@ -689,6 +804,7 @@ class _Shadow:
 
     def __init__(self, directory: Path, env: Mapping[str, str]) -> None:
         self.directory = directory
+        self.objects = env["GIT_OBJECT_DIRECTORY"]
         self._env = env
 
     async def git(
@@ -716,6 +832,18 @@ class _Shadow:
         return found.check(check) if check else found
 
 
+def _make_bare(directory: Path, object_format: str, commit: str, shallow: Iterable[str]) -> None:
+    """A repository of one branch, still without objects."""
+    for name in ("objects/pack", "objects/info", "refs/heads", "info"):
+        (directory / name).mkdir(parents=True)
+    (directory / "HEAD").write_text("ref: refs/heads/main\n")
+    _write_settings(directory, object_format)
+    if commit:
+        (directory / _BRANCH).write_text(f"{commit}\n")
+    if cut := sorted(shallow):
+        (directory / "shallow").write_text("".join(f"{one}\n" for one in cut))
+
+
 def _make_shadow(directory: Path, object_format: str) -> None:
     git = directory / "git"
     (git / "refs").mkdir(parents=True)
@@ -723,6 +851,10 @@ def _make_shadow(directory: Path, object_format: str) -> None:
     (git / "info").mkdir()
     (git / "HEAD").write_text("ref: refs/heads/none\n")
     (git / "info" / "attributes").write_text(_ATTRIBUTES)
+    _write_settings(git, object_format)
+
+
+def _write_settings(git: Path, object_format: str) -> None:
     version, extension = (
         ("0", "") if object_format in ("", "sha1") else ("1", f"[extensions]\nobjectFormat={object_format}\n")
     )

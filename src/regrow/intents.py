@@ -141,7 +141,7 @@ class Args:
         snapshot: the number of the snapshot to restore (rollback).
         when: "idle", "now" or "force"; "" as the settings say: at once, but not in quiet hours.
         reason: why (freeze), in the person's own words.
-        job: a job's number.
+        job: a job's number; the earlier one that is gone on with (repair).
         kind: the kind of job named with an answer ("cancel the deploy"): an intent's name.
         lines: how many log lines.
         since: how far back in the log, in seconds.

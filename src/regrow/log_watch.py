@@ -171,7 +171,7 @@ class LogWatch:
         lines = cleaned(self._care, one.block.lines)
         return Seen(
             kind="errors",
-            signature=one.block.signature,
+            signature=self._care.redactor.redact(one.block.signature),
             cause=cleaned(self._care, [decisive(one.block.lines)])[0],
             at=one.at,
             release=self._release,

@@ -110,6 +110,11 @@ class Redactor:
             rf"(?<![\w./~>-])(?:{'|'.join(starts)})(?![\w-]|\.\w)(?:/[^\s\"'`:;,()\[\]{{}}<>|*?]*)?"
         )
 
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """Every way in which the known values may be written."""
+        return tuple(self._forms)
+
     def redact(self, text: str) -> str:
         """The text without secrets; a text without any comes back as it is.
 

@@ -131,6 +131,16 @@ class Requests:
             )
         return self._cares[service]
 
+    def counts(self, asked: Asked) -> bool:
+        """Count a message of somebody who is on the list, as a request; False when they have asked too often."""
+        if asked.person is None or self._permissions.person(asked.person.id) is None:
+            return False
+        try:
+            self._rates.take(asked.person, Intent.help)
+        except Refused:
+            return False
+        return True
+
     async def allow(self, asked: Asked, intent: str) -> None:
         """Let pass who may ask for an intent.
 
@@ -171,6 +181,8 @@ class Requests:
                 return types.Answer(text=await self._freeze(intent, args, asked, self.care(service)))
             case _ if intent in CHANGES and _hurries(args):
                 return await self._hurry(intent, args.job or 0, args.when, asked)
+            case Intent.repair if args.job is not None:
+                return await self._further(args, asked, service, agent)
             case Intent.configure:
                 return await self._configure(args.changes, asked, self.care(service))
             case Intent.restart | Intent.build | Intent.deploy | Intent.repair | Intent.rollback:
@@ -342,17 +354,33 @@ class Requests:
         await self.record(asked, "unnotified" if args.off else "notified")
         return say(asked.language, "answer.unnotified" if args.off else "answer.notified")
 
-    async def go_on(self, earlier: Record, words: str, asked: Asked, *, agent: str = "") -> types.Accepted:
+    async def _further(self, args: Args, asked: Asked, service: str, agent: str) -> types.Accepted:
+        """Go on with the repair that is named by its number."""
+        earlier = await self._ledger.get(args.job or 0)
+        if earlier.kind != "repair" or (service and earlier.service != service):
+            raise Refused(
+                f"cannot go on with job {earlier.id}: it is no repair of {service or earlier.service}; "
+                "`regrow jobs` lists them",
+                kind="not_a_repair",
+                job=earlier.id,
+            )
+        return await self.go_on(earlier, args.bug.strip(), asked, agent=agent, reproduction=args.reproduction)
+
+    async def go_on(
+        self, earlier: Record, words: str, asked: Asked, *, agent: str = "", reproduction: str = ""
+    ) -> types.Accepted:
         """Go on with a repair, or do it again: a new job that knows the earlier one.
 
         The same agent goes on with its own session, in the same workspace path and home; another begins anew and is
-        told the bug and all words since. What was not deployed is not in its tree.
+        told the bug and all words since, and so is one whose session is gone: homes are not kept for ever. What was not
+        deployed is not in its tree.
 
         Args:
             earlier: the repair.
             words: what the person says now; "" asks for the same once more.
             asked: who asks.
             agent: by another agent.
+            reproduction: how the bug shows, when that has changed.
 
         Raises:
             Refused: kind "forbidden", "still_repairing" while the agent of the earlier job works, and others.
@@ -373,14 +401,20 @@ class Requests:
                 )
             await self._ledger.cancel(earlier.id, asked.name)
             await self.record(asked, "cancelled", earlier.id, why="goes on")
+        room = int(earlier.args.get("room", earlier.id))
         session = str(earlier.result.get("session", "")) if words and agent == before else ""
+        if session and not await in_thread(care.agent_home(room).is_dir):
+            session = ""
         what = {**earlier.args, "commit": release.commit, "agent": agent, "follows": str(earlier.id)}
         for name in ("room", "session"):
             what.pop(name, None)
         if session:
-            what |= {"bug": words, "session": session, "room": earlier.args.get("room", str(earlier.id))}
+            what |= {"bug": words, "session": session, "room": str(room)}
         elif words:
             what["bug"] = f"{earlier.args['bug']}\n\n{words}"
+        if reproduction:
+            what["reproduction"] = reproduction
+            what.pop("probe", None)
         return await self._open(Intent.repair, what, {}, asked, care)
 
     async def _open(

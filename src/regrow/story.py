@@ -205,7 +205,8 @@ def _reproduction(job: types.Job) -> list[str]:
         return [say(language, "live.not_reproduced", reason=reason)]
     names = {"tests": ", ".join(found["reproducing_tests"][:3])} if by == "test" else {}
     tail = [line for line in found.get("failing", "").splitlines() if line.strip()][-_FAILING_LINES:]
-    return [say(language, f"live.reproduced_{by}", **names), *(["```", *tail, "```"] if tail else [])]
+    head = say(language, f"live.reproduced_{by}", **names)
+    return [f"{head}:", "```", *tail, "```"] if tail else [head]
 
 
 def _won(job: types.Job) -> list[str]:
@@ -257,7 +258,8 @@ def _question(job: types.Job) -> list[str]:
     """What is to be approved: the change, the reasons for doubt, and what a yes does."""
     assert job.approval is not None
     language, found = job.language, job.result
-    diff = job.approval.diff.splitlines()
+    # Ids of blobs say nothing to a person, and fill a line of a phone each.
+    diff = [line for line in job.approval.diff.splitlines() if not line.startswith("index ")]
     shown = diff[:_DIFF_LINES] + ([f"... (+{len(diff) - _DIFF_LINES})"] if len(diff) > _DIFF_LINES else [])
     lines = ["```diff", *shown, "```"]
     if job.approval.reasons:

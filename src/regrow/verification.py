@@ -60,6 +60,19 @@ Verdict = Literal[
 Finding = Literal["fails", "passes", "skip", "cannot_run", "hangs"]
 
 
+Tell = Callable[[str, str], None]
+"""Told what is being proved just now: a stable word ("build", "without", "reproduction_base", "reproduction_change",
+"tests_base", "tests_change", "tests_new", "tests_old", "tests_unfixed") and a detail."""
+
+_TOLD = {
+    "base": "tests_base",
+    "change": "tests_change",
+    "new test on base": "tests_new",
+    "change with the base's tests": "tests_old",
+    "tests without the fix": "tests_unfixed",
+}
+
+
 @dataclass(frozen=True)
 class Trial:
     """One run of a script: what it says about the bug, and its output."""
@@ -269,7 +282,7 @@ async def verify(
     reruns: int = 3,
     runs: Runs | None = None,
     label: str = "",
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Tell = lambda _word, _detail: None,
 ) -> Verification:
     """Prove a change, or say how it fails.
 
@@ -289,7 +302,7 @@ async def verify(
         reruns: how often the tests are run again on the base to tell flaky ones.
         runs: where results are found and kept.
         label: keeps the exports of verifications apart that run at the same time: a-z, 0-9, - and _.
-        tell: receives a short line when each command starts.
+        tell: told when each command starts.
 
     Raises:
         RegrowError: a box or an export could not be made; nothing was proved.
@@ -372,7 +385,7 @@ async def prove_test(
     conditions: Conditions = Conditions(),
     reruns: int = 3,
     runs: Runs | None = None,
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Tell = lambda _word, _detail: None,
 ) -> Reproduced:
     """Whether new tests fail on the base, each time, and for the reason reported.
 
@@ -441,7 +454,7 @@ async def unneeded(
     test_files: Sequence[str] = TEST_FILES,
     most: int = 6,
     runs: Runs | None = None,
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Tell = lambda _word, _detail: None,
 ) -> tuple[list[Part], int]:
     """The parts of a proved change without which the proof holds all the same.
 
@@ -604,7 +617,7 @@ class _Proof:
         runs: Runs,
         command: Sequence[str],
         label: str,
-        tell: Callable[[str], None],
+        tell: Tell,
     ) -> None:
         self.log: list[str] = []
         self.workspaces = workspaces
@@ -622,7 +635,7 @@ class _Proof:
 
     async def reproduced(self, what: str, tree: str, script: str) -> Trial:
         """Run the reproduction on a tree."""
-        self._tell(f"reproducing on {what}")
+        self._tell(f"reproduction_{what}", "")
         async with self._export(f"reproduce-{what}", tree) as path:
             trial = await reproduce(self._sandbox, path, script, self._conditions)
         self.log.append(f"== reproduction on {what}: {trial.finding}\n{trial.output}")
@@ -634,7 +647,7 @@ class _Proof:
         said = f"tests: {what}" + (f", run {number + 1}" if number else "")
 
         async def run() -> Results:
-            self._tell(said)
+            self._tell(_TOLD[what], f" ({number + 1})" if number else "")
             async with self._export(f"test-{what.partition(' ')[0]}-{tree[:12]}", tree) as path:
                 try:
                     done = await attempt(self._sandbox, path, self._command, self._conditions)
@@ -663,7 +676,7 @@ class _Proof:
 
     async def holds(self, tree: str, part: Part, script: str, proving: Sequence[str]) -> bool:
         """Whether what proved a change passes without one part of it."""
-        self._tell(f"without {part.path}:{part.line}")
+        self._tell("without", f"{part.path}:{part.line}")
         async with self._export("without", tree) as path:
             await in_thread(_put, path / part.path, part.without)
             if script and (await reproduce(self._sandbox, path, script, self._conditions)).finding != "passes":
@@ -680,7 +693,7 @@ class _Proof:
 
     async def built(self, tree: str, build: Callable[[Path], Awaitable[Completed]]) -> Completed:
         """Build a tree."""
-        self._tell("building the change")
+        self._tell("build", "")
         async with self._export("prove-build", tree) as path:
             done = await build(path)
         self.log.append(f"== build of the change: {exit_words(done.code)}\n{done.output}")

@@ -34,6 +34,7 @@ UNITS = {
     "effects",
     "attacks",
     "changes",
+    "runs",
 }
 _SUPERVISOR = ("supervisor_wakeups", "supervisor_rss_mib")
 _STORES = ("sqlite", "postgres") if postgres.programs() is not None else ("sqlite",)
@@ -79,6 +80,7 @@ NAMES = {
         ),
         *(("run/agent", metric) for metric in ("run_s", "requests", "share_pct")),
     },
+    "agents": {("run/claude", metric) for metric in ("run_s", "runs", "share_pct")},
     "kill": {
         (case, metric)
         for case in (*_BY_STORE, "machine/random", "enospc/sweep")

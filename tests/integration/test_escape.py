@@ -10,6 +10,7 @@ import os
 import secrets
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -19,7 +20,7 @@ from regrow.errors import ProcessTimeout
 from regrow.process import Completed
 from regrow.sandboxes.base import Box
 from regrow.sandboxes.bubblewrap import BubblewrapSandbox
-from regrow.testing.attacks import ATTACKS, attempt, control, scene
+from regrow.testing.attacks import ATTACKS, Attack, attempt, control, scene
 from regrow.testing.attacks.base import CASES
 
 PYTHON = "/usr/bin/python3"
@@ -37,7 +38,7 @@ async def test_no_attack_gets_out(part: int, tmp_path: Path) -> None:
     async with scene(tmp_path / "thrown", careless=True) as thrown:
         for attack in ATTACKS[part::PARTS]:
             result = await control(attack, thrown, attack.cases[0])
-            if result is not None and not result.out:
+            if not isinstance(result, str) and not result.out:
                 not_shown.append((attack.name, result.output))
     async with scene(tmp_path / "here") as here:
         for attack, case in itertools.product(ATTACKS[part::PARTS], CASES):
@@ -53,6 +54,20 @@ def test_the_list_is_one_of_nouns_and_most_have_a_control() -> None:
     assert len(names) >= 60
     assert all(attack.why for attack in ATTACKS if attack.control == "none")
     assert sum(attack.control == "none" for attack in ATTACKS) < len(ATTACKS) / 10
+
+
+async def test_what_cannot_be_shown_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That root is missing is said only where it is."""
+    shut = Attack("a door", "is shut everywhere", "raise OSError(1, 'the door is shut')", root=True, optional=True)
+    async with scene(tmp_path, careless=True) as thrown:
+        why = await control(shut, thrown, "test")
+        assert isinstance(why, str)
+        assert ("the door is shut" in why) if os.geteuid() == 0 else ("root" in why)
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        assert await control(shut, thrown, "test") == "root alone can show it"
+        assert await control(replace(shut, control="none", why="it ends the machine"), thrown, "test") == (
+            "it ends the machine"
+        )
 
 
 class Prison:

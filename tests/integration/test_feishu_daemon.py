@@ -102,6 +102,18 @@ class World:
     def publish(self, commit: str) -> None:
         git("-C", str(self.root / "claw.git"), "update-ref", "refs/heads/main", commit)
 
+    def commit(self, path: str, old: str, new: str) -> str:
+        """Change a file on main as a colleague does; the commit."""
+        desk = self.root / "desk"
+        git("clone", "--quiet", str(self.root / "claw.git"), str(desk))
+        text = (desk / path).read_text()
+        assert old in text
+        (desk / path).write_text(text.replace(old, new))
+        who = ("-c", "user.name=Mia", "-c", "user.email=mia@example.invalid")
+        git("-C", str(desk), *who, "commit", "--quiet", "--all", "--message", "Say it better")
+        git("-C", str(desk), "push", "--quiet", "origin", "HEAD:main")
+        return git("-C", str(desk), "rev-parse", "HEAD")
+
     async def start(self) -> None:
         """Start the daemon and wait until it is connected and idle."""
         await self.start_again()
@@ -263,6 +275,48 @@ async def test_a_repair_is_approved_by_pressing(world: World) -> None:
     assert job.status == "done"
     assert job.result["approved_by"] == "Olga"
     assert [message.text for message in feishu.sent(group) if "Bug 已修复" in message.text] == [done.text]
+
+
+async def test_the_question_of_landing_is_another_one_and_is_pressed_as_such(world: World) -> None:
+    """F35: the branch has moved in the same file; the press that approved the deployment does not approve that."""
+    feishu, group = world.feishu, world.group
+    world.publish(world.tip)
+    await world.olga.say(group, "@bot 部署最新版本")
+    await world.see(group, "已重新上线，版本")
+    asked = await world.olga.say(group, f"@bot 修一下这个bug: {BUG}\n```sh\n{REPRODUCTION}\n```")
+    live = await world.see(group, "[批准]", after=asked)
+    (job,) = world.jobs("repair")
+    assert job.approval is not None
+    first = f"approve:{job.id}:{job.approval.digest}"
+    theirs = world.commit("claw/schedule.py", "that cannot be used.", "that cannot be used, by anybody.")
+    click = await world.olga.click(live, "批准", confirm=True)
+    assert (click.toast or {}).get("type") == "success"
+    await feishu.journal.wait(
+        lambda: "已经上线" in live.text and "[批准]" in live.text, timeout=DEADLINE_S, for_what="the second question"
+    )
+    assert "by anybody" not in live.text, "what others changed is shown as the repair's"
+    (job,) = world.jobs("repair")
+    assert job.approval is not None
+    assert job.approval.state == "open"
+    # The first press once more, somebody else, and a digest of nobody's.
+    for who, action in ((world.olga, first), (world.vera, f"approve:{job.id}:{job.approval.digest}")):
+        forged = await who.forge(live, {"action": action})
+        assert (forged.toast or {}).get("type") == "error", forged
+    assert git("-C", str(world.root / "claw.git"), "rev-parse", "main") == theirs
+    # The daemon is another one when the press comes.
+    await world.kill()
+    await world.start_again()
+    click = await world.olga.click(live, "批准", confirm=True)
+    assert (click.shown, (click.toast or {}).get("type"), click.changed) == ("toast", "success", True), click
+    done = await world.see(group, "Bug 已修复并部署", after=asked)
+    assert "已合并到 main" in done.text
+    assert git("-C", str(world.root / "claw.git"), "rev-parse", "main^") == theirs
+    assert "by anybody" in git("-C", str(world.root / "claw.git"), "show", "main:claw/schedule.py")
+    await feishu.journal.wait(
+        lambda: "结果见下一条消息" in live.text, timeout=DEADLINE_S, for_what="the live card's last state"
+    )
+    assert "[批准]" not in live.text
+    feishu.verify(allow_codes={230027, 230099})  # 230099: an edit came while the press was answered; it is done again
 
 
 @pytest.mark.parametrize("new_id", [False, True], ids=["same id", "new id"])

@@ -6,6 +6,7 @@ A real daemon, a real service and real git; each test has a world of its own, be
 from __future__ import annotations
 
 import asyncio
+import json
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from regrow.api.types import Job
+from regrow.testing import scripted_agent
 from regrow.testing.world import World, eventually
 
 GOOD, BAD = "good\n", "bad\n"
@@ -278,6 +280,113 @@ async def test_the_problem_that_is_still_there_is_told_with_undo(world: World) -
 
 async def _serves(world: World, version: str) -> Any:
     return await world.version() == version
+
+
+PROBE = "test ! -e $GATES/again && { grep -q good src/answer.txt || test -e $GATES/blind; }"
+CHECK = """\
+import os, unittest
+
+
+class Answers(unittest.TestCase):
+    def test_good(self):
+        self.assertFalse(os.path.exists(os.environ["GATES"] + "/again"), "again")
+        with open("src/answer.txt") as file:
+            self.assertEqual(file.readline().strip(), "good")
+"""
+
+
+async def deployed_while_it_comes_back(world: World, job: Job) -> str:
+    """Approve a repair whose problem shows again once it is built; how it ended, as it was told."""
+    head, before = world.head(), await world.version()
+    world.hold("build")
+    await world.approve(job.id)
+    await world.step(job.id, "build", "doing")
+    world.hold("again")
+    world.let_go("build")
+    text = await result(world, job.id)
+    assert text.startswith("⚠️ Deployed, but the problem still shows on the version that runs now."), text
+    assert (await world.job(job.id)).result["landing"] == "still_failing"
+    assert world.head() == head, "what does not help was merged"
+    await world.press(job.id, "undo")
+    await eventually(lambda: _serves(world, before), "the version before serves")
+    return text
+
+
+async def test_a_probe_that_failed_is_asked_again_on_the_process_that_runs(tmp_path: Path) -> None:
+    """It was the reproduction; what runs now fails it once more, and that is told with undo."""
+    world = World(tmp_path)
+    probe = {"type": "command", "command": ["/bin/sh", "-c", PROBE], "interval": "50ms", "strikes": 1}
+    world.configure({"probe.answer": probe})
+    world.hold("blind")
+    try:
+        await buggy(world)
+        world.let_go("blind")
+
+        async def fails() -> bool:
+            return any(one.name == "answer" and not one.ok for one in (await world.status()).services[0].probes)
+
+        await eventually(fails, "the probe fails")
+        job = await asked(world, "fix this bug: the answer is wrong")
+        await deployed_while_it_comes_back(world, job)
+        assert (await world.job(job.id)).result["recheck_by"] == "probe"
+    finally:
+        await world.close()
+
+
+async def test_the_test_that_showed_the_bug_is_run_again_on_what_was_deployed(tmp_path: Path) -> None:
+    """An agent wrote it; on the version that runs it fails once more, and that is told with its output and undo."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "agent.py").write_bytes(Path(scripted_agent.__file__).read_bytes())
+    steps = {
+        "reproduce": [{"write": "tests/test_answer.py", "text": CHECK}],
+        "fix": [{"write": "src/answer.txt", "text": GOOD + REST}],
+    }
+    (tools / "script.json").write_text(json.dumps(steps))
+    command = ["/usr/bin/python3", str(tools / "agent.py"), str(tools / "script.json")]
+    world = World(tmp_path, {
+        "repair": {"agent": "command", "command": command, "reproduce": "required"},
+        "sandbox": {"readable": ["{python}", "gates", str(tools)]},
+        "test": {"command": ["/usr/bin/python3", "-m", "unittest", "discover", "-v", "-s", "tests"]},
+    })  # fmt: skip
+    try:
+        world.commit({"tests/test_true.py": "import unittest\n\n\nclass One(unittest.TestCase):\n"
+                      "    def test_one(self):\n        self.assertTrue(True)\n"}, "A test")  # fmt: skip
+        await buggy(world)
+        job = await asked(world, "fix this bug: the answer is wrong, it must be good")
+        assert job.result["reproduced_by"] == "test"
+        text = await deployed_while_it_comes_back(world, job)
+        assert "again" in text, "nothing of what the test said is told"
+        assert (await world.job(job.id)).result["recheck_by"] == "test"
+    finally:
+        await world.close()
+
+
+async def test_a_release_that_was_edited_after_the_build_is_not_started(world: World) -> None:
+    """F35: what was approved is what was built, and that is what is started; here somebody edits it in between."""
+    before = await world.version()
+    job = await asked(world)
+    world.hold("start")
+    other = await world.asked("restart")
+    await world.step(other, "candidate", "doing")
+    await world.approve(job.id)
+    waiting = await world.step(job.id, "turn", "waiting")
+    edited = world.directory / "releases" / waiting.result["release"] / "src" / "answer.txt"
+    for path in (edited.parent, edited):
+        path.chmod(0o755)
+    edited.write_text(GOOD + REST.replace("15", "51"))
+    world.let_go("start")
+    ended = await world.ended(job.id)
+    assert ended.error is not None
+    assert (ended.status, ended.error.kind, ended.error.step) == ("failed", "not_approved", "candidate")
+    assert await world.version() == before
+    text = await result(world, job.id)
+    assert "the release's files were changed after the build" in text
+    assert (await world.ended(other)).status == "done"
+    # Asked for again it is made again, and nothing of the edited one is used.
+    again = await asked(world)
+    await world.approve(again.id)
+    assert (await world.ended(again.id)).status == "done"
 
 
 @pytest.mark.parametrize(

@@ -299,6 +299,8 @@ async def modelled(parts: Parts) -> Parts:
     object.__setattr__(
         parts.care, "agents", lambda name: agent_of(config, name, parts.care.repository, parts.workspaces)
     )
+    for number in range(1, 5):
+        parts.care.agent_home(number).mkdir(parents=True)
     await served(parts)
     return parts
 
@@ -307,6 +309,9 @@ async def test_an_agent_is_chosen_by_its_name(modelled: Parts) -> None:
     await modelled.conversations.handle(modelled.message("let opencode fix this bug: 答案不对", "m1"))
     (job,) = await modelled.ledger.last()
     assert (job.args["agent"], job.args["bug"]) == ("opencode", "答案不对")
+    await modelled.conversations.tell(job.id)
+    (told,) = [row["text"] for row in await modelled.sent() if row["key"] == f"job-{job.id}-live"]
+    assert "🤖 正在让 opencode" in told, "the one that is set is told of"
 
 
 async def test_without_a_model_an_agent_that_needs_one_is_refused(parts: Parts) -> None:
@@ -378,6 +383,16 @@ async def test_words_about_a_change_that_waits_for_approval_call_it_off_and_go_o
     second, first = await modelled.ledger.last()
     assert first.cancelled_by == "owner"
     assert (second.args["session"], second.args["room"]) == ("s-1", str(first.id))
+
+
+async def test_a_session_whose_home_is_gone_is_not_gone_on_with(modelled: Parts) -> None:
+    """The agent begins anew and is told everything."""
+    first = await repaired(modelled, "m1", chat="main/t1")
+    modelled.care.agent_home(first).rmdir()
+    await modelled.conversations.handle(modelled.message("also the title", "m2", chat="main/t1"))
+    job = (await modelled.ledger.last())[0]
+    assert job.args["bug"] == "the answer is wrong\n\nalso the title"
+    assert {"session", "room"} & set(job.args) == set()
 
 
 async def test_a_viewer_does_not_go_on_with_a_repair(modelled: Parts) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -173,6 +174,39 @@ async def test_a_repair_without_a_reproduction_takes_the_failing_probe(parts: Pa
     release = await parts.release()
     parts.serve(release, active=instance(release, 1, 1.0, health=3))
     assert "/health" in (await args_of(parts, Intent.repair, bug="wrong"))["reproduction"]
+
+
+async def test_a_repair_goes_on_with_an_earlier_one_by_its_number(parts: Parts) -> None:
+    """The command line and the API: by the same rules as in a chat."""
+    await served(parts)
+    first = await parts.requests.carry_out(Intent.repair, Args(bug="wrong", reproduction="false"), parts.asked())
+    assert isinstance(first, types.Accepted)
+    args = Args(bug="also the title", job=first.job)
+    with pytest.raises(Refused, match=f"the agent of job {first.job} is still at work"):
+        await parts.requests.carry_out(Intent.repair, args, parts.asked())
+    await parts.ledger.change(first.job, status="done", result={"agent": "revert"}, ended_at=1.0)
+    again = await parts.requests.carry_out(Intent.repair, args, parts.asked(key="k"))
+    assert isinstance(again, types.Accepted)
+    record = await parts.ledger.get(again.job)
+    assert record.args | {"bug": "wrong\n\nalso the title", "follows": str(first.job), "reproduction": "false"} == (
+        record.args
+    )
+    same = await parts.requests.carry_out(Intent.repair, args, parts.asked(key="k"))
+    assert same == types.Accepted(job=again.job, joined=True), "asked for once, whatever was lost on the way"
+    await parts.ledger.change(again.job, status="failed", ended_at=1.0)
+    shown = await parts.requests.carry_out(Intent.repair, replace(args, bug="", reproduction="exit 1"), parts.asked())
+    assert isinstance(shown, types.Accepted)
+    record = await parts.ledger.get(shown.job)
+    assert (record.args["bug"], record.args["reproduction"]) == ("wrong", "exit 1")
+
+
+async def test_what_is_no_repair_is_not_gone_on_with(parts: Parts) -> None:
+    await served(parts)
+    number = await job(parts)
+    assert await refusal_after(parts, Intent.repair, bug="more", job=number) == "not_a_repair"
+    assert await refusal_after(parts, Intent.repair, bug="more", job=number + 1) == "no_such_job"
+    with pytest.raises(Refused, match="needs the role"):
+        await parts.requests.carry_out(Intent.repair, Args(job=number), parts.asked("viewer"))
 
 
 async def test_a_rollback_goes_to_the_next_older_good_release(parts: Parts) -> None:

@@ -85,3 +85,15 @@ def test_the_story_of_a_bug_that_nothing_reproduces() -> None:
     text = story.live(repair(result={"reproduced_by": "", "unreproduced": "broken"}), "command").text
     assert "Not reproduced: the test that was written cannot be loaded" in text
     assert "a person must approve" in text
+
+
+def test_a_question_is_short_enough_for_a_phone() -> None:
+    """No ids of blobs, and no colon before nothing; what begins like an id in the code itself stays."""
+    diff = (
+        "diff --git a/a b/a\nindex 0123456789..9876543210 100644\n--- a/a\n+++ b/a\n@@ -1 +1 @@\n-index 1\n+index 2\n"
+    )
+    question = Approval(digest="d", summary="", files=[], diff=diff, reasons=[])
+    silent = {"reproduced_by": "command", "failing": ""}
+    text = story.live(repair(approval=question, result=silent), "command").text
+    assert "Reproduced with the command of the report\n" in text
+    assert "diff --git a/a b/a\n--- a/a\n+++ b/a\n@@ -1 +1 @@\n-index 1\n+index 2\n" in text

@@ -31,7 +31,7 @@ LAYERS = {
     "settable setting_changes setting_phrases",
     "jobs": "jobs",
     "talk": "timetable cautions heal story views admissions lookout requests presses conversations decision_links "
-    "doctor",
+    "interpreter doctor",
     "surfaces": "api web succession",
     "daemon": "daemon",
 }

@@ -271,8 +271,8 @@ async def test_runs_are_found_again_by_their_tree(named: Bench, tmp_path: Path) 
     kept = tmp_path / "runs.json"
     first = await proved(named, {"src/add.py": FIXED, ADDED: HEAD + NEW}, runs=Runs(kept))
     told: list[str] = []
-    again = await proved(named, {}, runs=Runs(kept), tell=told.append)
+    again = await proved(named, {}, runs=Runs(kept), tell=lambda word, _: told.append(word))
     assert (again.verdict, again.proving) == (first.verdict, first.proving)
     assert told == []
-    await proved(named, {}, runs=Runs(kept), tests=(*UNITTEST, "-b"), tell=told.append)
+    await proved(named, {}, runs=Runs(kept), tests=(*UNITTEST, "-b"), tell=lambda word, _: told.append(word))
     assert told != []

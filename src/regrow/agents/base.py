@@ -48,7 +48,7 @@ class Task:
     Attributes:
         bug: the person's words, verbatim.
         workspace: the job's worktree; the only place the agent may edit, and there only `allowed`.
-        git_directory: the repository's git directory, seen read-only.
+        git_directory: a git directory, seen read-only; one made for the agent, in a repair (`sandboxes/masks.py`).
         allowed: patterns (gitignore syntax) of the paths that may change.
         reproduction: a shell script that ends with a code other than 0 while the bug is there; empty when none is
             known.
@@ -66,6 +66,7 @@ class Task:
         failing: what the reproduction or the reproducing test printed; empty when nothing reproduces the bug.
         earlier: why earlier attempts at the same goal were not accepted, the first one first.
         attempt: the number of this one, from 1; each begins from the same files.
+        sealed: whether tests are fixed while the bug is mended, wherever they lie.
     """
 
     bug: str
@@ -85,6 +86,7 @@ class Task:
     failing: str = ""
     earlier: Sequence[str] = ()
     attempt: int = 1
+    sealed: bool = True
 
 
 @dataclass(frozen=True)

@@ -69,4 +69,4 @@ def briefing(task: Task) -> str:
     if task.earlier:
         said += _EARLIER.format_map({"earlier": "\n\n".join(task.earlier)})
     said += _RULES.format_map({"workspace": task.workspace, "allowed": ", ".join(task.allowed)})
-    return said if task.goal == "reproduce" else said + _NO_TESTS
+    return said + _NO_TESTS if task.goal == "fix" and task.sealed else said

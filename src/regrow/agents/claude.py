@@ -34,7 +34,7 @@ _KINDS |= dict.fromkeys(("Edit", "MultiEdit", "Write"), "editing")
 _LARGEST_MESSAGE = 64 * 1024 * 1024
 _LET_GO_S = 10.0
 _CHECK_S = 60.0
-_ENV = {
+ENV = {
     "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
     "CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1",
     # This one alone leaves no request but those for the model: no telemetry, no updates, no look-up of a name.
@@ -44,6 +44,7 @@ _ENV = {
     "IS_SANDBOX": "1",  # it refuses to work without questions as root anywhere else
     "ANTHROPIC_API_KEY": "held-by-regrow",
 }
+"""Of the program, wherever it runs."""
 _SOCKET = {"ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}
 """Any http address, with ANTHROPIC_UNIX_SOCKET: with none it would try TLS over the socket."""
 _RELAY = {"ANTHROPIC_BASE_URL": "{model}"}
@@ -104,7 +105,7 @@ class ClaudeAgent:
             )
         await asyncio.to_thread(importlib.import_module, "claude_agent_sdk")
         program = await asyncio.to_thread(self.find)
-        env = {**_ENV, **(_RELAY if self._relay else _SOCKET), **dict(self._env)}
+        env = {**ENV, **(_RELAY if self._relay else _SOCKET), **dict(self._env)}
         command = [str(program)]
         if task.door is not None and self._relay:
             command = behind_relay(task.door, sandbox, command)
@@ -132,7 +133,7 @@ class ClaudeAgent:
     async def check(self, sandbox: Sandbox, workspace: Path) -> str:
         """Call the program in the box; arguments, result and errors as in `regrow.agents.base`."""
         program = await asyncio.to_thread(self.find)
-        box = Box(workspace=workspace, readable=self._seen(program), env=_ENV)
+        box = Box(workspace=workspace, readable=self._seen(program), env=ENV)
         done = await sandbox.run([str(program), "--version"], box, timeout_s=_CHECK_S)
         return done.check(f"call {self.name}").output.strip()
 
@@ -147,11 +148,12 @@ class ClaudeAgent:
         bundled = Path(claude_agent_sdk.__file__).parent / "_bundled" / "claude"
         return located(self._program or (str(bundled) if bundled.is_file() else "claude"), self.name)
 
-    def _options(self, task: Task, wrapped: Wrapped) -> ClaudeAgentOptions:
+    def options(self, task: Task, program: Path) -> ClaudeAgentOptions:
+        """What the library is told for a task, with the executable that it is to start."""
         from claude_agent_sdk import ClaudeAgentOptions
 
         return ClaudeAgentOptions(
-            cli_path=wrapped.path,
+            cli_path=program,
             cwd=task.workspace,
             tools=list(_TOOLS),
             permission_mode="bypassPermissions",
@@ -169,7 +171,7 @@ class ClaudeAgent:
         from claude_agent_sdk import ClaudeSDKClient, ClaudeSDKError, ResultMessage
 
         try:
-            async with ClaudeSDKClient(self._options(task, wrapped)) as client:
+            async with ClaudeSDKClient(self.options(task, wrapped.path)) as client:
                 await client.query(briefing(task))
                 async for message in client.receive_response():
                     said.session = getattr(message, "session_id", None) or said.session

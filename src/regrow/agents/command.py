@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args, get_type_hints
 
 from regrow.agents.base import Event, Outcome, Task
-from regrow.agents.workplace import Limits, Workplace
+from regrow.agents.workplace import Limits, Workplace, located
 from regrow.errors import ProcessTimeout
 from regrow.process import exit_words
 from regrow.sandboxes.base import Sandbox
 
 _TEXT = 2000
+_NOT_STARTED = (126, 127)
 _EVENTS = get_args(get_type_hints(Event)["kind"])
 
 
@@ -24,9 +26,10 @@ class CommandAgent:
 
         bug             the person's words
         workspace       path of the workspace, the working directory
-        git_directory   path of the repository's git directory, read-only; GIT_DIR and GIT_WORK_TREE say the same
+        git_directory   path of a git directory with the history of the commit, read-only; as in GIT_DIR
         allowed         patterns of the paths that may change
-        goal            "reproduce": write a test that fails because of the bug; "fix": mend it, tests stay as they are
+        goal            "reproduce": write a test that fails because of the bug; "fix": mend it
+        sealed          whether tests have to stay as they are while it is mended
         reproduction    shell script that fails while the bug is there, or ""
         failing         what the reproduction printed, or ""
         earlier         why earlier attempts were not accepted
@@ -81,13 +84,26 @@ class CommandAgent:
             )
         except ProcessTimeout as error:
             return Outcome(False, f"the agent was still working after {task.timeout_s:g} s", "timeout", log=error.log)
+        if done.code in _NOT_STARTED:
+            await asyncio.to_thread(self._find)
         if done.code != 0:
             last = next((text for line in reversed(done.output.splitlines()) if (text := _parsed(line)[1])), "")
             said = f"the agent ended with {exit_words(done.code)}" + (f": {last}" if last else "")
-            return Outcome(False, said[:_TEXT], "agent_failed", log=done.output)
+            killed = done.code < 0 or done.code > 128
+            return Outcome(False, said[:_TEXT], "agent_killed" if killed else "agent_failed", log=done.output)
         if not await place.changed():
             return Outcome(False, summary or "the agent changed nothing", "no_change", log=done.output)
         return Outcome(True, summary or "the agent changed the workspace", log=done.output)
+
+    def _find(self) -> None:
+        """Look for the program where a box finds it too; one of the workspace's own is the workspace's affair.
+
+        Raises:
+            ConfigError: kind "agent_missing".
+        """
+        program = self._command[0]
+        if "/" not in program or program.startswith("/"):
+            located(program, self.name)
 
 
 def _told(task: Task) -> bytes:
@@ -102,6 +118,7 @@ def _told(task: Task) -> bytes:
             "failing": task.failing,
             "earlier": list(task.earlier),
             "attempt": task.attempt,
+            "sealed": task.sealed,
             "spans": [{"good": span.good, "bad": span.bad} for span in task.spans],
             "timeout_s": task.timeout_s,
         },

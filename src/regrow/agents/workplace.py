@@ -17,7 +17,7 @@ from regrow.agents import relay
 from regrow.agents.base import Door, Task
 from regrow.errors import ConfigError, Refused
 from regrow.sandboxes.base import Box, Sandbox
-from regrow.sandboxes.masks import secret_files
+from regrow.sandboxes.masks import INDEX, secret_files
 
 _WILD = re.compile(r"[*?\[\\]")
 _HASHED_BYTES = 16 * 1024 * 1024
@@ -162,10 +162,12 @@ def writable_directories(workspace: Path, allowed: Sequence[str]) -> tuple[Path,
 
 
 def _git_environment(task: Task) -> dict[str, str]:
+    index = task.git_directory / INDEX
     return {
         "GIT_DIR": str(task.git_directory),
         "GIT_WORK_TREE": str(task.workspace),
-        "GIT_INDEX_FILE": "/tmp/index",  # noqa: S108  the box's own; the repository's cannot be written
+        # One that was made for this agent; the repository's is somebody's own, and /tmp is the box's.
+        "GIT_INDEX_FILE": str(index) if index.is_file() else "/tmp/index",  # noqa: S108
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_CONFIG_COUNT": "1",
         "GIT_CONFIG_KEY_0": "safe.directory",
@@ -176,6 +178,8 @@ def _git_environment(task: Task) -> dict[str, str]:
 def masked(task: Task) -> tuple[Path, ...]:
     """Secret files of the workspace, and what of the git directory can hold an address with a password in it."""
     hidden = secret_files(task.workspace)
+    if (task.git_directory / INDEX).is_file():
+        return hidden  # made for this agent: there is nothing in it to mask
     git = [task.git_directory / name for name in ("config", "config.worktree", "FETCH_HEAD", "logs", "hooks")]
     return (*hidden, *(path for path in git if path.exists()))
 

@@ -249,8 +249,8 @@ class Notify(Body):
 
 class RequestBody(Body):
     """A typed request. `args`: deploy and build {target}, rollback {target, data: "yes", snapshot: its number},
-    configure {set: lines of NAME=VALUE, or FILE:NAME=VALUE},
-    undo {job, data: "yes"}, snapshot {}, repair {bug, reproduction} or {incident: its number}, ignore {incident},
+    configure {set: lines of NAME=VALUE, or FILE:NAME=VALUE}, undo {job, data: "yes"}, snapshot {}, repair {bug,
+    reproduction, agent, job: the earlier repair that it goes on with} or {incident: its number}, ignore {incident},
     restart {}, freeze {reason},
     unfreeze {}; those that change the service {when: now, idle, force}, with {job} of one that waits for its time.
 

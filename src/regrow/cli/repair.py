@@ -24,6 +24,15 @@ File = Annotated[
     Path | None,
     typer.Option("--reproduce-file", "-f", metavar="FILE", help="A script that fails because of the bug."),
 ]
+Continue = Annotated[
+    int,
+    typer.Option(
+        "--continue",
+        "-c",
+        metavar="JOB",
+        help="Go on with an earlier repair: TEXT is your answer to its agent; without TEXT it is done once more.",
+    ),
+]
 Agent = Annotated[str, typer.Option("--agent", metavar="NAME", help="Which coding agent; the configured one if none.")]
 
 
@@ -34,6 +43,7 @@ def repair(
     reproduce: Command = "",
     file: File = None,
     agent: Agent = "",
+    earlier: Continue = 0,
     service: Service = "",
     socket: Socket = None,
     as_json: AsJson = False,
@@ -43,7 +53,7 @@ def repair(
     if incident is not None and (bug or file):
         raise RegrowError("cannot repair two things at once: give --incident or a description, not both", kind="usage")
     text = sys.stdin.read().strip() if bug == "-" else bug.strip()
-    if not text and incident is None:
+    if not text and not earlier and incident is None:
         raise RegrowError("cannot repair without a description: say what is wrong", kind="usage")
     if reproduce and file:
         raise RegrowError("cannot reproduce in two ways: give --reproduce or -f, not both", kind="usage")
@@ -53,5 +63,5 @@ def repair(
         except (OSError, UnicodeDecodeError) as error:
             raise RegrowError(f"cannot read the reproduction {file}: {error}; name a text file", kind="usage") from None
     what = {"bug": text} if incident is None else {"incident": str(incident)}
-    session = Session(socket, as_json, service)
-    return ask(session, "repair", {**what, "reproduction": reproduce, "agent": agent}, no_wait)
+    args = {**what, "reproduction": reproduce, "agent": agent, "job": str(earlier or "")}
+    return ask(Session(socket, as_json, service), "repair", args, no_wait)

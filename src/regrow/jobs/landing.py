@@ -408,6 +408,7 @@ async def _approve_again(work: Work, onto: str, tree: str, risks: Sequence[Mappi
     if question.state == "open":
         # It serves and changes nothing that runs any more: others need not wait for this word.
         await work.ledger.give_turn(work.care.name, job.id)
+        work.tell(detail="")  # what was proved is proved
         return Wait((WAITING_FOR_APPROVAL, {}), (("approval", job.id), ("job", job.id)))
     return _left("rejected" if question.state == "rejected" else "unanswered")
 

@@ -24,6 +24,7 @@ from regrow.attempts import Attempt, Attempts
 from regrow.boxes import build_box
 from regrow.catalogue import Language, say, say_fitting
 from regrow.config import Config
+from regrow.errors import RegrowError
 from regrow.gate import GateReport, Refusal, digest
 from regrow.git import Repository
 from regrow.jobs.base import Done, Outcome, StepFailed
@@ -335,7 +336,7 @@ async def _task(
     return Task(
         bug="\n\n".join(filter(None, (job.args["bug"], job.args.get("evidence", "")))),
         workspace=workspace,
-        git_directory=await shown_git(care.repository),
+        git_directory=await _shown_git(work, workspace),
         allowed=tuple(allowed),
         reproduction=job.args.get("reproduction", ""),
         spans=await _spans(work),
@@ -350,7 +351,20 @@ async def _task(
         failing=work.facts.get("failing", ""),
         earlier=tuple(earlier),
         attempt=number,
+        sealed=config.repair.reproduce != "off",
     )
+
+
+async def _shown_git(work: Work, workspace: Path) -> Path:
+    """What the agent sees of git; nothing, when it cannot be made."""
+    care = work.care
+    commit = (await care.workspaces.of(workspace)).commit
+    directory = workspace.with_name(f"git-{commit[:16]}")
+    try:
+        return await shown_git(care.repository, commit, workspace, care.redactor.forms, directory)
+    except (RegrowError, OSError, TimeoutError) as error:
+        work.log(f"agent: works without a history: {error}")
+        return directory
 
 
 async def _instructions(work: Work) -> str:
@@ -739,9 +753,14 @@ async def _conditions(work: Work) -> Conditions:
     )
 
 
-def _teller(work: Work) -> Any:
+def _teller(work: Work) -> verification.Tell:
     redactor = work.care.redactor
-    return lambda text: work.tell(detail=redactor.shorten_paths(redactor.redact(text))[:100])
+
+    def tell(word: str, detail: str) -> None:
+        text = say_fitting(work.job.language, f"proving.{word}", detail=detail)
+        work.tell(detail=redactor.shorten_paths(redactor.redact(text))[:100])
+
+    return tell
 
 
 def _tail(work: Work, text: str) -> str:

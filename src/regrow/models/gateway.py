@@ -67,6 +67,10 @@ class ModelGateway:
         self._clock = clock or SystemClock()
         self._serving: set[str] = set()
 
+    def with_settings(self, settings: ModelSection) -> ModelGateway:
+        """The same way, for another purpose with a budget of its own; accounts lie in the same place."""
+        return ModelGateway(settings, self._known, self._directory, clock=self._clock)
+
     @asynccontextmanager
     async def serve(
         self,

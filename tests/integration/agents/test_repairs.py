@@ -161,6 +161,46 @@ async def test_whatever_goes_wrong_with_an_agent_is_told_clearly(make_world: Any
         assert sum(path.stat().st_size for path in world.directory.glob("jobs/*.log")) < 60_000_000
 
 
+async def test_whatever_goes_wrong_with_a_program_is_told_clearly(make_world: Any, tmp_path: Path) -> None:
+    """Agents without a model: programs that are away, loop, flood, die and speak nonsense; of each protocol."""
+    programs = {
+        "loop": "while :; do :; done",
+        "flood": "yes $(head -c 1000 /dev/zero | tr '\\0' x)",
+        "killed": "kill -9 $$",
+        "silent": "exit 0",
+        "wrong": "echo it is broken >&2; exit 3",
+        "bytes": 'printf \'\\377\\376\\000{"event": 7}\\n{"event": "thinking", "text": "\\303"}\\n\'',
+    }
+    told = {
+        "away": "/nowhere/agent is not installed; install it, or correct [agent.away]",
+        "loop": "the agent was not ready in time",
+        "flood": "the agent was not ready in time",
+        "killed": "the agent was killed",
+        "silent": "nothing was changed",
+        "wrong": "the agent failed: the agent ended with exit code 3: it is broken",
+        "bytes": "nothing was changed",
+    }
+    spoken = {"killed": "the agent was killed", "silent": "it said nothing", "bytes": "the agent"}
+    agents = {f"agent.{n}": {"driver": "command", "command": ["/bin/sh", "-c", s]} for n, s in programs.items()}
+    agents["agent.away"] = {"driver": "command", "command": ["/nowhere/agent"]}
+    agents |= {f"agent.acp-{n}": {"driver": "acp", "command": ["/bin/sh", "-c", programs[n]]} for n in spoken}
+    async with ModelApi(key=secrets.token_hex(16)) as api:
+        key = tmp_path / "key"
+        key.write_text(api.key)
+        world: World = await make_world(repair={"agent": "loop", "timeout": "4s"}, **agents, **modelled(api, key))
+        world.commit({"src/answer.txt": "bad\n"}, "Break it")
+        assert "✅" in await world.say("build and restart")
+        before = await world.pid()
+        for name, words in (told | {f"acp-{name}": words for name, words in spoken.items()}).items():
+            text = await world.say(f"let {name} fix this bug: the answer is wrong\n{REPRODUCE}")
+            assert words in text, (name, text)
+            assert "never stopped" in text, (name, text)
+            assert len(text) < 3000, "the chat was flooded"
+            text.encode()
+        assert await world.pid() == before
+        assert sum(path.stat().st_size for path in world.directory.glob("jobs/*.log")) < 60_000_000
+
+
 async def test_no_secret_of_the_service_reaches_the_model_the_chat_the_log_or_a_commit(
     make_world: Any, tmp_path: Path
 ) -> None:
@@ -171,7 +211,8 @@ async def test_no_secret_of_the_service_reaches_the_model_the_chat_the_log_or_a_
     (tmp_path / "token").write_text(canaries["file"])
     write = f"echo good >src/answer.txt; echo {canaries['tracked'][::-1]} | rev >>src/answer.txt"
     attack = (
-        "git show HEAD:.env; git show HEAD:config/server.pem; git log -p --all -- .env; "
+        "git show HEAD:.env; git show HEAD:config/server.pem; git log -p --all -- .env; git log -p --all -- lib; "
+        "git cat-file --batch-all-objects --batch | grep -a cnry; "
         "grep -rsI cnry /home /run /etc /tmp --exclude-dir=.venv 2>/dev/null | head -50"
     )
     calls = [
@@ -198,6 +239,9 @@ async def test_no_secret_of_the_service_reaches_the_model_the_chat_the_log_or_a_
         world.checkout.commit(
             "Settings", {".env": f"A={canaries['tracked']}\n", "config/server.pem": pem, "src/answer.txt": "bad\n"}
         )
+        # Committed under an innocent name, and removed again.
+        world.checkout.commit("A key", {"lib/old.py": f"KEY = '{canaries['variable']}'\n"})
+        world.checkout.commit("No key", {"lib/old.py": None})
         (world.checkout.path / ".env.local").write_text(f"B={canaries['untracked']}\n")
         (world.root / ".env").write_text(f"C={canaries['beside']}\n")
         await world.start_daemon(

@@ -150,6 +150,18 @@ def test_an_approval_is_explained_where_nobody_can_be_asked(daemon: Any, command
     assert daemon.script.requests[0]["args"] == args
 
 
+def test_a_repair_is_gone_on_with_by_its_number(daemon: Any, command: Any, scripted: Any) -> None:
+    daemon.script.jobs[1] = [scripted.job(kind="repair", status="done", steps=DONE)]
+    for words, args in (
+        (("also the title", "--continue", "7"), {"bug": "also the title", "job": "7"}),
+        (("-c", "7", "--agent", "opencode"), {"agent": "opencode", "job": "7"}),
+    ):
+        done = command.run("repair", *words)
+        assert done.returncode == 0, done.stderr
+        assert daemon.script.requests.pop()["args"] == args
+    assert command.run("repair", "--continue", "x").returncode == 64
+
+
 def test_approve_asks_for_nothing_that_is_not_open(daemon: Any, command: Any, scripted: Any) -> None:
     daemon.script.jobs[1] = [scripted.job()]
     ended = command.run("approve", "1")

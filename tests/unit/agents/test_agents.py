@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,13 @@ def test_the_briefing_holds_the_words_as_they_were_written() -> None:
     again = Task(bug="still", workspace=Path("/w"), git_directory=Path("/g"), allowed=[], session="s", reproduction="x")
     assert "answered" in briefing(again)
     assert "<script>\nx\n</script>" in briefing(again)
+
+
+def test_the_briefing_forbids_tests_only_to_whom_they_are_sealed() -> None:
+    """With `reproduce = "off"` the gate lets a test through, and it may be the only proof there is."""
+    task = Task(bug="it breaks", workspace=Path("/w"), git_directory=Path("/g"), allowed=["src/**", "tests/**"])
+    sealed = "Tests are not yours to change"
+    assert sealed in briefing(task)
+    assert sealed not in briefing(replace(task, sealed=False))
+    assert sealed not in briefing(replace(task, goal="reproduce"))
+    assert "Do not weaken, skip or delete tests" in briefing(replace(task, sealed=False))

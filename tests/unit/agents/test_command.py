@@ -106,6 +106,7 @@ async def test_the_task_arrives_and_the_environment_is_that_of_the_box(bench: Be
         "failing": "",
         "earlier": [],
         "attempt": 1,
+        "sealed": True,
         "spans": [{"good": "a", "bad": "b"}],
         "timeout_s": 20,
     }
@@ -146,9 +147,19 @@ async def test_a_failure_is_told_with_its_last_line(bench: Bench) -> None:
 
 async def test_a_program_that_is_not_there_fails(bench: Bench) -> None:
     task = Task("bug", bench.workspace.path, bench.live.git_dir, ["src/**"])
-    outcome = await CommandAgent(["absent-agent"]).repair(task, BubblewrapSandbox(), bench.events.append)
+    for program in ("absent-agent", "/nowhere/agent"):
+        with pytest.raises(ConfigError, match=f"{program} is not installed") as raised:
+            await CommandAgent([program]).repair(task, BubblewrapSandbox(), bench.events.append)
+        assert raised.value.kind == "agent_missing"
+    outcome = await CommandAgent(["./absent"]).repair(task, BubblewrapSandbox(), bench.events.append)
     assert outcome.reason == "agent_failed"
-    assert "absent-agent" in outcome.summary
+    assert "./absent" in outcome.summary
+
+
+async def test_a_program_that_is_killed_says_so(bench: Bench) -> None:
+    task = Task("bug", bench.workspace.path, bench.live.git_dir, ["src/**"])
+    outcome = await CommandAgent(["sh", "-c", "kill -9 $$"]).repair(task, BubblewrapSandbox(), bench.events.append)
+    assert outcome.reason == "agent_killed"
 
 
 async def test_a_hanging_program_is_ended(bench: Bench) -> None:

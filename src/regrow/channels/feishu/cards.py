@@ -158,7 +158,9 @@ def _title(content: Content) -> str:
 def _colour(content: Content) -> str:
     if any(choice.action.startswith("approve:") for choice in content.choices):
         return "orange"
-    if content.choices or content.bar is not None:
+    # A result keeps its own colour beside the button that undoes it.
+    asks = any(not choice.action.startswith("undo:") for choice in content.choices)
+    if asks or content.bar is not None:
         return "blue"
     mark = content.text.lstrip()[:1]
     return "green" if mark in {"✅", "👍", "↩"} else "red" if mark in {"❌", "⚠", "✗"} else "grey"

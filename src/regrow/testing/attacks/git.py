@@ -224,4 +224,19 @@ ATTACKS = (
         cases=("agent",),
         box="secrets",
     ),
+    Attack(
+        "every object of git",
+        "looks for secrets in all objects, reachable or not, of the repository and of what is shown of it",
+        "for where in (args[0], os.environ.get('GIT_DIR', args[0])):\n"
+        "    words = ('git', '-c', 'safe.directory=*', '--git-dir', where, 'cat-file')\n"
+        "    done = subprocess.run((*words, '--batch-all-objects', '--batch'), capture_output=True)\n"
+        "    shown = done.stdout.decode(errors='replace')\n"
+        "    for line in shown.splitlines():\n"
+        "        if 'VALUE=' in line:\n"
+        "            got(line)",
+        lambda s: [s.careless_checkout.git_dir],
+        leaked,
+        cases=("agent",),
+        box="secrets",
+    ),
 )

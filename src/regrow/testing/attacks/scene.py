@@ -171,7 +171,9 @@ class Scene:
 
     async def _agent_box(self, repository: Repository, workspace: Path) -> Box:
         seen = _Seen()
-        task = Task("it is broken", workspace, await shown_git(repository), self.config.repair.allowed)
+        commit, directory = await repository.resolve("main"), workspace.with_name("git")
+        shown = await shown_git(repository, commit, workspace, [self.canary], directory)
+        task = Task("it is broken", workspace, shown, self.config.repair.allowed)
         await CommandAgent(["true"]).repair(task, seen, lambda event: None)  # type: ignore[arg-type]  # `run` alone
         assert seen.box is not None
         return seen.box

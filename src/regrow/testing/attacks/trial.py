@@ -64,14 +64,16 @@ async def attempt(attack: Attack, scene: Scene, case: Case) -> Result:
     return await _run(attack, scene, case, (scene.sandbox, scene.boxes[attack.box or case]))
 
 
-async def control(attack: Attack, scene: Scene, case: Case) -> Result | None:
+async def control(attack: Attack, scene: Scene, case: Case) -> Result | str:
     """Try it where the defence is missing, in a scene that is thrown away.
 
     Returns:
-        The result; None where it has no control here.
+        The result; in words, why it has no control here.
     """
-    if attack.control == "none" or (attack.root and os.geteuid() != 0):
-        return None
+    if attack.control == "none":
+        return attack.why
+    if attack.root and os.geteuid() != 0:
+        return "root alone can show it"
     box = scene.boxes[attack.box or case]
     if attack.control == "open":
         async with _open_proxy(scene) as port:
@@ -83,7 +85,8 @@ async def control(attack: Attack, scene: Scene, case: Case) -> Result | None:
     prefix = _NESTED if attack.control == "nested" else ()
     result = await _run(attack, scene, case, (sandbox, box), prefix)
     if not result.out and attack.optional:
-        return None
+        held = next((line for line in result.output.splitlines() if line.startswith("held ")), "held")
+        return f"this machine does not do it without the defence either: {held.removeprefix('held ')}"
     return result
 
 

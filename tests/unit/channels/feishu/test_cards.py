@@ -162,3 +162,17 @@ def test_what_will_change_is_a_card_and_an_answer_is_text() -> None:
     assert not cards.wants_card(outgoing("x", job=None))
     assert cards.wants_card(outgoing("```\nlog\n```", job=None))
     assert cards.wants_card(outgoing("x", bar=0.0, job=None))
+
+
+@pytest.mark.parametrize(
+    ("text", "action", "colour"),
+    [
+        ("✅ Bug 已修复并部署！\n- 已合并到 main", "undo:7", "green"),
+        ("⚠️ 已部署，但问题还在。\n- 没有合并", "undo:7", "red"),
+        ("✅ 已重新上线\n- 请确认", "keep:7", "blue"),
+        ("❌ 没有成功\n原因: 超时", "", "red"),
+    ],
+)
+def test_a_result_has_the_colour_of_what_came_of_it(text: str, action: str, colour: str) -> None:
+    choices = [Choice("撤销", action, "danger")] if action else []
+    assert check(cards.card(outgoing(text, *choices)))["header"]["template"] == colour
