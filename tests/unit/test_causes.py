@@ -77,7 +77,7 @@ def test_no_refusal_is_a_mere_no(language: str) -> None:
     """Each says why, and the ones that can be mended say how: a sentence of two parts, or a question."""
     for key, text in texts(language).items():
         if key.startswith("refusal."):
-            assert text[0] in "⛔👍", key
+            assert text[0] in "⛔👍🧊", key
             assert len(text) > 10, key
 
 

@@ -284,7 +284,7 @@ async def test_a_supervisor_that_does_not_answer_keeps_nobody_from_an_answer(
 
     monkeypatch.setattr(parts.service, "status", away)
     await parts.conversations.handle(parts.message("重启一下", "m1"))
-    assert "supervisor" in (await last(parts))["text"]
+    assert "没有得到应答" in (await last(parts))["text"]
 
 
 # A freeze

@@ -21,5 +21,6 @@ def test_the_one_form() -> None:
 
 
 def test_every_intent_has_patterns_and_every_candidate_is_an_intent() -> None:
-    assert {*phrases().patterns, "repair"} == {intent.value for intent in TABLE}
+    # A bug has words of its own, and a setting is called by names that only the settings know.
+    assert {*phrases().patterns, "repair", "configure"} == {intent.value for intent in TABLE}
     assert all(Intent(name) in TABLE for names in phrases().unclear.values() for name in names)

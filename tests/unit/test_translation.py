@@ -23,7 +23,9 @@ def write(directory: Path, language: str, found: dict[str, str]) -> Path:
     """A catalogue of one file."""
     directory.mkdir(exist_ok=True)
     path = directory / f"{language}.toml"
-    path.write_text("".join(f"{key} = {json.dumps(text, ensure_ascii=False)}\n" for key, text in found.items()))
+    path.write_text(
+        "".join(f"{json.dumps(key)} = {json.dumps(text, ensure_ascii=False)}\n" for key, text in found.items())
+    )
     return path
 
 
