@@ -6,7 +6,7 @@ Jobs tell their own story in the chat that asked; nobody asked for what is told 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import sqlalchemy as sa
 import structlog
@@ -19,7 +19,7 @@ from regrow.clock import Clock, SystemClock
 from regrow.incidents import IN_TRIAL, kind_of
 from regrow.notices import Notices
 from regrow.outbox import Outbox
-from regrow.process import boot_id
+from regrow.process import boot_id, memory_kills
 from regrow.services.base import ServiceEvent
 from regrow.store import Store, lives
 from regrow.story import plain
@@ -54,6 +54,7 @@ class Lookout:
         cares: the services.
         channels: the ways to talk.
         language: of the notices.
+        memory_kills: how many processes of this machine the kernel has ended for want of memory.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Lookout:
         cares: Mapping[str, Care],
         channels: Mapping[str, Channel],
         language: Language,
+        memory_kills: Callable[[], int] = memory_kills,
         clock: Clock | None = None,
     ) -> None:
         self._versions = versions
@@ -75,6 +77,7 @@ class Lookout:
         self._cares = cares
         self._channels = channels
         self._language = language
+        self._memory_kills = memory_kills
         self._clock = clock or SystemClock()
         self._life = 0
         self._seen = 0.0
@@ -116,6 +119,7 @@ class Lookout:
         now, boot = self._clock.now(), boot_id()
         last = await self._store.row(sa.select(lives).order_by(lives.c.id.desc()))
         mine = {"boot": boot, "version": __version__, "pid": os.getpid(), "began_at": now, "seen_at": now, "reason": ""}
+        mine["memory_kills"] = ended_for_memory = self._memory_kills()
 
         def write(connection: sa.Connection) -> int:
             return int(connection.execute(lives.insert().values(**mine)).inserted_primary_key[0])  # type: ignore[index]
@@ -130,8 +134,12 @@ class Lookout:
             key = "rebooted"
         elif last["version"] != __version__:
             key = "upgraded"
+        elif last["ended_at"] is not None:
+            key = "restarted"
         else:
-            key = "killed" if last["ended_at"] is None else "restarted"
+            # Of a process that is gone the kernel tells nothing; that it has ended one for memory since is a good guess.
+            known = last["memory_kills"]
+            key = "killed" if known is None or ended_for_memory <= known else "killed_memory"
         values = {"version": __version__} if key == "upgraded" else {}
         await self._notices.tell(f"life after {last['id']}", "daemon", key, away=away, **values)
 
@@ -180,7 +188,7 @@ class Lookout:
         """How long a killed daemon was away is known from this to a minute."""
         if self._clock.monotonic() - self._seen >= _SEEN_S:
             self._seen = self._clock.monotonic()
-            at = self._clock.now()
+            values = {"seen_at": self._clock.now(), "memory_kills": self._memory_kills()}
             await self._store.transact(
-                lambda c: c.execute(lives.update().where(lives.c.id == self._life).values(seen_at=at))
+                lambda c: c.execute(lives.update().where(lives.c.id == self._life).values(**values))
             )

@@ -65,6 +65,15 @@ def exit_words(code: int) -> str:
     return f"exit code {code}"
 
 
+def memory_kills() -> int:
+    """How often the kernel has ended a process of this machine for want of memory since it booted."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
 def boot_id() -> str:
     """Names this boot of the machine."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -49,6 +49,7 @@ class Watch:
         self, store: Store, events: Events, clock: ManualClock, cares: Mapping[str, Any] | None = None
     ) -> None:
         self._store, self.clock, self.channel = store, clock, Mute()
+        self.memory_kills = 3
         outbox = Outbox(store, events, clock)
         notices = Notices(
             store=store,
@@ -70,6 +71,7 @@ class Watch:
             cares=cares or {},
             channels={"feishu": self.channel},
             language="en",
+            memory_kills=lambda: self.memory_kills,
             clock=clock,
         )
 
@@ -111,6 +113,22 @@ def watch(store: Store, events: Events, clock: ManualClock) -> Watch:
 async def test_the_first_start_of_all_is_no_news(watch: Watch) -> None:
     await watch.lookout.begin()
     assert await watch.told() == []
+
+
+@pytest.mark.parametrize("since", [0, 1])
+async def test_f28_a_daemon_that_went_while_memory_ran_out_says_so(
+    store: Store, events: Events, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, since: int
+) -> None:
+    monkeypatch.setattr(module, "boot_id", lambda: "b1")
+    first = Watch(store, events, clock)
+    await first.lookout.begin()
+    async with first.running():
+        first.memory_kills += 5  # what was ended for memory while it lived on was somebody else
+        await first.passes(120)
+    second = Watch(store, events, clock)
+    second.memory_kills = first.memory_kills + since
+    await second.lookout.begin()
+    assert await second.told() == ["killed_memory" if since else "killed"]
 
 
 @pytest.mark.parametrize(
