@@ -137,7 +137,7 @@ class Lookout:
         elif last["ended_at"] is not None:
             key = "restarted"
         else:
-            # Of a process that is gone the kernel tells nothing; that it has ended one for memory since is a good guess.
+            # Of a process that is gone the kernel tells nothing; that it ended one for memory since is a good guess.
             known = last["memory_kills"]
             key = "killed" if known is None or ended_for_memory <= known else "killed_memory"
         values = {"version": __version__} if key == "upgraded" else {}
