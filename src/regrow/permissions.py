@@ -71,7 +71,7 @@ REGROW = Person(id="regrow", name="regrow", role=Role.maintainer)
 """Regrow itself, where the settings let it ask for a repair. Nobody can be it: it has no identity on any channel, and
 its own changes it may not approve."""
 
-DECISIONS = frozenset({"approve", "reject", "keep", "undo", "admit", "dismiss", "remove", "unfreeze"})
+DECISIONS = frozenset({"approve", "reject", "keep", "undo", "configure", "admit", "dismiss", "remove", "unfreeze"})
 """What only people may say, whatever role a program has: it would otherwise approve what it has asked for."""
 
 AUDIT = "audit"
