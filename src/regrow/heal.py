@@ -15,7 +15,7 @@ import structlog
 
 from regrow.api import types
 from regrow.care import Care
-from regrow.catalogue import Language, say, span_text, time_text
+from regrow.catalogue import Language, say, say_fitting, span_text, time_text
 from regrow.channels.base import Choice
 from regrow.clock import Clock, SystemClock
 from regrow.errors import NotFound, RegrowError
@@ -26,6 +26,7 @@ from regrow.jobs.ledger import Ledger, Record
 from regrow.notices import Notices
 from regrow.permissions import REGROW
 from regrow.requests import Asked, Requests
+from regrow.story import plain
 
 log = structlog.get_logger("heal")
 
@@ -311,4 +312,4 @@ class Heal:
 
 def title(incident: Incident, language: Language) -> str:
     """What goes wrong, in one line."""
-    return say(language, f"incident.{incident.kind}", cause=incident.cause)
+    return say_fitting(language, f"incident.{incident.kind}", cause=plain(language, incident.cause))

@@ -18,7 +18,7 @@ from regrow.api import types
 from regrow.approvals import Approvals
 from regrow.audit import Audit
 from regrow.care import Care
-from regrow.catalogue import Language, bytes_text, say, span_text, time_text
+from regrow.catalogue import Language, bytes_text, say, say_fitting, span_text, time_text
 from regrow.cautions import interrupted, interruption
 from regrow.channels.base import Address
 from regrow.errors import NotFound, Refused
@@ -330,7 +330,7 @@ class Requests:
         return say(
             language,
             "incident.bug",
-            title=say(language, f"incident.{incident.kind}", cause=incident.cause),
+            title=say_fitting(language, f"incident.{incident.kind}", cause=incident.cause),
             count=incident.count,
             release=incident.release or "-",
             first=time_text(incident.first_at),

@@ -158,6 +158,8 @@ def title(name: str, language: Language) -> str:
 
 
 def _pattern(name: str) -> str:
+    if name.startswith("service.env."):
+        return "service.env.*"
     parts = name.split(".")
     return f"{parts[0]}.*.{parts[2]}" if len(parts) == 3 else name
 

@@ -78,7 +78,7 @@ def asked(words: Sequence[str], config: Config) -> list[Change]:
             continue
         named = [one for one in config.config.files if one == file or Path(one).name == file]
         if len(named) != 1:
-            known = ", ".join(config.config.files) or "none"
+            known = ", ".join(config.config.files) or "—"
             raise Refused(
                 f"cannot find the file {file}: [config] files names {known}",
                 kind="no_such_file",
@@ -125,7 +125,8 @@ def plan(care: Care, changes: Sequence[Change], *, literal: bool = False) -> Pla
             else:
                 read(path, new)
         except (ValueError, KeyError, ConfigError) as error:
-            said = str(error).removeprefix("cannot use ").replace(f"{path}:", "")
+            # Its line is one of a file that was not written.
+            said = re.sub(rf"{re.escape(str(path))}:(?:\d+: )?", "", str(error).removeprefix("cannot use ")).strip()
             raise Refused(f"cannot set that: {said}", kind="bad_setting", text=said) from None
         diffs += _diff(file, text, new)
     if not diffs:

@@ -498,6 +498,8 @@ def _kind(job: types.Job) -> str:
 
 def _next(job: types.Job) -> list[str]:
     """What to do about it."""
+    if job.kind == "configure" and NEXT[_kind(job)] in {"fix", "fix_pinned"}:
+        return [say(job.language, "result.set_otherwise")]  # nobody has changed the code
     return [say_fitting(job.language, f"next.{NEXT[_kind(job)]}", job=job.id, version=job.result.get("version", ""))]
 
 
@@ -506,6 +508,7 @@ def _undone(job: types.Job) -> list[str]:
     serving = found.get("serving", "")
     unkept = job.error is not None and job.error.kind == "unconfirmed"
     key = "undone_plain" if not serving else "unkept" if unkept else "undone"
+    key = "undone_settings" if key == "undone" and job.kind == "configure" else key
     lines = [say_fitting(language, f"result.{key}", version=found.get("version", ""), serving=serving)]
     lines.append(say(language, "result.cause", cause=cause(job)))
     lines += _decisive_lines(job)

@@ -312,7 +312,7 @@ class Views:
                 "incident.line",
                 mark="⚠️" if one.state in _OPEN else "·",
                 incident=one.id,
-                title=say(language, f"incident.{one.kind}", cause=one.cause),
+                title=say_fitting(language, f"incident.{one.kind}", cause=story.plain(language, one.cause)),
                 count=one.count,
                 release=", ".join(one.releases[-3:]) or "-",
                 ago=ago_text(language, now - one.last_at),
@@ -481,7 +481,7 @@ class Views:
     async def settings_text(self, care: Care, language: Language) -> str:
         """The answer to "which settings are there?"."""
         return "\n".join(
-            say(language, "view.setting", name=one.name, value=one.value, title=one.title)
+            say(language, "view.setting", name=one.name, value=_shown(one), title=one.title)
             for one in self.settings(care, language)
         )
 
@@ -528,6 +528,14 @@ class Views:
     def help_text(language: Language) -> str:
         """What can be said, one example each."""
         return help_text(language, list(TABLE))
+
+
+def _shown(setting: types.Setting) -> str:
+    """A value for people: seconds and bytes with their unit."""
+    if isinstance(setting.value, float):
+        return f"{setting.value:g}s"
+    sized = setting.name.endswith(("_bytes", ".log_size")) and isinstance(setting.value, int)
+    return bytes_text(setting.value) if sized else str(setting.value)
 
 
 def _setting(config: Config, name: str) -> Any:

@@ -174,7 +174,7 @@ class Parts:
             permissions=self.permissions,
             channels=("memory",),
             chats=(),
-            language="en",
+            language=language or "en",
             window_s=3600.0,
             clean=str,
             clock=clock,

@@ -17,7 +17,7 @@ from regrow.catalogue import Language
 from regrow.databases.sqlite import Sqlite
 from regrow.events import Events
 from regrow.store import Store
-from regrow.testing.gallery import answers, endings, jobs, unasked
+from regrow.testing.gallery import answers, changes, endings, held, jobs, troubles, unasked
 from regrow.testing.gallery.jobs import BEFORE, BUILT, FIXED, REPAIR
 from regrow.testing.gallery.stage import Message, Stage, running
 from regrow.testing.manual_clock import ManualClock
@@ -25,7 +25,15 @@ from regrow.testing.parts import Parts
 
 __all__ = ["BEFORE", "BUILT", "FIXED", "REPAIR", "SCENES", "render", "running"]
 
-SCENES = (*answers.SCENES, *jobs.SCENES, *endings.SCENES, *unasked.SCENES)
+SCENES = (
+    *answers.SCENES,
+    *held.SCENES,
+    *jobs.SCENES,
+    *changes.SCENES,
+    *endings.SCENES,
+    *troubles.SCENES,
+    *unasked.SCENES,
+)
 """Functions that put messages on a stage, in the order of the page."""
 
 _ZONE = "Asia/Shanghai"

@@ -154,12 +154,23 @@ _REFUSALS: tuple[RegrowError, ...] = (
     Refused("cannot keep", kind="too_late_to_keep", version="abc1234", serving="9f3c2d1", commit="abc1234def"),
     Refused("cannot keep", kind="kept_already", version="abc1234", by="Ada"),
     Refused("cannot decide", kind="code_decided", by="Ada"),
+    Refused("cannot restart", kind="forbidden_here", where="feishu:oc_team"),
+    Refused("cannot take more", kind="rate", count=30, seconds=12),
+    Refused("cannot go on", kind="not_a_repair", job=12),
+    Refused("cannot set it", kind="in_units", name="service.stop_timeout"),
     NotFound("cannot tell", kind="no_such_service", names="claw, courier"),
     Refused("cannot use bubblewrap: it is not installed; apt install bubblewrap", kind="no_sandbox"),
     Refused("cannot repair: the model speaks anthropic", kind="agent_model"),
     Refused("cannot use claude: install regrow[claude]", kind="agent_missing"),
     Refused("cannot do this one thing; do another", kind="something_new"),
 )
+
+
+_ELSEWHERE = {
+    *("other", "forbidden_role", "frozen", "not_frozen"),
+    *("which_setting", "not_settable", "no_such_setting", "no_such_file", "nothing_to_change", "bad_setting"),
+}
+"""Refusals that are other scenes, or part of another one."""
 
 
 async def refusals(stage: Stage) -> None:
@@ -170,7 +181,7 @@ async def refusals(stage: Stage) -> None:
     for error in _REFUSALS:
         stage.show(error.kind, refusal(error, stage.language))
     listed = {error.kind for error in _REFUSALS}
-    for kind in sorted(known - listed - {"other", "forbidden_role"}):
+    for kind in sorted(known - listed - _ELSEWHERE):
         stage.show(kind, refusal(Refused(f"cannot: {kind}", kind=kind), stage.language))
 
 

@@ -181,6 +181,9 @@ _FAILURES: dict[str, tuple[str, str, str, dict[str, Any], str]] = {
     "approval_expired": ("repair", "approve", "", {}, ""),
     "four_eyes": ("repair", "approve", "", {}, ""),
     "not_approved": ("repair", "commit", "", {"cause": "the approval is of another change"}, ""),
+    "frozen": ("deploy", "turn", "", {"cause": "Ada: release window closed"}, ""),
+    "settings_lost": ("deploy", "compare", "", {"cause": "claw.toml: clock.zone, feishu"}, ""),
+    "broken_settings": ("deploy", "check", "", {"cause": "claw.toml: line 4: Expected '=' after a key"}, ""),
     "other": ("deploy", "candidate", "cannot start: the supervisor does not answer", {}, ""),
     "fell_back": ("deploy", "bake", "", {"cause": "exit code 1 after 12 s"}, ""),
     "unconfirmed": ("deploy", "confirm", "", {}, ""),
@@ -204,9 +207,10 @@ async def failed(stage: Stage) -> None:
         known = _known(kind, step)
         error = _error(key, step, text or "cannot go on", log)
         result = known | facts | ({"cause": cause} if "cause" in facts else {})
-        status = "undone" if step in {"bake", "confirm"} else "failed"
+        status = "undone" if step in {"bake", "compare", "confirm"} else "failed"
         result |= {"switched_at": 1.0, "version": "abc1234"} if status == "undone" else {}
-        await stage.ended(key, kind, status, at=step, mark="failed", error=error, result=result)  # type: ignore[arg-type]
+        at = {"at": step, "mark": "failed", "settings": step == "compare"}
+        await stage.ended(key, kind, status, **at, error=error, result=result)  # type: ignore[arg-type]
     stage.section("What the gate refuses")
     for rule in _below(stage, "gate"):
         if rule != "line":

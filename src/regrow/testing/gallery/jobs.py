@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from regrow.approvals import Approvals
-from regrow.catalogue import say, texts
+from regrow.catalogue import say, say_fitting, texts
 from regrow.jobs.ledger import WAITING_FOR_KEEP
 from regrow.risks import Risk
 from regrow.testing.gallery.stage import AGENT, Stage, running
@@ -97,6 +97,11 @@ async def repair(stage: Stage) -> None:
         **{"attempt": 2, "attempts_planned": 3},
     }
     await stage.live("several attempts", "repair", at="verify", progress=running(9.0), result=several)
+    for key in _below(stage, "proving"):
+        doing = say_fitting(
+            stage.language, f"proving.{key}", detail="" if key.startswith("tests") else "src/scheduler.rs:44"
+        )
+        await stage.live(f"proving: {key}", "repair", at="verify", progress=running(9.0, doing), result=REPAIR)
     await stage.live("the build", "repair", at="build", progress=running(30.2, "", 0.4, (60.0, 90.0)),
                      result=REPAIR | {"approved_by": "Ada"})  # fmt: skip
     await _questions(stage)

@@ -98,6 +98,11 @@ class Stage:
         changed = getattr(config, section).model_copy(update=values)
         object.__setattr__(self.parts.care, "config", config.model_copy(update={section: changed}))
 
+    def part(self, **parts: Any) -> None:
+        """Change what the service is surrounded by."""
+        for name, value in parts.items():
+            object.__setattr__(self.parts.care, name, value)
+
     # What people say
 
     def spoken(self, zh: str, en: str) -> str:
@@ -112,6 +117,8 @@ class Stage:
         await self.parts.conversations.handle(self.parts.message(words, f"m{self._said}", who=who, age=age))
         rows = (await self.parts.outgoing())[before:]
         for row in rows:
+            if row.key.startswith("notice-"):
+                continue  # has a section of its own
             self.show(f"{title}: “{en}”", row.content)
 
     # Jobs
@@ -127,6 +134,8 @@ class Stage:
         result: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
         undone: Sequence[str] = (),
+        settings: bool = False,
+        start: bool = True,
         language: Language | None = None,
         **columns: Any,
     ) -> Record:
@@ -141,10 +150,12 @@ class Stage:
             result: the facts so far.
             progress: of the running step.
             undone: steps that were taken back.
+            settings: whether the service has files of settings.
+            start: whether a changed setting takes a fresh process.
             columns: more of the job, e.g. `error`.
         """
         parts = self.parts
-        steps = plan(kind, data=True, keep=True)
+        steps = plan(kind, data=True, keep=True, settings=settings, start=start)
         self._jobs += 1
         about = {"bug": self.spoken("定时任务在北京时间7点没触发", "the 7 o'clock job did not run")}
         base = about if kind == "repair" else {"release": "r7"}

@@ -14,7 +14,7 @@ from regrow.testing.gallery.stage import Stage
 _VALUES = {
     **{"service": "claw", "cause": "exit code 1: no such time zone: Asia/Shangai", "release": "r7", "back": "r6"},
     **{"version": "2.4.1", "channel": "feishu", "detail": "wss://example.org", "reason": "the disk is full"},
-    **{"message": "job-12-result", "free": "0.4GB", "count": "3"},
+    **{"message": "job-12-result", "free": "0.4GB", "count": "3", "by": "Ada"},
 }
 
 
@@ -35,7 +35,8 @@ async def notices(stage: Stage) -> None:
         clock=parts.clock,
     )
     values = _VALUES | {"down": duration_text(language, 4), "away": duration_text(language, 72)}
-    keys = [key.partition(".")[2] for key in texts(language) if key.startswith("notice.") and key != "notice.more"]
+    elsewhere = {"notice.more", "notice.offer", "notice.healing"}
+    keys = [key.partition(".")[2] for key in texts(language) if key.startswith("notice.") and key not in elsewhere]
     for key in keys:
         await told.tell(f"event {key}", f"subject {key}", key, **_fitting(language, key, values))
         stage.show(key, (await parts.outgoing())[-1].content)
