@@ -32,19 +32,20 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import lines
-from regrow.api.types import ENDED, Job
+from regrow.api.types import ENDED, Accepted, Answer, Job, Notify, RequestBody
 from regrow.errors import RegrowError
 from regrow.testing import mortal, postgres
 from regrow.testing.world import World, eventually
 
 REPRODUCE = "```sh\ngrep -q good src/answer.txt\n```"
-KINDS = ("restart", "deploy", "repair", "rollback")
-SECONDS = {"restart": 1.0, "rollback": 1.0, "deploy": 1.6, "repair": 3.0}
+KINDS = ("restart", "deploy", "repair", "rollback", "configure")
+SECONDS = {"restart": 1.0, "rollback": 1.0, "deploy": 1.6, "repair": 3.0, "configure": 1.2}
 TMPFS_BYTES = 192 * 1024**2
 DEADLINE_S = 120.0
 LOOK_S = 0.005
@@ -107,6 +108,8 @@ class Story:
         world, count = self.world, f"{self._number}\n"
         if kind == "restart":
             return "重启一下"
+        if kind == "configure":
+            return f"drain={1000 + self._number}ms"
         if kind == "rollback":
             world.commit({"src/answer.txt": "good\n", "src/count.txt": count})
             await world.say("编译重启")
@@ -139,7 +142,7 @@ class Story:
         await world.start_daemon(env, "regrow.testing.mortal")
         Path(env[mortal.DIED], "armed").touch()
         async with world.traffic() as seen, asyncio.TaskGroup() as group:
-            asking = group.create_task(world.asked_of_the_dying(words))
+            asking = group.create_task(self._asked(kind, words))
             approving = group.create_task(self._approve(asking))
             if killed := await harm(asking):
                 await self._recover(asking)
@@ -162,6 +165,20 @@ class Story:
         if job is not None:
             self.tally.doubled += await self._doubled(job)
         return True
+
+    async def _asked(self, kind: str, words: str) -> int:
+        """Ask in a chat, and where that would ask back first, over the API with the answer told in a chat."""
+        if kind != "configure":
+            return await self.world.asked_of_the_dying(words)
+        notify = Notify(channel="web", chat=self.world.new_chat())
+        body = RequestBody(intent=kind, args={"set": words}, key=uuid.uuid4().hex, notify=notify)
+
+        async def there() -> Accepted | Answer:
+            return await asyncio.to_thread(lambda: self.world.client().request(body))
+
+        accepted = await eventually(there, f"a job for {words!r}")
+        assert isinstance(accepted, Accepted)
+        return accepted.job
 
     def _is_dead(self) -> bool:
         return self.world.process is not None and self.world.process.poll() is not None
@@ -216,6 +233,16 @@ class Story:
     async def _well(self, job: Job) -> bool:
         """Whether it did what it was asked for, and what it says is what serves."""
         service = (await self.world.status()).services[0]
+        if job.kind == "configure":
+            # Written once, and what serves was started with it.
+            value = next(one["after"] for one in job.result.get("changed", ({"after": ""},)))
+            record = json.loads((self.world.directory / "supervisor.json").read_text())
+            drains = [
+                one["spec"]["drain_timeout_s"] for one in record["instances"].values() if one["state"] == "active"
+            ]
+            wanted = f"drain = {value}"
+            if self.world.config.read_text().count(wanted) != 1 or f'"{drains[0] * 1000:.0f}ms"' != value:
+                return False
         return job.status == "done" and service.state == "up" and (await self.world.version()) == job.result["version"]
 
     async def _doubled(self, job: Job) -> int:

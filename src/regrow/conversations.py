@@ -18,6 +18,7 @@ from regrow import story
 from regrow.admissions import Admissions
 from regrow.agent_phrases import again, chosen, goes_on
 from regrow.api import types
+from regrow.asking import SAY, Asked
 from regrow.care import Care
 from regrow.catalogue import Language, ago_text, answer_language, doubt_text, refusal_text, say
 from regrow.cautions import caution
@@ -32,7 +33,7 @@ from regrow.jobs import holds
 from regrow.jobs.ledger import Ledger, Record
 from regrow.outbox import Outbox
 from regrow.permissions import LOCAL, Permissions, Person
-from regrow.requests import SAY, Asked, Requests
+from regrow.requests import Requests
 from regrow.setting_changes import asked as asked_for
 from regrow.setting_phrases import change
 from regrow.understanding import understand, yes_or_no

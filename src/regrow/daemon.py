@@ -28,6 +28,7 @@ from regrow.api.callers import MCP, Callers, program
 from regrow.api.client import Client
 from regrow.api.mcp_door import McpDoor, beside
 from regrow.approvals import Approvals
+from regrow.asking import Asked
 from regrow.audit import Audit
 from regrow.care import Care
 from regrow.catalogue import Language
@@ -73,7 +74,7 @@ from regrow.quiet import Quiet
 from regrow.rates import Rates
 from regrow.redact import Redactor
 from regrow.releases import Releases
-from regrow.requests import Asked, Requests
+from regrow.requests import Requests
 from regrow.sandboxes import sandbox_of
 from regrow.secret import Secret, resolve
 from regrow.services import service as make_service

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import structlog
 
 from regrow.api import types
+from regrow.asking import Asked
 from regrow.care import Care
 from regrow.catalogue import Language, say, say_fitting, span_text, time_text
 from regrow.channels.base import Choice
@@ -25,7 +26,7 @@ from regrow.intents import Args, Intent
 from regrow.jobs.ledger import Ledger, Record
 from regrow.notices import Notices
 from regrow.permissions import REGROW
-from regrow.requests import Asked, Requests
+from regrow.requests import Requests
 from regrow.story import plain
 
 log = structlog.get_logger("heal")

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from regrow.api import types
+from regrow.asking import SAY, Asked, button
 from regrow.catalogue import Language, say
 from regrow.channels.base import Address, Outgoing, Press, Pressed
 from regrow.errors import RegrowError
 from regrow.jobs.ledger import Ledger
 from regrow.outbox import Outbox
 from regrow.permissions import Permissions
-from regrow.requests import SAY, Asked, Requests, button
+from regrow.requests import Requests
 
 
 class Presses:

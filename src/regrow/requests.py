@@ -7,29 +7,28 @@ which confirmation is decided in one place (F37).
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from regrow import probes, restores, rights, setting_changes
+from regrow import probes, restores, rights, setting_changes, targets
 from regrow.admissions import Admissions, Decider
 from regrow.api import types
 from regrow.approvals import Approvals
+from regrow.asking import Asked
 from regrow.audit import Audit
 from regrow.care import Care
 from regrow.catalogue import Language, bytes_text, say, say_fitting, span_text, time_text
 from regrow.cautions import interrupted, interruption
-from regrow.channels.base import Address
 from regrow.errors import NotFound, Refused
 from regrow.incidents import Incident, Incidents
 from regrow.intents import CHANGES, HELD, Args, Intent
 from regrow.jobs import holds
 from regrow.jobs.ledger import WAITING_FOR_KEEP, Ledger, Limit, Record, Share
-from regrow.jobs.plans import PLANS, plan
+from regrow.jobs.plans import plan
 from regrow.jobs.runner import Runner
 from regrow.notices import Notices
-from regrow.permissions import AUDIT, LOCAL, Permissions, Person
+from regrow.permissions import AUDIT, LOCAL, Permissions
 from regrow.pool import in_thread
 from regrow.rates import FREE, HOUR_S, Rates
 from regrow.releases import Release
@@ -43,47 +42,6 @@ _WORDS = 300
 _SAYS_WHAT_IT_INTERRUPTS = frozenset({Intent.restart, Intent.rollback})
 """What is done at once; the others come to the service only after a build."""
 _UNDOABLE = frozenset({"deploy", "repair", "rollback", "configure"})
-
-SAY = "say:"
-"""Begins the action of a button that stands for words: pressed, it is as if the person had said them."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Who asks, from where, and in which language the answer is wanted.
-
-    Attributes:
-        person: the person, or None for a stranger.
-        name: what people call them.
-        address: the chat and message that asked; where every answer goes.
-        language: "zh" or "en".
-        key: the same for every delivery of the same request; "" when there is none.
-        identity: who it is, as the platform says; "" where the channel lets nobody else in.
-        words: what was said, for the audit log; of a button, what it is called.
-        understood: by what the words were understood: grammar, answer (to a question), button, link, cli,
-            api, mcp, daemon.
-        via: the way in, where that is not the channel of the address.
-    """
-
-    person: Person | None
-    name: str
-    address: Address
-    language: Language
-    key: str = ""
-    identity: str = ""
-    words: str = ""
-    understood: str = ""
-    via: str = ""
-
-    @property
-    def where(self) -> tuple[str, str]:
-        """The channel and the chat."""
-        return self.address.channel, self.address.chat
-
-    @property
-    def way(self) -> str:
-        """The way in, as the audit log has it."""
-        return self.via or self.address.channel
 
 
 class Requests:
@@ -229,11 +187,11 @@ class Requests:
             return await self._mend(await self._incidents.get(args.incident), args, asked, care, agent)
         match intent:
             case Intent.restart:
-                release = await self._serving(care, "restart")
+                release = await targets.serving(care, "restart")
                 limit = await self._limit(care, args)
                 what, known = {"release": release.id}, {"version": release.version}
             case Intent.rollback:
-                release = await self._back_to(care, args)
+                release = await targets.back_to(care, args)
                 # Asked again when it is done: what is refused there should have been refused here.
                 await restores.choose(care, release, args.data, args.snapshot)
                 what, known = {"release": release.id}, {"version": release.version}
@@ -248,8 +206,8 @@ class Requests:
                 elif args.data:
                     what["data"] = "yes"
             case Intent.repair:
-                release = await self._serving(care, "repair")
-                probe = "" if args.reproduction else await self._failing_probe(care)
+                release = await targets.serving(care, "repair")
+                probe = "" if args.reproduction else await targets.failing_probe(care)
                 shown = probes.reproduction(care.config, probe) if probe else args.reproduction
                 what = {"commit": release.commit, "bug": args.bug, "reproduction": shown, "agent": agent}
                 if probe:
@@ -260,7 +218,7 @@ class Requests:
                     raise Refused("cannot repair: say what goes wrong after the word bug", kind="no_bug")
                 care.agents(agent)  # an unknown name is refused now, not in the middle of the job
             case _:
-                what = await self._to_build(care, args.target)
+                what = await targets.to_build(care, args.target)
         if asked.address.chat and intent in _SAYS_WHAT_IT_INTERRUPTS:
             busy, other = await interrupted(care, self._ledger)
             if lines := interruption(care, busy, other if args.when == "force" else None, asked.language):
@@ -304,7 +262,7 @@ class Requests:
             if not last.ended or mine:  # handled again after a kill: this message made it
                 return types.Accepted(job=last.id, joined=True)
         release = await care.serving() or await care.releases.get(incident.release)
-        probe = await self._failing_probe(care) if incident.kind == "probe" and not args.reproduction else ""
+        probe = await targets.failing_probe(care) if incident.kind == "probe" and not args.reproduction else ""
         attempt = incident.attempts + 1
         what = {
             "commit": release.commit,
@@ -391,7 +349,7 @@ class Requests:
         before = earlier.args.get("agent", "") or str(earlier.result.get("agent", ""))
         agent = agent or before
         care.agents(agent)
-        release = await self._serving(care, "repair")
+        release = await targets.serving(care, "repair")
         if not earlier.ended:
             if not any(step["name"] == "approve" and step["status"] == "waiting" for step in earlier.steps):
                 raise Refused(
@@ -486,58 +444,6 @@ class Requests:
                 if "turn" in other.plan and other.id != but and await self._ledger.cancel(other.id, asked.name):
                     await self.record(asked, "cancelled", other.id, why="force")
         return when
-
-    @staticmethod
-    async def _serving(care: Care, doing: str) -> Release:
-        serving = await care.serving()
-        if serving is None:
-            good = await care.releases.good()
-            if doing == "restart" and good:
-                return good[0]
-            raise Refused(
-                f"cannot {doing}: no release of {care.name} is running; deploy one first", kind="nothing_runs"
-            )
-        return serving
-
-    @staticmethod
-    async def _failing_probe(care: Care) -> str:
-        """A probe that fails right now and can be tried in the box; "" when there is none."""
-        active = (await care.service.status()).active
-        struck = [name for name, probe in active.probes.items() if probe["strikes"]] if active else []
-        failing = [name for name in struck if probes.can_be_reproduced(care.config, name)]
-        return failing[0] if failing else ""
-
-    async def _to_build(self, care: Care, target: str) -> dict[str, str]:
-        """The commit that a build or deploy is about, fixed at the moment of the request."""
-        named = target not in {"", "latest"}
-        commit = await care.repository.resolve(target if named else care.config.source.branch)
-        status = await care.service.status()
-        if not named and any(pin["commit"] == commit for pin in status.pins):
-            short = await care.repository.short(commit)
-            raise Refused(
-                f"cannot deploy {short}: it went wrong before and is marked bad; fix it, or name it to try it again",
-                kind="pinned",
-            )
-        return {"commit": commit} | ({"named": "yes"} if named else {})
-
-    @staticmethod
-    async def _back_to(care: Care, args: Args) -> Release:
-        serving, target = await care.serving(), args.target
-        if args.snapshot is not None and target in {"", "previous"}:
-            return await restores.release_for(care, await care.snapshots.get(args.snapshot))
-        if target not in {"", "previous"}:
-            wanted = await care.releases.get(target)
-            if serving is not None and wanted.id == serving.id and args.snapshot is None:
-                raise Refused(f"cannot roll back: {wanted.id} ({wanted.version}) is what runs", kind="already_serving")
-            return wanted
-        pinned = {pin["digest"] for pin in (await care.service.status()).pins}
-        for release in await care.releases.good():
-            older = serving is None or (release.number < serving.number and release.digest != serving.digest)
-            if older and release.digest not in pinned:
-                return release
-        raise Refused(
-            "cannot roll back: there is no earlier good release; `regrow releases` lists them", kind="no_earlier"
-        )
 
     # Settings
 
@@ -702,7 +608,7 @@ class Requests:
             )
         # What was restored with the code goes with it again: the data that it displaced.
         number = int(displaced) if displaced else None
-        data = args.data or (number is None and await self._moved(care, str(before)))
+        data = args.data or (number is None and await targets.moved(care, str(before)))
         back = Args(target=str(before), data=data, snapshot=number)
         done = await self._job(Intent.rollback, back, asked, care, "", undoes=record)
         await self.record(asked, "undone", record.id, by=done.job if isinstance(done, types.Accepted) else None)
@@ -719,12 +625,6 @@ class Requests:
         done = await self._change(changes, asked, care, literal=True, undoes=record.id)
         await self.record(asked, "undone", record.id, by=done.job)
         return done
-
-    @staticmethod
-    async def _moved(care: Care, release: str) -> bool:
-        """Whether the data has another schema by now than a release works with."""
-        known = (await care.releases.get(release)).schema
-        return bool(care.databases) and bool(known) and known != await care.schema()
 
     async def _to_undo(self, args: Args, care: Care) -> Record:
         if args.job is not None:
@@ -870,60 +770,3 @@ def _is_before(record: Record) -> bool:
 def _here(record: Record, asked: Asked) -> bool:
     """Whether a job was asked for in the chat that speaks now; two channels may have chats of one name."""
     return (record.address.channel, record.address.chat) == (asked.address.channel, asked.address.chat)
-
-
-def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
-    """The intent and arguments of an API request.
-
-    Raises:
-        Refused: kind "bad_request", for an unknown intent or argument.
-    """
-    try:
-        intent = Intent(body.intent)
-    except ValueError:
-        raise Refused(f'cannot carry out "{body.intent}": it is not an intent', kind="bad_request") from None
-    known = {"target", "bug", "reproduction", "job", "lines", "agent", "role", "name", "data", "snapshot", "when"}
-    known |= {"incident", "off", "reason", "set"}
-    if unknown := set(body.args) - known:
-        raise Refused(f"cannot use the argument {sorted(unknown)[0]}: known are {sorted(known)}", kind="bad_request")
-    args = Args(
-        target=body.args.get("target", ""),
-        bug=body.args.get("bug", ""),
-        reproduction=body.args.get("reproduction", ""),
-        role=body.args.get("role", ""),
-        name=body.args.get("name", ""),
-        data=body.args.get("data", "") == "yes",
-        when=body.args.get("when", ""),
-        reason=body.args.get("reason", ""),
-        changes=tuple(line for line in body.args.get("set", "").splitlines() if line.strip()),
-        off=body.args.get("off", "") == "yes",
-    )
-
-    def number(name: str) -> int | None:
-        text = body.args.get(name, "")
-        if text and not re.fullmatch(r"\d{1,9}", text):
-            raise Refused(f"cannot use {name}={text}: it is a number", kind="bad_request")
-        return int(text) if text else None
-
-    args = replace(args, job=number("job"), lines=number("lines"), snapshot=number("snapshot"))
-    return intent, replace(args, incident=number("incident"))
-
-
-def button(action: str) -> tuple[Intent, Args]:
-    """The intent behind a button: "approve:JOB:DIGEST", "reject:JOB:DIGEST", "cancel:JOB", "keep:JOB", "undo:JOB",
-    "now:JOB:KIND", "force:JOB:KIND", "admit:CODE:ROLE", "dismiss:CODE", "fix:INCIDENT", "ignore:INCIDENT".
-
-    Raises:
-        Refused: kind "bad_request".
-    """
-    word, _, rest = action.partition(":")
-    number, _, digest = rest.partition(":")
-    if word in {"approve", "reject", "cancel", "keep", "undo"} and re.fullmatch(r"[0-9]{1,9}", number):
-        return Intent(word), Args(job=int(number), target=digest)
-    if word in holds.AT_ONCE and re.fullmatch(r"[0-9]{1,9}", number) and digest in PLANS:
-        return Intent(digest), Args(job=int(number), when=word)
-    if word in {"fix", "ignore"} and re.fullmatch(r"[0-9]{1,9}", number):
-        return Intent.repair if word == "fix" else Intent.ignore, Args(incident=int(number))
-    if word in {"admit", "dismiss"} and number:
-        return Intent(word), Args(target=number, role=digest)
-    raise Refused("cannot use this button: it is not one of mine", kind="bad_request")

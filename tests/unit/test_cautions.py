@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from regrow.api import types
+from regrow.asking import Asked, button
 from regrow.channels.base import Address, Choice, Content, Outgoing, Press
 from regrow.errors import Refused, ServiceError
 from regrow.events import Events
@@ -22,7 +23,6 @@ from regrow.jobs.plans import plan
 from regrow.permissions import LOCAL, Place
 from regrow.quiet import Quiet
 from regrow.redact import Redactor
-from regrow.requests import Asked, button
 from regrow.secret import Secret
 from regrow.store import Store, audit
 from regrow.testing.manual_clock import ManualClock

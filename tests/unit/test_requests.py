@@ -9,12 +9,12 @@ import pytest
 import sqlalchemy as sa
 
 from regrow.api import types
+from regrow.asking import button, from_body
 from regrow.channels.base import Address
 from regrow.errors import NotFound, Refused, RegrowError
 from regrow.intents import TABLE, Args, Intent
 from regrow.jobs.plans import plan
 from regrow.permissions import Role
-from regrow.requests import button, from_body
 from regrow.store import audit
 from regrow.testing.parts import PEOPLE, Parts, instance
 

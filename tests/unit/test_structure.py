@@ -30,8 +30,8 @@ LAYERS = {
     "installation confinement boxes "
     "settable setting_changes setting_phrases",
     "jobs": "jobs",
-    "talk": "timetable cautions heal story views admissions lookout requests presses conversations decision_links "
-    "interpreter doctor",
+    "talk": "asking targets timetable cautions heal story views admissions lookout requests presses conversations "
+    "decision_links interpreter doctor",
     "surfaces": "api web succession",
     "daemon": "daemon",
 }

@@ -13,12 +13,12 @@ from urllib.parse import unquote
 from starlette.requests import Request
 
 from regrow.api import types
+from regrow.asking import Asked
 from regrow.catalogue import Language
 from regrow.channels.base import Address
 from regrow.config import McpSection
 from regrow.errors import NotFound, Refused
 from regrow.permissions import LOCAL, Person, Role
-from regrow.requests import Asked
 
 HEADER = "regrow-principal"
 WORDS = "regrow-words"

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp
 
 from regrow.api import types
 from regrow.api.callers import Callers
+from regrow.asking import SAY, Asked, button, from_body
 from regrow.backups import Backups
 from regrow.catalogue import Language, accepted_language
 from regrow.channels.base import Address
@@ -33,7 +34,7 @@ from regrow.http_server import Server
 from regrow.intents import Args, Intent
 from regrow.jobs.ledger import Ledger
 from regrow.permissions import LOCAL
-from regrow.requests import SAY, Asked, Requests, button, from_body
+from regrow.requests import Requests
 from regrow.views import Views
 
 log = structlog.get_logger("api")

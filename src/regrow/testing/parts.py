@@ -16,6 +16,7 @@ from regrow.admissions import Admissions
 from regrow.agents import agent_of
 from regrow.api import types
 from regrow.approvals import Approvals
+from regrow.asking import Asked
 from regrow.audit import Audit
 from regrow.care import Care
 from regrow.catalogue import Language
@@ -43,7 +44,7 @@ from regrow.quiet import Quiet
 from regrow.rates import Rates
 from regrow.redact import Redactor
 from regrow.releases import Release, Releases
-from regrow.requests import Asked, Requests
+from regrow.requests import Requests
 from regrow.sandboxes.unconfined import UnconfinedSandbox
 from regrow.services.base import Instance, Service, ServiceStatus
 from regrow.snapshots import Snapshots
