@@ -287,7 +287,8 @@ def result(job: types.Job) -> Content:
         lines = _failure(job)
     before = job.result.get("previous_release")
     other = before != job.result.get("release") or "displaced" in job.result
-    undoable = job.status == "done" and job.kind in _UNDOABLE and before and other
+    replaced = bool(before and other) or (job.kind == "configure" and bool(job.result.get("changed")))
+    undoable = job.status == "done" and job.kind in _UNDOABLE and replaced
     undo = Choice(say(job.language, "button.undo"), f"undo:{job.id}", "danger")
     return Content("\n".join(lines), (undo,) if undoable else ())
 
