@@ -242,10 +242,10 @@ class Conversations:
         if self._interpreter is None or not undecided or not message.addressed or not self._requests.counts(asked):
             return None
         guess = await self._interpreter.guess(message.text)
-        if guess is not None:
+        if guess is not None:  # what was said has left this machine, whatever came of it
             by = replace(asked, understood="model")
             await self._requests.record(by, "interpreted", guess=str(guess.intent), model=guess.model)
-        return guess
+        return guess if guess is not None and guess.intent is not Intent.none else None
 
     def _setting(self, message: Incoming, request: Request) -> Request:
         """The request, or the change of a setting where a message is nothing else and names one."""

@@ -37,6 +37,7 @@ _DEADLINE_S = 8.0
 _LONGEST = 600
 _TOKENS = 300
 _DAY_S = 86400.0
+_MOST_LINES = 1000
 _TOOL = "choose"
 _REF = re.compile(r"[\w][\w./@+-]{0,99}")
 
@@ -54,7 +55,7 @@ class Guess:
     """What a message may have meant.
 
     Attributes:
-        intent: one of `GUESSED`.
+        intent: one of `GUESSED`; none, where the model was asked and was no help.
         args: what the message itself says of it.
         model: which model guessed.
     """
@@ -80,7 +81,7 @@ class Interpreter:
         self._turn = asyncio.Lock()
 
     async def guess(self, text: str) -> Guess | None:
-        """What a message may have meant; None when nothing, or when it cannot be asked in time or for its price.
+        """What a message may have meant; None when it was not shown to the model at all.
 
         Args:
             text: the message as it came.
@@ -96,7 +97,7 @@ class Interpreter:
         except (RegrowError, httpx.HTTPError, TimeoutError, ValueError, KeyError, TypeError, IndexError) as error:
             # The grammar's answer stands; a person is not told of the way a guess was lost.
             log.warning("the model was no help", action="interpret_failure", error=str(error) or type(error).__name__)
-            return None
+            return Guess(Intent.none, Args(), self._gateway.settings.models[0])
         found = read(said, words, message.shown)
         log.info(
             "a message was interpreted",
@@ -104,7 +105,7 @@ class Interpreter:
             intent=str(found[0]) if found else "none",
             seconds=round(time.monotonic() - began, 2),
         )
-        return None if found is None else Guess(*found, model)
+        return Guess(*(found or (Intent.none, Args())), model)
 
     async def forget(self) -> None:
         """Drop the account of the day before yesterday."""
@@ -196,9 +197,15 @@ def read(said: Any, words: str, shown: Args) -> tuple[Intent, Args] | None:
     args = Args(target={Intent.deploy: "latest", Intent.rollback: "previous"}.get(intent, ""))
     if intent in {Intent.build, Intent.deploy, Intent.rollback} and isinstance(target, str) and target:
         # Only what stands there, whole: half a name is another one.
-        if not _REF.fullmatch(target) or not re.search(rf"(?<![\w./-]){re.escape(target)}(?![\w/-])", words):
+        if not _REF.fullmatch(target) or not _stands_in(target, words):
             return None
         args = Args(target=target)
-    if intent is Intent.logs and isinstance(lines, int) and re.search(rf"(?<!\d){lines}(?!\d)", words):
+    # True is an int, too; and a log is read at once, without asking back.
+    if intent is Intent.logs and type(lines) is int and 0 < lines <= _MOST_LINES and _stands_in(str(lines), words):
         args = Args(lines=lines)
     return intent, args
+
+
+def _stands_in(word: str, words: str) -> bool:
+    """Whether it stands there, whole: half a name is another one, but a sentence may end behind it."""
+    return bool(re.search(rf"(?<![A-Za-z0-9_./@+-]){re.escape(word)}(?![A-Za-z0-9_/@+-]|\.\w)", words))

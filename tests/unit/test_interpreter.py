@@ -26,6 +26,12 @@ NOTHING = Args()
         ({"intent": "logs", "lines": 40}, "spit out 40 of the last ones", Intent.logs, Args(lines=40)),
         ({"intent": "logs", "lines": 40}, "spit them out", Intent.logs, Args()),
         ({"intent": "status", "target": "x"}, "alive?", Intent.status, Args()),
+        ({"intent": "deploy", "target": "main"}, "把main弄上去吧", Intent.deploy, Args(target="main")),
+        ({"intent": "deploy", "target": "main"}, "out with main.", Intent.deploy, Args(target="main")),
+        ({"intent": "logs", "lines": True}, "logs, True", Intent.logs, Args()),
+        ({"intent": "logs", "lines": 0}, "logs of v1.0", Intent.logs, Args()),
+        ({"intent": "logs", "lines": -5}, "logs x-5", Intent.logs, Args()),
+        ({"intent": "logs", "lines": 10**9}, "logs 1000000000", Intent.logs, Args()),
         ({"intent": "repair"}, "七点又没响", Intent.repair, Args(bug="七点又没响")),
     ],
 )
@@ -63,6 +69,13 @@ def test_whatever_is_said_is_a_guess_or_nothing(said: Any, words: str) -> None:
     for one in (said, {"intent": said}, {"intent": "deploy", "target": said}, {"intent": "logs", "lines": said}):
         found = read(one, words, NOTHING)
         assert found is None or found[0] in GUESSED
+
+
+@pytest.mark.parametrize(
+    ("target", "words"), [("v1", "deploy v1.2"), ("main", "deploy 'main.old' now"), ("r3", "r3-hotfix"), ("x", "a/x")]
+)
+def test_half_a_name_is_another_one(target: str, words: str) -> None:
+    assert read({"intent": "deploy", "target": target}, words, NOTHING) is None
 
 
 def test_answers_to_questions_are_never_guessed() -> None:
