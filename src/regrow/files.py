@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +39,8 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o600) -> None:
         content: all of the new bytes.
         mode: permission bits of the new file.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Of this process and this thread: two threads that write one file at once leave one of the two texts, whole.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:

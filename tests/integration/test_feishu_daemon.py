@@ -218,7 +218,7 @@ async def test_a_restart_is_asked_for_shown_and_told(world: World) -> None:
     (channel,) = (one for one in world.client.status().channels if one.name == "feishu")
     assert channel.healthy, channel.detail
     # A stranger, somebody with too small a role, and a command from an hour ago.
-    for who, words in ((world.stan, "不在人员名单里"), (world.vera, "没有这个权限")):
+    for who, words in ((world.stan, "不在人员名单里"), (world.vera, "这件事要操作员或更高的角色才能做")):
         said = await who.say(group, "@bot 重启")
         refusal = await world.see(group, words, after=said)
         assert refusal.parent is said
@@ -415,7 +415,7 @@ async def test_a_stranger_is_let_in_by_the_owners_button(world: World) -> None:
     await world.kill()
     await world.start_again()
     more = await world.stan.say(world.group, "@bot 部署最新版本")
-    await world.see(world.group, "没有这个权限", after=more)
+    await world.see(world.group, "这件事要维护者或更高的角色才能做", after=more)
 
 
 async def test_a_stranger_is_let_in_from_the_command_line_and_removed(world: World) -> None:

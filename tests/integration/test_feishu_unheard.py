@@ -81,7 +81,7 @@ async def test_a_change_is_approved_by_a_link_in_a_private_chat(world: Unheard) 
     deployed = await world.ask("deploy")
     await until(lambda: world.client.job(deployed).status == "done", "a deploy")
     number = await world.ask("repair", bug=BUG, reproduction=REPRODUCTION)
-    private = await world.see(world.olga.private(), "等你批准")
+    private = await world.see(world.olga.private(), "等您批准")
     found = re.search(r"https?://\S+/decide/\S+", private.text)
     assert found
     assert not [message for message in world.feishu.sent(world.vera.private()) if "decide" in message.text]
@@ -110,7 +110,7 @@ async def test_a_link_ends_with_the_rights_of_who_has_it(world: Unheard) -> None
     deployed = await world.ask("deploy")
     await until(lambda: world.client.job(deployed).status == "done", "a deploy")
     number = await world.ask("repair", bug=BUG, reproduction=REPRODUCTION)
-    private = await world.see(world.olga.private(), "等你批准")
+    private = await world.see(world.olga.private(), "等您批准")
     found = re.search(r"https?://\S+/decide/\S+", private.text)
     assert found
     assert world.process is not None

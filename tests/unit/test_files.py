@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -168,3 +169,13 @@ def test_a_private_directory_is_for_its_user_alone(tmp_path: Path) -> None:
     assert made.stat().st_mode & 0o777 == 0o700
     assert files.private_directory(made) == made
     assert files.free_bytes(made) > 0
+
+
+def test_threads_that_write_one_file_at_once_leave_a_whole_one(tmp_path: Path) -> None:
+    path = tmp_path / "runs.json"
+    texts = [bytes([letter]) * 4096 for letter in b"abcdefgh"]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(20):
+            list(pool.map(lambda text: files.write_atomic(path, text), texts))
+            assert path.read_bytes() in texts
+    assert [one.name for one in tmp_path.iterdir()] == ["runs.json"]
