@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     begun = time.perf_counter()
     phrases()
     lines.put("phrases", "read_ms", (time.perf_counter() - begun) * 1000, "ms")
-    for part in ("build", "measured", "blind"):
+    for part in ("build", "measured", "blind", "unseen"):
         path = DATA / f"{part}.jsonl"
         if not path.exists():
             continue
