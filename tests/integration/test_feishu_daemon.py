@@ -175,6 +175,12 @@ class World:
         connection.close()
         return found
 
+    async def recorded(self, message: Message) -> None:
+        """Wait until the daemon knows which message it has sent: nobody presses within that moment but a test."""
+        await until(
+            lambda: self.row("select 1 from outbox where platform_id = ?", message.id), "the record of a message"
+        )
+
     async def see(self, chat: Chat, text: str, after: Message | None = None) -> Message:
         try:
             return await self.feishu.wait_for(chat, text, after=after, timeout=DEADLINE_S)
@@ -489,6 +495,7 @@ async def test_rules_questions_and_a_freeze_in_a_group(world: World) -> None:
     world.publish(world.tip)
     asked = await world.olga.say(world.group, "@bot 部署最新版本")
     question = await world.see(world.group, "免打扰时段", after=asked)
+    await world.recorded(question)
     pressed = await world.vera.click(question, "现在就做")
     assert (pressed.toast or {}).get("type") == "error", "a button is for the one who was asked"
     assert world.jobs("deploy") == []

@@ -89,6 +89,7 @@ async def test_in_feishu_only_who_was_asked_answers_and_once(feishu: FeishuWorld
     asked = await feishu.olga.say(feishu.group, "@bot 把观察时间改成 700 毫秒")
     shown = await feishu.see(feishu.group, "700ms", after=asked)
     assert '+bake = "700ms"' in shown.text
+    await feishu.recorded(shown)
     for other in (feishu.vera, feishu.stan):
         click = await other.click(shown, "修改", confirm=True)
         assert (click.toast or {}).get("type") == "error"
