@@ -24,7 +24,7 @@ from regrow.errors import NotFound, Refused
 from regrow.incidents import Incident, Incidents
 from regrow.intents import CHANGES, HELD, Args, Intent
 from regrow.jobs import holds
-from regrow.jobs.ledger import WAITING_FOR_KEEP, Ledger, Limit, Record, Share
+from regrow.jobs.ledger import Ledger, Limit, Record, Share
 from regrow.jobs.plans import plan
 from regrow.jobs.runner import Runner
 from regrow.notices import Notices
@@ -545,7 +545,7 @@ class Requests:
         return types.Answer(text=say(asked.language, "answer.cancelling", job=record.id))
 
     async def _keep(self, args: Args, asked: Asked) -> types.Answer:
-        waiting = [record for record in await self._ledger.live() if record.waiting_for == WAITING_FOR_KEEP]
+        waiting = [record for record in await self._ledger.live() if record.asks_to_keep]
         if args.job is not None:
             waiting = [record for record in waiting if record.id == args.job]
         chosen = [record for record in waiting if _here(record, asked)] or waiting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,12 +30,14 @@ async def served(parts: Parts) -> None:
     parts.serve(await parts.release())
 
 
-async def job(parts: Parts, kind: str = "deploy", chat: str = "main", **args: str) -> int:
+async def job(
+    parts: Parts, kind: str = "deploy", chat: str = "main", steps: Sequence[str] = ("check",), **args: str
+) -> int:
     """A job that is under way."""
     record, _ = await parts.ledger.open(
         service="tiny",
         kind=kind,  # type: ignore[arg-type]
-        plan=["check"],
+        plan=steps,
         args=args,
         key="",
         language="en",
@@ -377,13 +380,17 @@ async def ended(parts: Parts, number: int, status: str = "done", **facts: Any) -
     await parts.ledger.change(number, status=status, result=facts)
 
 
-async def test_keep_needs_a_version_that_waits_for_it(parts: Parts) -> None:
+@pytest.mark.parametrize("status", ["waiting", "doing"])
+async def test_keep_needs_a_version_that_waits_for_it(parts: Parts, status: str) -> None:
+    """Between its start and its wait, a daemon that took the step up again is asking too."""
     await served(parts)
-    number = await job(parts)
+    number = await job(parts, steps=("bake", "confirm"))
+    await parts.ledger.step(number, 0, status="doing")
     with pytest.raises(Refused) as error:
         await parts.requests.carry_out(Intent.keep, Args(), parts.asked())
     assert error.value.kind == "nothing_to_keep"
-    await parts.ledger.step(number, 0, status="waiting", waiting_for="keep")
+    waiting_for = "keep" if status == "waiting" else ""
+    await parts.ledger.step(number, 1, status=status, waiting_for=waiting_for)
     await parts.requests.carry_out(Intent.keep, Args(job=number), parts.asked())
     assert (await parts.ledger.get(number)).kept_by == "owner"
     with pytest.raises(Refused):

@@ -91,6 +91,16 @@ class Record:
         """Whether nothing more will happen."""
         return self.status in types.ENDED
 
+    @property
+    def asks_to_keep(self) -> bool:
+        """Whether it waits for somebody to say keep."""
+        return not self.ended and _asks_to_keep(self.steps)
+
+
+def _asks_to_keep(steps: Sequence[Mapping[str, Any]]) -> bool:
+    # A daemon that has just begun the step anew asks already, although it does not wait yet.
+    return any(step["name"] == "confirm" and step["status"] in {"doing", "waiting"} for step in steps)
+
 
 def _record(row: Mapping[str, Any]) -> Record:
     values = {k: v for k, v in row.items() if k not in {"key", "channel", "chat", "message"}}
@@ -312,12 +322,17 @@ class Ledger:
         Returns:
             False when the job does not ask for that word (any more).
         """
-        where = (jobs.c.id == job, jobs.c.status == "waiting", jobs.c.waiting_for == WAITING_FOR_KEEP)
-        changed = await self._store.transact(
-            lambda c: c.execute(jobs.update().where(*where, jobs.c.kept_by == "").values(kept_by=by)).rowcount
-        )
+
+        def update(connection: sa.Connection) -> bool:
+            where = (jobs.c.id == job, jobs.c.status.in_(LIVE), jobs.c.kept_by == "")
+            steps = connection.execute(sa.select(jobs.c.steps).where(*where)).scalar()
+            if steps is None or not _asks_to_keep(steps):
+                return False
+            return bool(connection.execute(jobs.update().where(*where).values(kept_by=by)).rowcount)
+
+        done = await self._store.transact(update)
         self._events.touch(("job", job), "jobs")
-        return bool(changed)
+        return done
 
     async def take_turn(self, service: str, job: int) -> int:
         """Take the one turn to change `service`, in the order in which jobs come to ask for it.
