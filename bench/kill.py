@@ -34,7 +34,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench import lines
@@ -54,12 +54,15 @@ Harm = Callable[[asyncio.Task[int]], Awaitable[bool]]
 
 @dataclass(frozen=True)
 class Size:
-    """How much: every `every`-th commit, so many random kills, machine-wide kills, and every `steps`-th step."""
+    """How much: every `every`-th commit, so many random kills, machine-wide kills, and every `steps`-th step; of which
+    kinds, and from which commit on, so that several runs can share a sweep."""
 
     every: int
     random: int
     machine: int
     steps: int
+    kinds: tuple[str, ...] = KINDS
+    first: int = 1
 
 
 SIZES = {"smoke": Size(100, 1, 1, 20), "default": Size(9, 24, 12, 3), "nightly": Size(1, 200, 60, 1)}
@@ -118,7 +121,6 @@ class Story:
             world.commit({"src/answer.txt": "good\n", "src/count.txt": count})
             return "编译重启"
         world.commit({"src/answer.txt": "good\n", "src/count.txt": count})
-        await world.say("编译重启")
         world.commit({"src/answer.txt": "bad\n"})
         await world.say("编译重启")
         return f"修一下这个 bug: 答案不对\n{REPRODUCE}"
@@ -278,9 +280,10 @@ def once(root: Path, **more: str) -> dict[str, str]:
 async def sweep(root: Path, tally: Tally, size: Size, database: str = "") -> None:
     """Before and after the commits of each kind of job, until a job has no commit of the number."""
     async with story(root, tally, database) as told:
-        for kind in KINDS:
-            for number in itertools.count(1, size.every):
+        for kind in size.kinds:
+            for number in itertools.count(size.first, size.every):
                 if not await both(told, root, kind, number):
+                    print(f"{kind}: no commit {number}", file=sys.stderr)
                     break
 
 
@@ -317,12 +320,12 @@ async def died(world: World, env: dict[str, str], asking: asyncio.Task[int]) -> 
     raise AssertionError("the daemon neither died nor came to an end")
 
 
-async def at_random(root: Path, tally: Tally, count: int, *, machine: bool, database: str = "") -> None:
+async def at_random(root: Path, tally: Tally, size: Size, *, machine: bool, database: str = "") -> None:
     """At random instants of jobs of random kinds."""
     dice = random.Random(20260101)
     async with story(root, tally, database) as told:
-        for _ in range(count):
-            kind = dice.choice(KINDS)
+        for _ in range(size.machine if machine else size.random):
+            kind = dice.choice(size.kinds)
             moment = dice.uniform(0.0, SECONDS[kind])
             await told.hurt(kind, lambda asking, moment=moment: killed(told.world, moment, machine), once(root))  # type: ignore[misc]
     if machine:
@@ -419,17 +422,24 @@ def main() -> None:
     """Print the lines."""
     parser = lines.arguments(__doc__ or "")
     parser.add_argument("--only", default="", metavar="PREFIX", help="cases whose name begins like this")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="of jobs, by commas")
+    parser.add_argument("--first", type=int, default=1, help="the first commit of a sweep")
+    parser.add_argument("--every", type=int, default=0, help="every how many commits; 0: as the size says")
     options = parser.parse_args()
     size = SIZES[options.size]
+    kinds = tuple(options.kinds.split(","))
+    if unknown := set(kinds) - set(KINDS):
+        parser.error(f"cannot kill jobs of the kind {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
+    size = replace(size, kinds=kinds, first=options.first, every=options.every or size.every)
     out = lines.Lines("kill")
     cases: dict[str, Callable[[Path, Tally], Awaitable[None]]] = {
         "sqlite/sweep": lambda root, tally: sweep(root, tally, size),
-        "sqlite/random": lambda root, tally: at_random(root, tally, size.random, machine=False),
+        "sqlite/random": lambda root, tally: at_random(root, tally, size, machine=False),
         "postgres/sweep": lambda root, tally: served(lambda database: sweep(root, tally, size, database)),
         "postgres/random": lambda root, tally: served(
-            lambda database: at_random(root, tally, size.random, machine=False, database=database)
+            lambda database: at_random(root, tally, size, machine=False, database=database)
         ),
-        "machine/random": lambda root, tally: at_random(root, tally, size.machine, machine=True),
+        "machine/random": lambda root, tally: at_random(root, tally, size, machine=True),
     }
     if os.geteuid() == 0:
         cases["enospc/sweep"] = lambda root, tally: full(root, tally, size)
