@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -180,3 +180,10 @@ class Care:
         """The release that serves now, as the supervisor knows it; None when none does."""
         active = (await self.service.status()).active
         return None if active is None else await self.releases.get(active.release)
+
+
+def for_people(cares: Mapping[str, Care], text: str) -> str:
+    """The text as a chat may see it, whichever of the services it speaks of."""
+    for care in cares.values():
+        text = care.redactor.for_people(text)
+    return text

@@ -13,7 +13,7 @@ import sys
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -155,6 +155,9 @@ ChannelName = Annotated[str, AfterValidator(check_channel)]
 ChatName = Annotated[str, AfterValidator(check_chat)]
 RoleName = Literal["viewer", "operator", "maintainer", "owner"]
 SecretName = Annotated[str, Field(pattern=r"^(env:.+|file:.+|credential:.+)$")]
+
+
+SectionT = TypeVar("SectionT", bound="Section")
 
 
 class Section(BaseModel):
@@ -876,6 +879,18 @@ _PLACES = {
     ("repair", "command"): (),
     ("config", "files"): ("state",),
 }
+
+
+def only(name: str, sections: Iterable[SectionT | None]) -> SectionT | None:
+    """The one section of a name in all configuration files of a daemon; None when no file has it.
+
+    Raises:
+        ConfigError: there are two.
+    """
+    given = [section for section in sections if section is not None]
+    if len(given) > 1:
+        raise ConfigError(f"cannot use two [{name}] sections; keep the one of a single configuration file")
+    return given[0] if given else None
 
 
 def _check_places(config: Config, text: str) -> None:

@@ -14,6 +14,7 @@ import stat
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,13 +31,13 @@ from regrow.api.mcp_door import McpDoor, beside
 from regrow.approvals import Approvals
 from regrow.asking import Asked
 from regrow.audit import Audit
-from regrow.care import Care
+from regrow.care import Care, for_people
 from regrow.catalogue import Language
 from regrow.channels.base import Address, Channel
 from regrow.channels.feishu import feishu_channel, people
 from regrow.channels.feishu.messages import NAME as FEISHU
 from regrow.channels.hosted import HostedChannel
-from regrow.config import Config, DaemonSection, FeishuSection, McpSection, load
+from regrow.config import Config, DaemonSection, FeishuSection, McpSection, load, only
 from regrow.conversations import Conversations
 from regrow.databases import database
 from regrow.databases.base import Database
@@ -202,7 +203,7 @@ class Daemon:
             language=settings.language,
             window_s=settings.notice_window,
             hold=self._held_until,
-            clean=self._clean,
+            clean=partial(for_people, self.cares),
         )
         incidents = Incidents(store, events)
 
@@ -453,11 +454,6 @@ class Daemon:
         holding = [care.quiet.until(now) for care in self.cares.values() if care.config.quiet.notices == "hold"]
         return max((until for until in holding if until is not None), default=None)
 
-    def _clean(self, text: str) -> str:
-        for care in self.cares.values():
-            text = care.redactor.shorten_paths(care.redactor.redact(text))
-        return text
-
     async def _may_heal(self, care: Care) -> str:
         """Why Regrow may not repair a service by itself now, "" when it may: whatever forbids changes says so here."""
         if await holds.freeze_of(care, Intent.repair) is not None:
@@ -633,27 +629,19 @@ async def _warm() -> None:
 
 
 def _daemon_section(configs: Sequence[Config]) -> DaemonSection:
-    given = [config.daemon for config in configs if config.daemon is not None]
-    if len(given) > 1:
-        raise ConfigError("cannot use two [daemon] sections; keep the one of a single configuration file")
+    settings = only("daemon", (config.daemon for config in configs))
     names = [config.service.name for config in configs]
     if len(set(names)) < len(names):
         raise ConfigError(f"cannot care for two services of one name: {', '.join(sorted(names))}; rename one")
-    return given[0] if given else DaemonSection()
+    return settings or DaemonSection()
 
 
 def _feishu_section(configs: Sequence[Config]) -> FeishuSection | None:
-    given = [config.channels.feishu for config in configs if config.channels is not None and config.channels.feishu]
-    if len(given) > 1:
-        raise ConfigError("cannot use two [channels.feishu] sections; keep the one of a single configuration file")
-    return given[0] if given else None
+    return only("channels.feishu", (config.channels.feishu for config in configs if config.channels is not None))
 
 
 def _mcp_section(configs: Sequence[Config]) -> McpSection | None:
-    given = [config.mcp for config in configs if config.mcp is not None]
-    if len(given) > 1:
-        raise ConfigError("cannot use two [mcp] sections; keep the one of a single configuration file")
-    return given[0] if given else None
+    return only("mcp", (config.mcp for config in configs))
 
 
 def _forwarding(cares: Mapping[str, Care], store: Store, outbox: Outbox, events: Events) -> Forwarding | None:

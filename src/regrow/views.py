@@ -320,7 +320,7 @@ class Views:
             )
 
         lines = [say(language, "incident.heading"), *map(line, found)]
-        return care.redactor.shorten_paths(care.redactor.redact("\n".join(lines)))
+        return care.redactor.for_people("\n".join(lines))
 
     async def snapshots(self, care: Care) -> list[types.Snapshot]:
         """Every snapshot, newest first, with the releases that work with its data."""
