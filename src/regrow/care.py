@@ -25,6 +25,8 @@ from regrow.services.base import ReleaseSpec, Restart, Service, Socket
 from regrow.snapshots import Schema, Snapshots
 from regrow.workspaces import Workspaces
 
+OWN = "regrow.toml"
+"""What Regrow's own file of settings is called; the service's own go by what `[config] files` calls them."""
 _SCHEMA_S = 30.0
 
 
@@ -65,7 +67,7 @@ class Care:
 
     def settings_file(self, name: str) -> Path:
         """The path of a file of settings: `regrow.toml`, or one that `[config] files` names."""
-        if name == "regrow.toml":
+        if name == OWN:
             return self.config.path
         (word,) = self.config.expand((name,), state=str(self.state))
         return self.config.path.parent / word
