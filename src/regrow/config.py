@@ -654,12 +654,11 @@ class FeishuSection(Section):
         return value.rstrip("/")
 
 
-class McpSection(Section):
-    """What a program, such as the service itself, may ask for by `regrow mcp`; in one of several files at the most."""
+class ProgramSection(Section):
+    """What a program may ask for, and where its jobs may be told of."""
 
     role: Literal["viewer", "operator", "maintainer"] = "operator"
     notify: tuple[Annotated[str, Field(pattern=r"^[a-z]+:\S+$")], ...] = ()
-    token: SecretName | Literal[""] = ""
 
     def may_notify(self, channel: str, chat: str) -> bool:
         """Whether a job may be told of in a chat; "feishu:*" names all chats of a channel, threads included."""
@@ -670,6 +669,19 @@ class McpSection(Section):
     def default(self) -> str:
         """The chat that is told where none is named: the first that is written out; "" when there is none."""
         return next((chat for chat in self.notify if not chat.endswith(":*")), "")
+
+
+class McpSection(ProgramSection):
+    """The program, such as the service itself, that asks by `regrow mcp`; in one of several files at the most."""
+
+    token: SecretName | Literal[""] = ""
+
+
+class TokenSection(ProgramSection):
+    """A program that asks over the console's port by a token of its own."""
+
+    role: Literal["viewer", "operator", "maintainer"] = "viewer"
+    token: SecretName
 
 
 class ChannelsSection(Section):
@@ -760,6 +772,7 @@ class Config(Section):
     channels: ChannelsSection | None = None
     permissions: PermissionsSection | None = None
     mcp: McpSection | None = None
+    token: dict[Name, TokenSection] = {}
     daemon: DaemonSection | None = None
     path: Path = Path()
 

@@ -25,7 +25,7 @@ from regrow.admissions import Admissions
 from regrow.agents import agent_of
 from regrow.api import server as api
 from regrow.api import types
-from regrow.api.callers import MCP, Callers, program
+from regrow.api.callers import MCP, Callers, of_token, program
 from regrow.api.client import Client
 from regrow.api.mcp_door import McpDoor, beside
 from regrow.approvals import Approvals
@@ -37,7 +37,16 @@ from regrow.channels.base import Address, Channel
 from regrow.channels.feishu import feishu_channel, people
 from regrow.channels.feishu.messages import NAME as FEISHU
 from regrow.channels.hosted import HostedChannel
-from regrow.config import Config, DaemonSection, FeishuSection, McpSection, load, only
+from regrow.config import (
+    Config,
+    DaemonSection,
+    FeishuSection,
+    McpSection,
+    ProgramSection,
+    TokenSection,
+    load,
+    only,
+)
 from regrow.conversations import Conversations
 from regrow.databases import database
 from regrow.databases.base import Database
@@ -173,8 +182,8 @@ class Daemon:
         hosted = {name: HostedChannel(name, store, events) for name in ("web", "terminal")}
         channels: dict[str, Channel] = dict(hosted)
         feishu = _feishu_section(self.configs)
-        mcp, table = _mcp_section(self.configs), rights.section(self.configs)
-        configured = [*people(feishu), *((program(mcp),) if mcp is not None else ())]
+        programs, table = _programs(self.configs), rights.section(self.configs)
+        configured = [*people(feishu), *(program(name, section) for name, section in programs.items())]
         permissions = rights.permissions(table, configured)
         listed = People(store, permissions, configured)
         await listed.load()
@@ -316,7 +325,7 @@ class Daemon:
             backups=copies,
             stop=self.stop,
             stopping=self._stop,
-            callers=Callers(mcp, channels),
+            callers=Callers(programs, channels),
         )
         pages = _Pages(
             views=views,
@@ -329,9 +338,11 @@ class Daemon:
             permissions=permissions,
         )
         application = api.application(parts, console.routes(pages))
-        console_app = guarded(application, Session(token), hosts={*LOOPBACK, urlsplit(page).hostname or ""})
+        shown = {of_token(name): _session(name, section.token) for name, section in _tokens(self.configs).items()}
+        hosts = {*LOOPBACK, urlsplit(page).hostname or ""}
+        console_app = guarded(application, Session(token), hosts=hosts, programs=shown)
         door = None
-        if mcp is not None and mcp.token:
+        if (mcp := _mcp_section(self.configs)) is not None and mcp.token:
             door = McpDoor(resolve(mcp.token), Client(self.places.socket, principal=MCP))
             console_app = beside(door, console_app)
         views.console = f"http://{settings.console}/login?token={token}"
@@ -400,6 +411,7 @@ class Daemon:
             named[feishu.app_secret] = resolve(feishu.app_secret)
         if (mcp := _mcp_section(self.configs)) is not None and mcp.token:
             named[mcp.token] = resolve(mcp.token)
+        named |= {section.token: resolve(section.token) for section in _tokens(self.configs).values()}
         model, repair = config.model, config.repair
         redactor = Redactor(
             [*named.values(), *((resolve(model.key),) if model is not None and model.key else ())],
@@ -642,6 +654,31 @@ def _feishu_section(configs: Sequence[Config]) -> FeishuSection | None:
 
 def _mcp_section(configs: Sequence[Config]) -> McpSection | None:
     return only("mcp", (config.mcp for config in configs))
+
+
+def _tokens(configs: Sequence[Config]) -> dict[str, TokenSection]:
+    """The programs that have a token of their own, by the names of their sections."""
+    found: dict[str, TokenSection] = {}
+    for config in configs:
+        if twice := set(found) & set(config.token):
+            raise ConfigError(f"cannot use two [token.{min(twice)}] sections; call one of them by another name")
+        found |= config.token
+    return found
+
+
+def _programs(configs: Sequence[Config]) -> dict[str, ProgramSection]:
+    """All programs that may ask, by the names that they go by on the list of people."""
+    mcp = _mcp_section(configs)
+    named: dict[str, ProgramSection] = {MCP: mcp} if mcp is not None else {}
+    return named | {of_token(name): section for name, section in _tokens(configs).items()}
+
+
+def _session(name: str, token: str) -> Session:
+    try:
+        return Session(resolve(token).reveal())
+    except ValueError:
+        text = f"cannot use the token of [token.{name}]: it has fewer than 16 characters; make a longer one"
+        raise ConfigError(text) from None
 
 
 def _forwarding(cares: Mapping[str, Care], store: Store, outbox: Outbox, events: Events) -> Forwarding | None:

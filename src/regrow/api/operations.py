@@ -258,5 +258,13 @@ OPERATIONS = (
         types.Nothing,
         gives="nothing",
     ),
+    Operation(
+        "metrics",
+        "GET",
+        "/metrics",
+        "The state and the totals of jobs, for Prometheus.",
+        programs=Intent.status,
+        gives="text",
+    ),
     Operation("openapi", "GET", "/v1/openapi.json", "This description.", dict[str, Any]),
 )

@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-from regrow.api import openapi, types
+from regrow.api import metrics, openapi, types
 from regrow.api.callers import Callers
 from regrow.api.operations import AFTER, AFTER_ROW, LIMIT, LINES, OF_JOB, OPERATIONS, ROWS, SINCE, Parameter
 from regrow.asking import SAY, Asked, button, from_body
@@ -48,6 +48,7 @@ _BODY_BYTES = 1024 * 1024
 _STREAM_EVERY_S = 1.0
 _STREAM_PAUSE_S = 0.1
 _GRACE_S = 2
+_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 _STATUS = {"forbidden": 403, "forbidden_here": 403, "bad_request": 400, "config": 400}
 
 
@@ -91,7 +92,7 @@ def _guarded(endpoint: Endpoint, parts: Parts, programs: Intent | None) -> Endpo
 
     async def call(request: Request) -> Response:
         try:
-            if parts.callers.is_program(request):
+            if parts.callers.program(request):
                 if programs is None:
                     raise Refused("cannot do this for a program: a person does it, in the console", kind="forbidden")
                 await parts.requests.allow(parts.callers.asked(request), programs)
@@ -322,6 +323,10 @@ def routes(parts: Parts) -> list[BaseRoute]:
         await parts.requests.record(parts.callers.asked(request, said="upgrade-self"), "upgraded")
         return Response(status_code=202)
 
+    async def measured(_: Request) -> Response:
+        source = metrics.Source(await parts.views.status(), await parts.ledger.totals())
+        return Response(await in_thread(metrics.exposition, source), media_type=_PROMETHEUS)
+
     async def description(_: Request) -> Response:
         return JSONResponse(await in_thread(openapi.document))
 
@@ -355,6 +360,7 @@ def routes(parts: Parts) -> list[BaseRoute]:
         "back_up": back_up,
         "stop": stop,
         "upgrade": upgrade,
+        "metrics": measured,
         "openapi": description,
     }
     found: dict[str, dict[str, Endpoint]] = {}

@@ -47,6 +47,22 @@ class Share:
 
 
 @dataclass(frozen=True)
+class Total:
+    """How many jobs of a service, a kind and a status there are, and what they took from start to end, in seconds."""
+
+    service: str
+    kind: str
+    status: str
+    count: int
+    seconds: float
+
+    @property
+    def ended(self) -> bool:
+        """Whether they have."""
+        return self.status in types.ENDED
+
+
+@dataclass(frozen=True)
 class Record:
     """A job as stored.
 
@@ -286,6 +302,13 @@ class Ledger:
         done = await self._store.transact(update)
         self._events.touch(("cancel", job), ("job", job), "jobs")
         return done
+
+    async def totals(self) -> list[Total]:
+        """All jobs there ever were, counted."""
+        took = sa.func.sum(jobs.c.ended_at - jobs.c.started_at)
+        keys = (jobs.c.service, jobs.c.kind, jobs.c.status)
+        query = sa.select(*keys, sa.func.count().label("count"), took.label("seconds")).group_by(*keys).order_by(*keys)
+        return [Total(**{**row, "seconds": row["seconds"] or 0.0}) for row in await self._store.rows(query)]
 
     async def put_off(self, service: str, kind: str, args: Mapping[str, str]) -> Record | None:
         """The job that waits for idleness or for the end of quiet hours and would do the same, or None."""
