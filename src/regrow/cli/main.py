@@ -41,6 +41,7 @@ from regrow.cli.uninstall import uninstall
 from regrow.cli.up import up
 from regrow.cli.upgrade_self import upgrade_self
 from regrow.cli.version import version
+from regrow.cli.watch import watch
 from regrow.cli.words import say
 from regrow.errors import RegrowError
 from regrow.files import private_directory, write_atomic
@@ -48,7 +49,7 @@ from regrow.places import Places
 from regrow.versions import Versions
 
 VERBS: dict[str, tuple[Callable[..., int], ...]] = {
-    "The daemon": (up, down, status, doctor, install, uninstall, version, upgrade_self),
+    "The daemon": (up, down, status, watch, doctor, install, uninstall, version, upgrade_self),
     "The service": (restart, build, deploy, repair, rollback, freeze, unfreeze, releases, logs, confine),
     "Jobs": (jobs, job, approve, reject, cancel, keep, undo, audit, permissions),
     "Talk": (chat, mcp),
