@@ -78,7 +78,7 @@ async def draft(
     for change in made.changes:
         if change.path.name == SETTINGS:
             text = change.after or ""
-            if any(one.name == "service.command" for one in made.questions):
+            if not template and not found.has("service.command"):
                 # Nothing starts without an answer to this one; the rest is tried as if its example were the answer.
                 text = re.sub(r"^# (?=command = )", "", text, count=1, flags=re.MULTILINE)
             config.parse(change.path, text)
@@ -119,14 +119,15 @@ def _machine() -> Machine:
             continue
         folder = Path(where).resolve().parent
         if (Path(where).parent / "rustup").exists():  # cargo is a stand-in, which needs all of rustup's home
-            folder = _rust_toolchain() or folder
+            folder = _rust_toolchain(Path(where).parent) or folder
         if folder.name == "bin":
             found[tool] = str(folder.parent)
     return Machine(found)
 
 
-def _rust_toolchain() -> Path | None:
-    home = Path(os.environ.get("RUSTUP_HOME") or Path.home() / ".rustup")
+def _rust_toolchain(programs: Path) -> Path | None:
+    """The programs of rustup's default toolchain; its home is beside cargo's, if no variable says otherwise."""
+    home = Path(os.environ.get("RUSTUP_HOME") or programs.parent.parent / ".rustup")
     try:
         chosen = tomllib.loads((home / "settings.toml").read_text("utf-8")).get("default_toolchain", "")
     except (OSError, ValueError):

@@ -117,6 +117,10 @@ class Survey:
         if all(one.name != name for one in self.settings):
             self.settings.append(Setting(name, value, Reason(key, fields), asked=True))
 
+    def instead(self, name: str, value: Value, key: str, /, **fields: str) -> None:
+        """Ask whether a setting that is proposed should rather be another."""
+        self.settings.append(Setting(name, value, Reason(key, fields), asked=True))
+
     def has(self, name: str) -> bool:
         """Whether the setting is proposed."""
         return any(one.name == name and not one.asked for one in self.settings)

@@ -20,6 +20,7 @@ _PORTS = {
         rf"[\"']PORT[\"']\s*,\s*[\"']?{_PORT}",
         rf"\b(?:run|serve|run_app|run_server|TCPSite)\([^()]*?\bport\s*=\s*{_PORT}",
         rf"[\"']{_ADDRESS}[\"']",
+        r"\(\s*[\"'](?P<host>(?:\d{1,3}\.){3}\d{1,3}|)[\"']\s*,\s*" + _PORT + r"\s*\)",
         rf"^(?:PORT|DEFAULT_PORT)\s*(?::\s*int\s*)?=\s*{_PORT}",
     ),
     NODE: (
@@ -28,7 +29,7 @@ _PORTS = {
         rf"^\s*(?:const|let|var)\s+(?:port|PORT)\s*=\s*{_PORT}",
         rf"[\"'`]{_ADDRESS}[\"'`]",
     ),
-    GO: (rf"\"{_ADDRESS}\"", rf"\b[pP]ort\w*\s*(?::?=|,)\s*\"{_PORT}\""),
+    GO: (rf"\"{_ADDRESS}\"", rf"\b[pP]ort\w*\s*(?::?=|,)\s*\"{_PORT}\"", rf"\b[pP]ort\w*\"?\s*(?::?=|,)\s*{_PORT}\b"),
     RUST: (
         rf"\"{_ADDRESS}\"",
         rf"\(\[\s*(?:127|0)\s*,\s*0\s*,\s*0\s*,\s*[01]\s*\]\s*,\s*{_PORT}\s*\)",
@@ -49,9 +50,15 @@ _HEALTH = re.compile(
     r"""["'`](?:GET )?(/(?:-/|_|api/|v\d/)?"""
     r"""(?:health(?:z|y|check|-check|/live|/ready)?|livez|readyz|ready|alive|ping|up))/?["'`]"""
 )
-_DATABASE = re.compile(r"""["'`](?:sqlite:/{2,4})?([A-Za-z0-9][\w./-]*\.(?:db|sqlite3?))(?:\?[^"'`]*)?["'`]""")
+_DATABASE = re.compile(
+    r"""["'`](?:(?:file|sqlite3?):(?:/{2,3})?)?(/?[A-Za-z0-9][\w./-]*\.(?:db|sqlite3?))(?:\?[^"'`]*)?["'`]"""
+)
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|DSN|_URL$|_URI$", re.IGNORECASE)
 _VARIABLE = re.compile(r"^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=", re.MULTILINE)
+_READ = re.compile(
+    r"""(?:os\.environ(?:\.get)?\s*[\[(]\s*|\bgetenv\(\s*|process\.env\.|os\.Getenv\(\s*|env::var\w*\(\s*)["']?([A-Z][A-Z0-9_]+)"""
+)
+_MOST_VARIABLES = 30
 _SHELL = re.compile(r"[;&|<>`(){}*?~\n]")
 _HARD = re.compile(r"\$\{?(\w+)(?::-(\w+))?\}?")
 
@@ -189,7 +196,9 @@ def _address(tree: Tree, found: Survey) -> None:
     if found.has("service.handover"):
         return  # a connection of its own to somewhere: nothing is handed over
     example = f"{host or '127.0.0.1'}:{port or 8080}"
-    if takes and port:
+    if takes and port and found.facts.get("port_default"):
+        found.add("service.listen.http", example, "listen_default", server=at)
+    elif takes and port:
         found.add("service.listen.http", example, "listen" if host else "listen_here", at=takes, port_at=at)
     elif takes:
         found.ask("service.listen.http", example, "ask_listen", at=takes)
@@ -243,35 +252,50 @@ def _health(tree: Tree, found: Survey) -> None:
     if checked := re.search(r"HEALTHCHECK[^\n]*(?:\\\n[^\n]*)*?https?://[^/\s]+(/[\w./-]*)", image):
         paths = {checked[1]: "Dockerfile"} | paths
     best = min(paths, key=lambda path: ("health" not in path, len(path)), default="")
-    shared = found.has("service.listen.http")
+    asked_alone = found.has("service.probe_socket") and found.has("service.listen.http")
     address = found.facts.get("address", "")
     if address.startswith(("0.0.0.0:", "[::]:")):
         address = f"127.0.0.1:{address.rpartition(':')[2]}"
-    if best and (shared or address):
+    found.facts["probe"] = f"http://{address}{best}" if address and best else ""
+    if best and address:
         found.facts["health"] = best
-        target = best if shared else f"http://{address}{best}"
-        found.add("probe.health.target", target, "health", at=paths[best])
-        found.ask("probe.health.version", "version", "ask_version")
+        # A path alone is asked at the probe's own socket; without one, at the address that all releases share.
+        found.add("probe.health.target", best if asked_alone else found.facts["probe"], "health", at=paths[best])
+        if asked_alone or not found.has("service.listen.http"):
+            _version(tree, found)  # at an address that is shared, the other release may be who answers
     elif best:
         found.ask("probe.health.target", best, "ask_health_address", at=paths[best])
     elif found.has("service.handover") and any(one.value == "overlap" for one in found.settings):
         pass  # it says itself where it stands
-    elif shared or address:
-        found.ask("probe.health.target", "/health", "ask_health")
+    elif address:
+        found.ask("probe.health.target", "/health" if asked_alone else f"http://{address}/health", "ask_health")
+
+
+def _version(tree: Tree, found: Survey) -> None:
+    told = found.facts.get("told") or next(
+        (at for at, _ in tree.find(re.compile(r"REGROW_VERSION"), *suffixes(found.language))), ""
+    )
+    key = tree.find(re.compile(r"""\bversion\\?["']?\s*[:=]"""), *suffixes(found.language))
+    if told and key:
+        found.add("probe.health.version", "version", "version_key", at=key[0][0], told_at=told)
+    found.ask("probe.health.version", "version", "ask_version")
 
 
 def _variables(tree: Tree, found: Survey) -> None:
-    """Names out of files of variables; a value is never looked at, let alone shown."""
+    """Names out of files of variables, and secrets that the source reads; no value is looked at, let alone shown."""
     named: dict[str, str] = {}
     for path in sorted(tree.texts, key=lambda path: (path.count("/"), path)):
-        if re.search(r"(^|/)\.env[\w.-]*$", path) and path.count("/") < 2:
+        if re.search(r"(^|/)\.(flask)?env[\w.-]*$", path) and path.count("/") < 2:
             for match in _VARIABLE.finditer(tree.texts[path]):
                 named.setdefault(match[1], path)
-    for name, file in list(named.items())[:30]:
+    for at, match in tree.find(_READ, *suffixes(found.language)):
+        if _SECRET.search(match[1]) and not match[1].startswith(("REGROW_", "LISTEN_", "NOTIFY_")):
+            named.setdefault(match[1], at)
+    for name, at in list(named.items())[:_MOST_VARIABLES]:
         if _SECRET.search(name):
-            found.ask(f"service.secrets.{name}", f"env:{name}", "ask_secret", file=file)
+            found.ask(f"service.secrets.{name}", f"env:{name}", "ask_secret", at=at)
         elif name != "PORT":
-            found.ask(f"service.env.{name}", "", "ask_variable", file=file)
+            found.ask(f"service.env.{name}", "", "ask_variable", at=at)
 
 
 def _data(tree: Tree, found: Survey) -> None:
@@ -281,9 +305,15 @@ def _data(tree: Tree, found: Survey) -> None:
     for at, match in tree.find(_DATABASE, *ends):
         names.setdefault(match[1], at)
     below = tree.find(re.compile(r"REGROW_STATE"), *ends)
+    if names:
+        found.facts["database"] = PurePosixPath(next(iter(names))).name
     if names and below:
         files = tuple(PurePosixPath(name).name for name in names)
         found.add("state.sqlite", files, "sqlite", at=next(iter(names.values())), state_at=below[0][0])
+    elif names and next(iter(names)).startswith("/"):
+        name, at = next(iter(names.items()))
+        found.ask("state.directory", str(PurePosixPath(name).parent), "ask_directory", at=at, name=name)
+        found.ask("state.sqlite", (PurePosixPath(name).name,), "ask_directory_sqlite")
     elif names:
         name, at = next(iter(names.items()))
         found.ask("state.sqlite", (PurePosixPath(name).name,), "ask_sqlite", at=at, name=name)
