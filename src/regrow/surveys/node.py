@@ -19,7 +19,7 @@ def look(tree: Tree, found: Survey) -> None:
     """Find the start command, the build and the tests."""
     values = _package(tree)
     found.facts["declared"] = str(values.get("name", "")).rpartition("/")[2]
-    scripts = {str(key): str(value) for key, value in _table(values, "scripts").items()}
+    scripts = {str(key): value for key, value in _table(values, "scripts").items() if isinstance(value, str)}
     needs = bool(_table(values, "dependencies"))
     _start(tree, found, values, scripts)
     _build(tree, found, scripts, needs)
