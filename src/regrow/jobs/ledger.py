@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -244,6 +244,13 @@ class Ledger:
         if row is None:
             raise NotFound(f"cannot find job {job}; `regrow jobs` lists them", kind="no_such_job")
         return _record(row)
+
+    async def some(self, numbers: Collection[int]) -> dict[int, Record]:
+        """Those of these jobs that there are, by number."""
+        if not numbers:
+            return {}
+        rows = await self._store.rows(sa.select(jobs).where(jobs.c.id.in_(numbers)))
+        return {row["id"]: _record(row) for row in rows}
 
     async def last(self, limit: int = 50) -> list[Record]:
         """The newest jobs, newest first."""
