@@ -584,6 +584,16 @@ class DaemonSection(Section):
     store: str = ""
     backup_every: Duration = 6 * 3600.0
     backup_keep: Annotated[int, Field(ge=1, le=1000)] = 7
+    traces: str = ""
+
+    @field_validator("traces")
+    @classmethod
+    def _a_collector(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^/@\s?#]+/[^\s?#]+", value):
+            raise ValueError(
+                'a collector looks like "http://127.0.0.1:4318/v1/traces", without a name or password in it'
+            )
+        return value
 
     @field_validator("language")
     @classmethod

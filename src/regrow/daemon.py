@@ -90,6 +90,7 @@ from regrow.secret import Secret, resolve
 from regrow.services import service as make_service
 from regrow.snapshots import Snapshots
 from regrow.store import STORE_ERROR_EXIT, Store, check
+from regrow.traces import Traces
 from regrow.verification import TEST_FILES
 from regrow.versions import Versions
 from regrow.views import Views
@@ -356,6 +357,8 @@ class Daemon:
         self._keep("inbox", lambda: inbox.run(conversations.handle))
         self._keep("outbox", lambda: outbox.run(channels))
         self._keep("conversations", conversations.run)
+        if settings.traces:
+            self._keep("traces", Traces(settings.traces, settings.host, ledger, events).run)
         self._keep("lookout", lookout.run)
         self._keep("heal", heal.run)
         self._keep("watchdog", _feed_watchdog)

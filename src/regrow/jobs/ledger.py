@@ -256,6 +256,11 @@ class Ledger:
         """The newest jobs, newest first."""
         return [_record(row) for row in await self._store.rows(sa.select(jobs).order_by(jobs.c.id.desc()).limit(limit))]
 
+    async def ended_since(self, at: float) -> list[Record]:
+        """Jobs that ended then or later, oldest first."""
+        query = sa.select(jobs).where(jobs.c.status.in_(types.ENDED), jobs.c.ended_at >= at).order_by(jobs.c.id)
+        return [_record(row) for row in await self._store.rows(query)]
+
     async def live(self, service: str | None = None) -> list[Record]:
         """Jobs that have not ended, oldest first."""
         query = sa.select(jobs).where(jobs.c.status.in_(LIVE)).order_by(jobs.c.id)
