@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import typer
 
 from regrow import confinement
-from regrow.cli import backup, channels, config, exits, incidents, people, snapshots, terminal
+from regrow.cli import backup, channels, config, examples, exits, incidents, people, snapshots, terminal
 from regrow.cli.approve import approve
 from regrow.cli.audit import audit
 from regrow.cli.build import build
@@ -79,6 +79,7 @@ def application() -> typer.Typer:
     for panel, groups in GROUPS.items():
         for group in groups:
             app.add_typer(group(), rich_help_panel=panel)
+    examples.add(app)
     return app
 
 
