@@ -107,7 +107,7 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
     "channels": (("regrow channels", "whether each hears and speaks"),),
     "channels add": (("regrow channels add feishu", "step by step"),),
     "channels check": (("regrow channels check feishu", "what is missing in its console"),),
-    "backup": (("regrow backup", "takes one now"),),
+    "backup": (("regrow backup", "those that there are"),),
     "backup now": (("regrow backup now", ""),),
     "backup list": (("regrow backup list", "also without a daemon"),),
     "backup restore": (("regrow backup restore regrow-20260131-090000.db", "while no daemon runs"),),
