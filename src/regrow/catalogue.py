@@ -2,9 +2,9 @@
 
 The texts are in catalogues/: zh.toml and en.toml, story.*.toml for what is told of a job, press.*.toml for buttons,
 rights.*.toml for what keeps something from being done, incident.*.toml for incidents,
-web.*.toml for the pages, cli.*.toml for the command line and setup.*.toml for the setting up of channels. The languages
-have the same keys and the same fields (a test compares them); a person asked in Chinese is answered in the words of the
-seed document's section five.
+web.*.toml for the pages, cli.*.toml for the command line, setup.*.toml for the setting up of channels and init.*.toml
+for the reasons that `regrow init` gives. The languages have the same keys and the same fields (a test compares them); a
+person asked in Chinese is answered in the words of the seed document's section five.
 
 A further language is one file, TAG.toml in `directory()`, with any of those keys; the rest is said in English.
 """
@@ -44,7 +44,9 @@ _FORMATTER = _Plain()
 
 
 _CORE = ("story", "press", "rights", "incident")
-_OWN = frozenset({"cli", "web", "setup"})  # read by themselves: the command line must not wait for others' words
+_OWN = frozenset(
+    {"cli", "web", "setup", "init"}
+)  # read by themselves: the command line must not wait for others' words
 
 
 def texts(language: Language, part: str = "") -> Mapping[str, str]:

@@ -15,7 +15,7 @@ from regrow.setting_phrases import change
 from regrow.understanding import understand
 
 
-@pytest.mark.parametrize("part", ["", "cli", "web", "setup"])
+@pytest.mark.parametrize("part", ["", "cli", "web", "setup", "init"])
 def test_both_languages_have_the_same_keys_and_fields(part: str) -> None:
     zh, en = (catalogue.texts(language, part) for language in LANGUAGES)
     assert zh.keys() == en.keys()

@@ -27,7 +27,7 @@ LAYERS = {
     "attempts rights rates freezes wording commands understanding approvals inbox outbox forwarding canaries incidents "
     "fingerprints log_errors log_watch "
     "audit people notices idle space care rehearsals restores secret_files agents models sandboxes services channels "
-    "installation confinement boxes "
+    "installation confinement boxes surveys templates drafts "
     "settable setting_changes setting_phrases",
     "jobs": "jobs",
     "talk": "asking targets timetable cautions heal story views admissions lookout requests presses conversations "
@@ -42,7 +42,8 @@ FEISHU = " ".join(f"channels.feishu.{one}" for one in ("api", "checks", "greetin
 
 CLIENTS = {
     # What a person starts knows of the daemon only what crosses the API; an installation comes before any daemon.
-    "cli": "cli api.client api.mcp api.types backups catalogue errors places files versions installation confinement",
+    "cli": "cli api.client api.mcp api.types backups catalogue errors places files versions installation confinement "
+    "drafts surveys templates",
     # Setting up a channel comes before there is a daemon to ask.
     "cli.feishu_meeting": f"cli api.client catalogue errors config_file secret {FEISHU}",
     "cli.feishu_setup": f"cli errors places files config config_file secret {FEISHU}",

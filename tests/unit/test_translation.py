@@ -16,7 +16,7 @@ from regrow.errors import ConfigError
 from regrow.places import Places
 from regrow.web import words as pages
 
-PARTS = ("", "cli", "web", "setup")
+PARTS = ("", "cli", "web", "setup", "init")
 
 
 def write(directory: Path, language: str, found: dict[str, str]) -> Path:

@@ -22,6 +22,7 @@ from regrow.cli.deploy import deploy
 from regrow.cli.doctor import doctor
 from regrow.cli.down import down
 from regrow.cli.freeze import freeze
+from regrow.cli.init import init
 from regrow.cli.install import install
 from regrow.cli.job import job
 from regrow.cli.jobs import jobs
@@ -48,7 +49,7 @@ from regrow.places import Places
 from regrow.versions import Versions
 
 VERBS: dict[str, tuple[Callable[..., int], ...]] = {
-    "The daemon": (up, down, status, doctor, install, uninstall, version, upgrade_self),
+    "The daemon": (init, up, down, status, doctor, install, uninstall, version, upgrade_self),
     "The service": (restart, build, deploy, repair, rollback, freeze, unfreeze, releases, logs, confine),
     "Jobs": (jobs, job, approve, reject, cancel, keep, undo, audit, permissions),
     "Talk": (chat, mcp),
