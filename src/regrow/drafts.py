@@ -71,7 +71,8 @@ async def draft(
     commit = await repository.resolve("HEAD")
     found = survey(await reading.read(repository, commit), root.name, await repository.branch() or "main", _machine())
     if template:
-        filled = fill(template, found.facts, said or {}, language)
+        home = os.environ.get("CARGO_HOME") or str(Path.home() / ".cargo")
+        filled = fill(template, {"cargo_home": home, **found.facts}, said or {}, language)
         made = Draft(root, _changes(root, filled.files, force), found, template, filled.values, filled.defaults)
     else:
         made = Draft(root, _changes(root, {SETTINGS: rendering.render(found, language)}, force), found)

@@ -60,9 +60,7 @@ class Idle:
             0 stands for 200. Empty for none.
     """
 
-    def __init__(
-        self, store: Store, service: str, url: str, drain_s: float = 0.0, command: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, store: Store, service: str, url: str, drain_s: float = 0.0, command: Sequence[str] = ()) -> None:
         self._store = store
         self._service = service
         self._url = url
