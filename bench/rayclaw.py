@@ -1,4 +1,4 @@
-"""RayClaw itself, the seed's own bot, under Regrow: two real versions of the crate, played from a (loopback) Feishu chat.
+"""RayClaw itself, the seed's own bot, under Regrow: two real versions of the crate, played from a loopback Feishu chat.
 
 Needs cargo and a package registry, and many minutes of compiling, so it is not in CI; where it cannot run it prints one
 line with the reason. `--keep DIR` keeps everything that is costly (crates, compiled crates, the history) for next time.
@@ -9,8 +9,8 @@ its MCP tools. While each scene is played, other people write to the bot in priv
 own          the program alone, without Regrow: SIGTERM, wait for its end, start. The scenes are measured against it
 restart      "重启一下"
 deploy       "编译重启", from the older version to the newer one
-repair       "修一下这个 bug", a time-zone bug of the scheduler that both versions carry; a scripted agent mends it, and a
-             person approves by the link that is sent to them alone
+repair       "修一下这个 bug", a time-zone bug of the scheduler that both versions carry; a scripted agent mends it, and
+             a person approves by the link that is sent to them alone
 build_fails  "编译重启" of a commit that does not compile
 dies_5s      "编译重启" of a commit whose process ends 5 s after its start
 
@@ -18,13 +18,15 @@ offline_ms        the longest time in which the bot had no connection to the pla
 longest_answer_s  the longest that somebody waited for an answer. What is sent while nobody is connected comes again
                   after 15 s: that is the platform's schedule
 sent, lost, doubled   of the messages of those people: all, never answered, answered more than once
-confirmed         results of the scene's job told in the chat that asked; `told` are all of Regrow's messages there
-downs             results of jobs there that nobody asked for
+confirmed         how often the chat that asked was told the scene's result
+as_expected       1 when the job ended as it should
+more_jobs         jobs that nobody asked for
 compile_s         the build of the scene
 
-`--script FILE` plays restart, deploy and dies_5s with such a script in place of Regrow (cases `script/...`): it is run
-in the checkout as the bot's own child, as the seed has it, with `systemctl` standing for a loop that starts RayClaw
-3 s after its end. Nothing of the kind is part of this repository.
+`--script FILE` plays restart, deploy and dies_5s once more (cases `script/...`) with such a script in place of Regrow:
+it is put into a checkout as scripts/hot-reload.sh, and the bot's model runs it by the bot's own shell, as the seed has
+it. `sudo` and `systemctl` stand for a manager that ends all of the bot's processes when it restarts it, and starts it
+3 s after it ended by itself. No such script is part of this repository.
 """
 
 from __future__ import annotations
@@ -35,9 +37,7 @@ import itertools
 import json
 import os
 import re
-import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -48,6 +48,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import structlog
 
 from bench import lines
@@ -63,7 +64,8 @@ from regrow.testing.ports import free_ports
 VERSIONS = ("0.2.4", "0.2.5")
 SCENES = ("own", "restart", "deploy", "repair", "build_fails", "dies_5s")
 BUG = "定时任务在北京时间 7 点没触发"
-TALK_S = 0.5
+TALK_S = 2.5
+"""Seldom enough for moments in which nobody waits for an answer: the jobs wait for one."""
 TALKERS = 12
 MODEL_S = 1.0
 """How long the model takes for an answer: a turn with a tool is two of them."""
@@ -75,6 +77,13 @@ BUILD_S = 5400.0
 _ZONE = ".upcoming(tz)"
 _WRONG = ".upcoming(chrono_tz::Tz::UTC)"
 _PLACE = "src/tools/schedule.rs"
+DYING = (
+    "    let db = Arc::new(db);\n\n    // Clear stale",
+    "    tokio::spawn(async {\n        tokio::time::sleep(std::time::Duration::from_secs(5)).await;\n"
+    "        std::process::exit(3);\n    });\n    let db = Arc::new(db);\n\n    // Clear stale",
+)
+SCRIPT_S = 300.0
+"""How long a script is given in a scene."""
 _TEST = """\
 use rayclaw::db::Database;
 use rayclaw::tools::{schedule::ScheduleTaskTool, Tool};
@@ -190,8 +199,13 @@ def _replace(path: Path, old: str, new: str) -> None:
 # The model
 
 
-def answer(asked: Asked) -> Turn:
-    """What the model says: it uses the tools of Regrow as its skill tells it, and repeats what people say."""
+def answer(asked: Asked, script: str = "") -> Turn:
+    """What the model says: it uses the tools of Regrow as its skill tells it, and repeats what people say.
+
+    Args:
+        asked: the conversation.
+        script: what it runs by the bot's shell in place of the tools.
+    """
     last = asked.messages[-1]
     if last.get("role") == "tool":
         found = re.search(r'"job"\s*:\s*(\d+)', json.dumps(last.get("content"), ensure_ascii=False).replace("\\", ""))
@@ -202,6 +216,8 @@ def answer(asked: Asked) -> Turn:
         ("重启一下", "restart", {"when": "idle"}),
         ("修一下", "repair", {"bug": BUG}),
     ):
+        if word in said and script:
+            return Turn("", [Call("bash", {"command": script})], delay_s=MODEL_S)
         if word in said:
             return Turn("", [Call(f"mcp_regrow_{tool}", given)], delay_s=MODEL_S)
     return Turn(" ".join(f"re {one}" for one in re.findall(r"m\d+", said)) or "?", delay_s=MODEL_S)
@@ -258,6 +274,9 @@ class World:
         self.numbers = itertools.count(1)
         self.client = Client(run / "run" / "daemon.sock")
         self.process: subprocess.Popen[bytes] | None = None
+        self.script = ""
+        """What the model runs by the bot's shell; with none it uses the tools."""
+        model.script = self._answer
         self.bare = run / "rayclaw.git"
         git(run, "clone", "--quiet", "--bare", str(checkout), str(self.bare))
         self.publish(f"v{VERSIONS[0]}")
@@ -339,6 +358,9 @@ class World:
                 {"replace": _PLACE, "old": _WRONG, "new": _ZONE, "must": True},
             ],
         }
+
+    def _answer(self, asked: Asked) -> Turn:
+        return answer(asked, self.script)
 
     # The branch
 
@@ -434,12 +456,13 @@ class World:
         speaking, listening = asyncio.create_task(talk_on()), asyncio.create_task(listen())
         try:
             yield
-        finally:
             over.set()
             await speaking
             await self._answered(answered)
+        finally:
+            speaking.cancel()
             listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+            await asyncio.gather(speaking, listening, return_exceptions=True)
         sent = {word: at for talk in self.talks for word, at in talk.sent.items()}
         heard = [
             word
@@ -509,6 +532,13 @@ class World:
                         answered.raise_for_status()
                         return
                 await asyncio.sleep(0.2)
+
+
+def fresh(state: Path) -> None:
+    """Forget the last run, but what its builds kept."""
+    for path in [*state.glob("*"), *state.glob("rayclaw/*")]:
+        if path.name not in ("rayclaw", "cache"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _toolchain() -> str:
@@ -593,13 +623,7 @@ async def regrow_scene(world: World, name: str) -> Scene:
         world.commit("src/text.rs", "pub fn", "pub fun", "Break the build")
         return await play(world, "编译重启", "编译失败", ("failed", "undone"))
     _heal(world)
-    world.commit(
-        "src/runtime.rs",
-        "    let db = Arc::new(db);\n\n    // Clear stale",
-        "    tokio::spawn(async {\n        tokio::time::sleep(std::time::Duration::from_secs(5)).await;\n"
-        "        std::process::exit(3);\n    });\n    let db = Arc::new(db);\n\n    // Clear stale",
-        "Die after five seconds",
-    )
+    world.commit("src/runtime.rs", *DYING, "Die after five seconds")
     return await play(world, "编译重启", "❌|⚠️|↩️|已回", ("failed", "undone"))
 
 
@@ -609,14 +633,17 @@ def _heal(world: World) -> None:
         world.publish("refs/heads/main~1")
 
 
-async def measure(root: Path, size: str, scenes: Sequence[str], found: dict[str, Path], optimise: int) -> None:
+async def measure(
+    root: Path, scenes: Sequence[str], found: dict[str, Path], optimise: int, script: Path | None
+) -> None:
     """Play the scenes and print them."""
     put = lines.Lines("rayclaw").put
     checkout = history(root, found, optimise)
     prepare(checkout)
+    fresh(root / "state")
     settings = Settings(strict=False)
     with tempfile.TemporaryDirectory(prefix="rc-") as name:
-        async with FeishuEmulator(settings) as feishu, ModelApi(answer, aside=Turn("ok")) as model:
+        async with FeishuEmulator(settings) as feishu, ModelApi(aside=Turn("ok")) as model:
             world = World(root, Path(name), checkout, feishu, model)
             try:
                 await asyncio.to_thread(world.start)
@@ -633,11 +660,117 @@ async def measure(root: Path, size: str, scenes: Sequence[str], found: dict[str,
                 await world.end()
                 if "own" in scenes:
                     tell(put, "own", await own(world))
+                if script is not None:
+                    await scripted(world, script, put)
             except BaseException:
                 shutil.copy(world.run / "daemon.log", root / "daemon.log")
                 raise
             finally:
                 await world.end()
+
+
+class Manager:
+    """Stands for systemd with one unit: Restart=always, RestartSec=3, and a control group that is ended as a whole.
+
+    Args:
+        world: whose bot it starts.
+        desk: the checkout in which the bot is built.
+    """
+
+    def __init__(self, world: World, desk: Path) -> None:
+        self.world, self.desk = world, desk
+        self.process: subprocess.Popen[bytes] | None = None
+        self.tools = world.run / "tools"
+        self.tools.mkdir(exist_ok=True)
+        self.orders = world.run / "orders"
+        self.orders.mkdir(exist_ok=True)
+        sudo = '#!/bin/sh\nwhile [ "${1#-}" != "$1" ]; do shift; done\nexec "$@"\n'
+        ask = (
+            f'#!/bin/sh\ncase "$*" in *is-active*) [ -e {self.orders}/up ]; exit;; esac\n'
+            f'case "$*" in *restart*|*stop*|*start*) : >{self.orders}/restart; '
+            f"while [ -e {self.orders}/restart ]; do sleep 0.1; done;; esac\n"
+        )
+        for name, text in (("sudo", sudo), ("systemctl", ask)):
+            (self.tools / name).write_text(text)
+            (self.tools / name).chmod(0o755)
+
+    async def run(self) -> None:
+        """Keep the bot running until this is cancelled."""
+        path = f"{self.tools}:{self.world.environment['PATH']}"
+        try:
+            while True:
+                with (self.world.run / "own.log").open("ab") as log:
+                    self.process = subprocess.Popen(
+                        [self.desk / "target" / "release" / "rayclaw", "start"],
+                        cwd=self.world.data,
+                        env={**self.world.environment, "PATH": path},
+                        stdout=log,
+                        stderr=log,
+                    )
+                (self.orders / "up").touch()
+                while self.process.poll() is None and not (self.orders / "restart").exists():
+                    await asyncio.sleep(0.05)
+                if self.process.poll() is None:
+                    await asyncio.to_thread(self._end)
+                    (self.orders / "restart").unlink()
+                    continue
+                (self.orders / "up").unlink(missing_ok=True)
+                await asyncio.sleep(3)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """End every process of the bot, as the end of a control group does: the script is one of them."""
+        if self.process is None:
+            return
+        with contextlib.suppress(psutil.NoSuchProcess):
+            everybody = [*psutil.Process(self.process.pid).children(recursive=True), psutil.Process(self.process.pid)]
+            for one in everybody:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.terminate()
+            psutil.wait_procs(everybody, timeout=CALL_S)
+        self.process.wait(CALL_S)
+
+
+async def scripted(world: World, script: Path, put: Any) -> None:
+    """The seed's way in the scenes that it knows."""
+    desk = world.run / "opt"
+    git(world.run, "clone", "--quiet", str(world.checkout), str(desk))
+    git(desk, "checkout", "--quiet", f"v{VERSIONS[0]}")
+    kept = world.root / "script-target"
+    if not kept.exists():
+        # With its times, or cargo takes every crate for changed.
+        subprocess.run(["cp", "-a", str(world.cache / "target"), str(kept)], check=True, timeout=FETCH_S)
+    (desk / "target").symlink_to(kept)
+    (desk / "scripts").mkdir(exist_ok=True)
+    shutil.copy(script, desk / "scripts" / "hot-reload.sh")
+    (desk / "scripts" / "hot-reload.sh").chmod(0o755)
+    (world.data / "rayclaw.data" / "mcp.json").unlink(missing_ok=True)
+    build = ["nice", "cargo", "build", "--release", "--locked", "--no-default-features", "--features", "feishu,web"]
+    await asyncio.to_thread(subprocess.run, build, cwd=desk, check=True, timeout=BUILD_S)
+    manager = asyncio.create_task(Manager(world, desk).run())
+    words = {
+        "restart": ("重启一下", "--restart-only", f"v{VERSIONS[0]}"),
+        "deploy": ("编译重启", "", f"v{VERSIONS[1]}"),
+        "dies_5s": ("编译重启", "", "refs/remotes/origin/main"),
+    }
+    try:
+        for name, (text, option, commit) in words.items():
+            git(desk, "checkout", "--quiet", "--force", commit)
+            if name == "dies_5s":
+                _replace(desk / "src/runtime.rs", *DYING)
+            world.script = f"cd {desk} && scripts/hot-reload.sh {option}"
+            await world.connected()
+            scene = Scene()
+            async with world.talking(scene):
+                await asyncio.sleep(2)
+                said = await world.boss.say(world.group, f"@bot {text}")
+                await asyncio.sleep(SCRIPT_S)
+            scene.put("confirmed", sum("✅" in one.text for one in world.told(said)), "messages")
+            tell(put, f"script/{name}", scene)
+    finally:
+        manager.cancel()
+        await asyncio.gather(manager, return_exceptions=True)
 
 
 def tell(put: Any, case: str, scene: Scene) -> None:
@@ -693,7 +826,7 @@ def main() -> None:
     with place(given.keep) as root:
         try:
             found = sources(root)
-            asyncio.run(measure(root, given.size, scenes, found, given.optimise))
+            asyncio.run(measure(root, scenes, found, given.optimise, given.script))
         except CannotRun as error:
             lines.Lines("rayclaw").put("all", "skipped", 1, "runs", reason=str(error))
 

@@ -316,7 +316,7 @@ class Daemon:
             backups=copies,
             stop=self.stop,
             stopping=self._stop,
-            callers=Callers(mcp, channels),
+            callers=Callers(mcp, channels, settings.language),
         )
         pages = _Pages(
             views=views,

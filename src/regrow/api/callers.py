@@ -39,11 +39,13 @@ class Callers:
     Args:
         mcp: the settings of the program; None: there is none.
         channels: names of the channels on which people can be told.
+        language: in which people hear of what a program asks for, where it does not say.
     """
 
-    def __init__(self, mcp: McpSection | None, channels: Collection[str]) -> None:
+    def __init__(self, mcp: McpSection | None, channels: Collection[str], language: Language = "en") -> None:
         self._mcp = mcp
         self._channels = channels
+        self._language = language
 
     def is_program(self, request: Request) -> bool:
         """Whether the caller names itself a program.
@@ -64,7 +66,7 @@ class Callers:
     def asked(
         self,
         request: Request,
-        language: Language = "en",
+        language: Language = "",
         key: str = "",
         notify: types.Notify | None = None,
         *,
@@ -74,7 +76,7 @@ class Callers:
 
         Args:
             request: the call.
-            language: of the answer.
+            language: of the answer; "": that of the daemon for a program, whose words nobody has read, else English.
             key: the same for repeated calls; "" when each counts.
             notify: the chat that hears of a job.
             said: what was asked for, as the audit log keeps it; the command line sends its own words.
@@ -94,7 +96,7 @@ class Callers:
             person,
             person.name,
             address,
-            language,
+            language or (self._language if is_program else "en"),
             f"{via}:{key}" if key else "",
             via=via,
             words=words or said,
