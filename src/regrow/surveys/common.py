@@ -59,6 +59,8 @@ _READ = re.compile(
     r"""(?:os\.environ(?:\.get)?\s*[\[(]\s*|\bgetenv\(\s*|process\.env\.|os\.Getenv\(\s*|env::var\w*\(\s*)["']?([A-Z][A-Z0-9_]+)"""
 )
 _MOST_VARIABLES = 30
+_VERSION_FILE = re.compile(r"""["'`](?:\./)?VERSION["'`]""")
+WRITE_VERSION = '; echo "$REGROW_VERSION" >"$0/VERSION"'
 _SHELL = re.compile(r"[;&|<>`(){}*?~\n]")
 _HARD = re.compile(r"\$\{?(\w+)(?::-(\w+))?\}?")
 
@@ -145,6 +147,16 @@ def exposed(tree: Tree) -> str:
 def shell(script: str, *words: str) -> tuple[str, ...]:
     """argv of a line for sh that ends at the first failure; $0, $1 ... are the words."""
     return ("sh", "-ec", script, *words)
+
+
+def version_file(tree: Tree, found: Survey) -> str:
+    """Where a program at the root reads its version from a file VERSION that a build is to write; "" if none does."""
+    if "VERSION" in tree.sizes:
+        return ""
+    at = next((at for at, _ in tree.find(_VERSION_FILE, *suffixes(found.language)) if "/" not in at), "")
+    if at:
+        found.facts["told"] = at
+    return at
 
 
 def _name(found: Survey, folder: str) -> None:

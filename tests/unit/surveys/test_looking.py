@@ -201,6 +201,16 @@ def test_python_without_packages_needs_no_build() -> None:
     assert config.sandbox.readable == ("{python}",)
 
 
+def test_a_version_that_is_read_from_a_file_is_written_by_the_build() -> None:
+    server = 'VERSION = open("VERSION").read()\nanswer({"version": VERSION})\nserve("127.0.0.1:8080", "/health")\n'
+    server += 'if __name__ == "__main__":\n    s.serve_forever()\n'
+    config = loaded(look({"serve.py": server}))
+    assert config.build.command[-2].endswith('echo "$REGROW_VERSION" >"$0/VERSION"')
+    assert config.probe["health"].version == "version"
+    kept = loaded(look({"serve.py": server, "VERSION": "1.2.3\n"}))
+    assert kept.build.command == ()
+
+
 def test_several_ports_are_a_question() -> None:
     found = look({"a.py": "import x\nx.run(port=8001)\nx.run(port=8002)\n"})
     assert asked(found)["service.listen.http"] == "ask_ports"
