@@ -86,6 +86,13 @@ async def test_a_folder_that_is_no_repository_is_refused(folder: str, kind: str,
     assert refused.value.kind == kind
 
 
+async def test_a_folder_inside_of_a_repository_is_told_where_that_begins(checkout: Checkout) -> None:
+    (checkout.path / "deep").mkdir()
+    with pytest.raises(Refused, match=rf"begins at {checkout.path}; name that folder") as refused:
+        await draft(checkout.path / "deep", "en")
+    assert refused.value.kind == "no_repository"
+
+
 async def test_reading_is_bounded(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "_FILES", 3)
     files: dict[str, str | bytes | None] = {f"deep/{number}.py": "x = 1\n" for number in range(5)}
