@@ -69,7 +69,7 @@ async def draft(
     root = Path(os.path.abspath(folder))  # noqa: ASYNC240, PTH100  no look at the disk
     repository = await _opened(root)
     commit = await repository.resolve("HEAD")
-    found = survey(await reading.read(repository, commit), root.name, await repository.branch() or "main", _machine())
+    found = survey(await reading.read(repository, commit), root.name, await repository.branch() or "", _machine())
     if template:
         filled = fill(template, found.facts, said or {}, language)
         made = Draft(root, _changes(root, filled.files, force), found, template, filled.values, filled.defaults)

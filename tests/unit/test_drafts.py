@@ -59,6 +59,14 @@ async def test_what_changed_since_it_was_shown_is_not_replaced(checkout: Checkou
     assert (checkout.path / "regrow.toml").read_text() == "# somebody was faster\n"
 
 
+async def test_without_a_branch_the_branch_is_a_question(checkout: Checkout) -> None:
+    checkout.git("checkout", "--quiet", "--detach")
+    made = await draft(checkout.path, "en")
+    assert [one.reason.key for one in made.questions if one.name == "source.branch"] == ["ask_branch"]
+    filled = await draft(checkout.path, "en", template="go")
+    assert "branch" in filled.defaults
+
+
 async def test_a_link_leads_nowhere(checkout: Checkout, tmp_path: Path) -> None:
     (checkout.path / "regrow.toml").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(Refused) as refused:

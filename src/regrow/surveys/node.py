@@ -8,7 +8,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from regrow.surveys.base import Survey, Tree
-from regrow.surveys.common import WRITE_VERSION, image_command, procfile, shell, version_file, words_of
+from regrow.surveys.common import WRITE_VERSION, version_file
+from regrow.surveys.lines import image_command, procfile, shell, words_of
 
 _ENTRIES = ("server.js", "app.js", "index.js", "main.js", "bot.js", "src/server.js", "src/index.js", "src/app.js")
 _ENDS = (".js", ".mjs", ".cjs", ".ts", ".mts")

@@ -9,7 +9,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from regrow.surveys.base import Survey, Tree
-from regrow.surveys.common import WRITE_VERSION, image_command, procfile, shell, version_file, words_of
+from regrow.surveys.common import WRITE_VERSION, version_file
+from regrow.surveys.lines import image_command, procfile, shell, words_of
 
 _REQUIREMENT = re.compile(r"^\s*([A-Za-z0-9][\w.-]*)", re.MULTILINE)
 _APP = re.compile(r"^(\w+)\s*(?::[^=\n]+)?=\s*(FastAPI|Starlette|Quart|Litestar|Flask|Sanic|Bottle)\(", re.MULTILINE)
