@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from regrow.surveys.base import GO, NODE, PYTHON, RUST, Machine, Survey, Tree, Value, plain_name
+from regrow.surveys.base import GO, NODE, PYTHON, RUST, Machine, Survey, Tree, Value, is_aside, plain_name
 from regrow.surveys.lines import PORT, exposed, image_command, procfile, words_of
 
 _SUFFIXES = {PYTHON: (".py",), NODE: (".js", ".mjs", ".cjs", ".ts", ".mts"), GO: (".go",), RUST: (".rs",)}
@@ -268,7 +268,7 @@ def _data(tree: Tree, found: Survey) -> None:
     elif names:
         name, at = next(iter(names.items()))
         found.ask("state.sqlite", (PurePosixPath(name).name,), "ask_sqlite", at=at, name=name)
-    tracked = [path for path in tree.sizes if path.endswith((".db", ".sqlite", ".sqlite3")) and path not in names]
+    tracked = [path for path in tree.sizes if path.endswith((".db", ".sqlite", ".sqlite3")) and not is_aside(path)]
     if tracked and not names:
         found.ask("state.sqlite", (PurePosixPath(tracked[0]).name,), "ask_sqlite_file", file=tracked[0])
 

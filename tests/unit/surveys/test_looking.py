@@ -255,6 +255,11 @@ def test_data_in_the_release_is_a_question_and_data_under_the_state_is_not() -> 
     assert {"state.directory": "ask_directory"}.items() <= asked(elsewhere).items()
 
 
+def test_a_database_in_the_repository_is_a_question_unless_it_is_of_the_tests() -> None:
+    assert asked(look({"a.py": "", "data/shop.db": ""}))["state.sqlite"] == "ask_sqlite_file"
+    assert "state.sqlite" not in asked(look({"a.py": "", "tests/shop.db": ""}))
+
+
 def test_nothing_at_all_is_all_questions() -> None:
     found = look({"README": "hello"})
     assert {"service.command", "test.command", "repair.allowed"} <= asked(found).keys()
