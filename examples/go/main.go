@@ -4,7 +4,8 @@
 //	GET  /counts         every page with its count
 //	POST /seen/PAGE      one more; answers the new count
 //
-// It takes its listening socket from LISTEN_FDS where there is one, so that two releases of it can share a queue.
+// It takes its listening sockets from LISTEN_FDS where there are any: "http", which two releases of it share at a switch,
+// and "probe", at which a new one is asked in private before anybody else meets it.
 package main
 
 import (
@@ -28,15 +29,28 @@ var version = "dev" // set by the build: -X main.version=...
 
 const defaultAddress = "127.0.0.1:8731"
 
-// listen gives the socket that was handed over, or binds one of its own.
-func listen() (net.Listener, error) {
+// listen gives the sockets that were handed over, or binds one of its own.
+func listen() ([]net.Listener, error) {
 	count, _ := strconv.Atoi(os.Getenv("LISTEN_FDS"))
-	if count > 0 && os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) {
-		file := os.NewFile(3, "http")
-		defer file.Close() // FileListener has a copy of it
-		return net.FileListener(file)
+	if count == 0 || os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) {
+		own, err := net.Listen("tcp", defaultAddress)
+		return []net.Listener{own}, err
 	}
-	return net.Listen("tcp", defaultAddress)
+	names := strings.Split(os.Getenv("LISTEN_FDNAMES"), ":")
+	var sockets []net.Listener
+	for number := 0; number < count && number < len(names); number++ {
+		if names[number] != "http" && names[number] != "probe" {
+			continue
+		}
+		file := os.NewFile(uintptr(3+number), names[number])
+		socket, err := net.FileListener(file)
+		file.Close() // the listener has a copy of it
+		if err != nil {
+			return nil, err
+		}
+		sockets = append(sockets, socket)
+	}
+	return sockets, nil
 }
 
 // routes are the answers of the service.
@@ -83,16 +97,18 @@ func run() error {
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return err
 	}
-	socket, err := listen()
+	sockets, err := listen()
 	if err != nil {
 		return fmt.Errorf("cannot listen: %w", err)
 	}
 	server := &http.Server{Handler: routes(&Counts{Path: filepath.Join(state, "counts.json")}), ReadTimeout: 10 * time.Second}
 	asked, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(socket) }()
-	log.Printf("counter %s listens on %s", version, socket.Addr())
+	done := make(chan error, len(sockets))
+	for _, socket := range sockets {
+		go func(socket net.Listener) { done <- server.Serve(socket) }(socket)
+		log.Printf("counter %s listens on %s", version, socket.Addr())
+	}
 	select {
 	case err := <-done:
 		return err

@@ -67,9 +67,9 @@ async def draft(
         ConfigError: what would be written does not load.
     """
     root = Path(os.path.abspath(folder))  # noqa: ASYNC240, PTH100  no look at the disk
-    repository = await Repository.open(root)
+    repository = await _opened(root)
     commit = await repository.resolve("HEAD")
-    found = survey(await reading.read(repository, commit), root.name, await repository.branch() or "main", _machine())
+    found = survey(await reading.read(repository, commit), root.name, await repository.branch() or "", _machine())
     if template:
         home = os.environ.get("CARGO_HOME") or str(Path.home() / ".cargo")
         filled = fill(template, {"cargo_home": home, **found.facts}, said or {}, language)
@@ -79,7 +79,7 @@ async def draft(
     for change in made.changes:
         if change.path.name == SETTINGS:
             text = change.after or ""
-            if any(one.name == "service.command" for one in made.questions):
+            if not template and not found.has("service.command"):
                 # Nothing starts without an answer to this one; the rest is tried as if its example were the answer.
                 text = re.sub(r"^# (?=command = )", "", text, count=1, flags=re.MULTILINE)
             config.parse(change.path, text)
@@ -111,6 +111,18 @@ def write(made: Draft) -> list[Path]:
     return [change.path for change in made.changes]
 
 
+async def _opened(root: Path) -> Repository:
+    try:
+        return await Repository.open(root)
+    except Refused as error:
+        above = next((one for one in root.parents if (one / ".git").exists()), None)
+        if error.kind != "no_repository" or above is None:
+            raise
+        raise Refused(
+            f"cannot set up {root}: its repository begins at {above}; name that folder", kind="no_repository"
+        ) from error
+
+
 def _machine() -> Machine:
     """Toolchains that a box does not find by itself. None of them is started."""
     found = {}
@@ -120,14 +132,15 @@ def _machine() -> Machine:
             continue
         folder = Path(where).resolve().parent
         if (Path(where).parent / "rustup").exists():  # cargo is a stand-in, which needs all of rustup's home
-            folder = _rust_toolchain() or folder
+            folder = _rust_toolchain(Path(where).parent) or folder
         if folder.name == "bin":
             found[tool] = str(folder.parent)
     return Machine(found)
 
 
-def _rust_toolchain() -> Path | None:
-    home = Path(os.environ.get("RUSTUP_HOME") or Path.home() / ".rustup")
+def _rust_toolchain(programs: Path) -> Path | None:
+    """The programs of rustup's default toolchain; its home is beside cargo's, if no variable says otherwise."""
+    home = Path(os.environ.get("RUSTUP_HOME") or programs.parent.parent / ".rustup")
     try:
         chosen = tomllib.loads((home / "settings.toml").read_text("utf-8")).get("default_toolchain", "")
     except (OSError, ValueError):

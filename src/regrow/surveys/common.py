@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from regrow.surveys.base import GO, NODE, PYTHON, RUST, Machine, Survey, Tree, Value, plain_name
+from regrow.surveys.base import GO, NODE, PYTHON, RUST, Machine, Survey, Tree, Value, is_aside, plain_name
+from regrow.surveys.lines import PORT, exposed, image_command, procfile, words_of
 
 _SUFFIXES = {PYTHON: (".py",), NODE: (".js", ".mjs", ".cjs", ".ts", ".mts"), GO: (".go",), RUST: (".rs",)}
-_PORT = r"(?P<port>[1-9]\d{1,4})"
-_ADDRESS = rf"(?P<host>(?:\d{{1,3}}\.){{3}}\d{{1,3}}|localhost|\[[0-9a-fA-F:]*\])?:{_PORT}"
+_ADDRESS = rf"(?P<host>(?:\d{{1,3}}\.){{3}}\d{{1,3}}|localhost|\[[0-9a-fA-F:]*\])?:{PORT}"
 _PORTS = {
     PYTHON: (
-        r"(?:HTTPServer|TCPServer|create_server|\.bind)\(\s*\(\s*[\"'](?P<host>[\d.]*)[\"']\s*,\s*" + _PORT,
-        rf"[\"']PORT[\"']\s*,\s*[\"']?{_PORT}",
-        rf"\b(?:run|serve|run_app|run_server|TCPSite)\([^()]*?\bport\s*=\s*{_PORT}",
+        r"(?:HTTPServer|TCPServer|create_server|\.bind)\(\s*\(\s*[\"'](?P<host>[\d.]*)[\"']\s*,\s*" + PORT,
+        rf"[\"']PORT[\"']\s*,\s*[\"']?{PORT}",
+        rf"\b(?:run|serve|run_app|run_server|TCPSite)\([^()]*?\bport\s*=\s*{PORT}",
         rf"[\"']{_ADDRESS}[\"']",
-        rf"^(?:PORT|DEFAULT_PORT)\s*(?::\s*int\s*)?=\s*{_PORT}",
+        r"\(\s*[\"'](?P<host>(?:\d{1,3}\.){3}\d{1,3}|)[\"']\s*,\s*" + PORT + r"\s*\)",
+        rf"^(?:PORT|DEFAULT_PORT)\s*(?::\s*int\s*)?=\s*{PORT}",
     ),
     NODE: (
-        rf"\bPORT\s*(?:\|\||\?\?)\s*[\"']?{_PORT}",
-        rf"\.listen\(\s*{_PORT}",
-        rf"^\s*(?:const|let|var)\s+(?:port|PORT)\s*=\s*{_PORT}",
+        rf"\bPORT\s*(?:\|\||\?\?)\s*[\"']?{PORT}",
+        rf"\.listen\(\s*{PORT}",
+        rf"^\s*(?:const|let|var)\s+(?:port|PORT)\s*=\s*{PORT}",
         rf"[\"'`]{_ADDRESS}[\"'`]",
     ),
-    GO: (rf"\"{_ADDRESS}\"", rf"\b[pP]ort\w*\s*(?::?=|,)\s*\"{_PORT}\""),
+    GO: (rf"\"{_ADDRESS}\"", rf"\b[pP]ort\w*\s*(?::?=|,)\s*\"{PORT}\"", rf"\b[pP]ort\w*\"?\s*(?::?=|,)\s*{PORT}\b"),
     RUST: (
         rf"\"{_ADDRESS}\"",
-        rf"\(\[\s*(?:127|0)\s*,\s*0\s*,\s*0\s*,\s*[01]\s*\]\s*,\s*{_PORT}\s*\)",
-        rf"\bPORT\s*:\s*u16\s*=\s*{_PORT}",
+        rf"\(\[\s*(?:127|0)\s*,\s*0\s*,\s*0\s*,\s*[01]\s*\]\s*,\s*{PORT}\s*\)",
+        rf"\bPORT\s*:\s*u16\s*=\s*{PORT}",
     ),
 }
 # Where other services listen by custom: an address of one of these in the source is one that is called.
@@ -49,11 +48,17 @@ _HEALTH = re.compile(
     r"""["'`](?:GET )?(/(?:-/|_|api/|v\d/)?"""
     r"""(?:health(?:z|y|check|-check|/live|/ready)?|livez|readyz|ready|alive|ping|up))/?["'`]"""
 )
-_DATABASE = re.compile(r"""["'`](?:sqlite:/{2,4})?([A-Za-z0-9][\w./-]*\.(?:db|sqlite3?))(?:\?[^"'`]*)?["'`]""")
+_DATABASE = re.compile(
+    r"""["'`](?:(?:file|sqlite3?):(?:/{2,3})?)?(/?[A-Za-z0-9][\w./-]*\.(?:db|sqlite3?))(?:\?[^"'`]*)?["'`]"""
+)
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|DSN|_URL$|_URI$", re.IGNORECASE)
 _VARIABLE = re.compile(r"^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=", re.MULTILINE)
-_SHELL = re.compile(r"[;&|<>`(){}*?~\n]")
-_HARD = re.compile(r"\$\{?(\w+)(?::-(\w+))?\}?")
+_READ = re.compile(
+    r"""(?:os\.environ(?:\.get)?\s*[\[(]\s*|\bgetenv\(\s*|process\.env\.|os\.Getenv\(\s*|env::var\w*\(\s*)["']?([A-Z][A-Z0-9_]+)"""
+)
+_MOST_VARIABLES = 30
+_VERSION_FILE = re.compile(r"""["'`](?:\./)?VERSION["'`]""")
+WRITE_VERSION = '; echo "$REGROW_VERSION" >"$0/VERSION"'
 
 
 def finish(tree: Tree, found: Survey, folder: str, branch: str, machine: Machine) -> None:
@@ -67,7 +72,10 @@ def finish(tree: Tree, found: Survey, folder: str, branch: str, machine: Machine
     _health(tree, found)
     _variables(tree, found)
     found.add("source.repository", ".", "repository")
-    found.add("source.branch", branch, "branch")
+    if branch:
+        found.add("source.branch", branch, "branch")
+    else:
+        found.ask("source.branch", "main", "ask_branch")
     _data(tree, found)
     found.ask("test.command", ("make", "test"), "ask_test")
     _make(tree, found)
@@ -80,64 +88,14 @@ def suffixes(language: str) -> tuple[str, ...]:
     return _SUFFIXES.get(language) or tuple(one for some in _SUFFIXES.values() for one in some)
 
 
-def words_of(line: str, port: str = "") -> tuple[str, ...] | None:
-    """A command line as argv; None where only a shell would understand it.
-
-    Args:
-        line: as somebody wrote it.
-        port: what stands for $PORT; "": a line that asks for it is not understood.
-    """
-
-    def put(match: re.Match[str]) -> str:
-        return (port or match[2] or match[0]) if match[1] == "PORT" else match[0]
-
-    line = _HARD.sub(put, line)
-    if _SHELL.search(line) or "$" in line:
-        return None
-    try:
-        words = shlex.split(line)
-    except ValueError:
-        return None
-    if not words or "=" in words[0]:
-        return None
-    return tuple(words[1:] if words[0] == "exec" else words)
-
-
-def procfile(tree: Tree) -> str:
-    """The line of the web process of a Procfile, or ""."""
-    text = tree.texts.get("Procfile", "")
-    found = re.search(r"^web:[ \t]*(.+)$", text, re.MULTILINE) or re.search(r"^worker:[ \t]*(.+)$", text, re.MULTILINE)
-    return found[1].strip() if found else ""
-
-
-def image_command(tree: Tree) -> str:
-    """What the last stage of a Dockerfile at the root starts, as one line; "" where that is not plain."""
-    text = re.sub(r"\\\r?\n", " ", tree.texts.get("Dockerfile", tree.texts.get("Containerfile", "")))
-    line = {"CMD": "", "ENTRYPOINT": ""}
-    for match in re.finditer(r"^\s*(FROM|CMD|ENTRYPOINT)\s+(.+)$", text, re.MULTILINE | re.IGNORECASE):
-        what, said = match[1].upper(), match[2].strip()
-        if what == "FROM":
-            line = dict.fromkeys(line, "")
-        elif said.startswith("["):
-            try:
-                line[what] = shlex.join(str(one) for one in json.loads(said))
-            except (ValueError, TypeError):
-                line[what] = ""
-        else:
-            line[what] = said
-    return f"{line['ENTRYPOINT']} {line['CMD']}".strip()
-
-
-def exposed(tree: Tree) -> str:
-    """The only port that a Dockerfile at the root exposes, or ""."""
-    text = tree.texts.get("Dockerfile", tree.texts.get("Containerfile", ""))
-    ports = set(re.findall(rf"^\s*EXPOSE\s+{_PORT}(?:/tcp)?\s*$", text, re.MULTILINE | re.IGNORECASE))
-    return ports.pop() if len(ports) == 1 else ""
-
-
-def shell(script: str, *words: str) -> tuple[str, ...]:
-    """argv of a line for sh that ends at the first failure; $0, $1 ... are the words."""
-    return ("sh", "-ec", script, *words)
+def version_file(tree: Tree, found: Survey) -> str:
+    """Where a program at the root reads its version from a file VERSION that a build is to write; "" if none does."""
+    if "VERSION" in tree.sizes:
+        return ""
+    at = next((at for at, _ in tree.find(_VERSION_FILE, *suffixes(found.language)) if "/" not in at), "")
+    if at:
+        found.facts["told"] = at
+    return at
 
 
 def _name(found: Survey, folder: str) -> None:
@@ -189,7 +147,9 @@ def _address(tree: Tree, found: Survey) -> None:
     if found.has("service.handover"):
         return  # a connection of its own to somewhere: nothing is handed over
     example = f"{host or '127.0.0.1'}:{port or 8080}"
-    if takes and port:
+    if takes and port and found.facts.get("port_default"):
+        found.add("service.listen.http", example, "listen_default", server=at)
+    elif takes and port:
         found.add("service.listen.http", example, "listen" if host else "listen_here", at=takes, port_at=at)
     elif takes:
         found.ask("service.listen.http", example, "ask_listen", at=takes)
@@ -243,35 +203,50 @@ def _health(tree: Tree, found: Survey) -> None:
     if checked := re.search(r"HEALTHCHECK[^\n]*(?:\\\n[^\n]*)*?https?://[^/\s]+(/[\w./-]*)", image):
         paths = {checked[1]: "Dockerfile"} | paths
     best = min(paths, key=lambda path: ("health" not in path, len(path)), default="")
-    shared = found.has("service.listen.http")
+    asked_alone = found.has("service.probe_socket") and found.has("service.listen.http")
     address = found.facts.get("address", "")
     if address.startswith(("0.0.0.0:", "[::]:")):
         address = f"127.0.0.1:{address.rpartition(':')[2]}"
-    if best and (shared or address):
+    found.facts["probe"] = f"http://{address}{best}" if address and best else ""
+    if best and address:
         found.facts["health"] = best
-        target = best if shared else f"http://{address}{best}"
-        found.add("probe.health.target", target, "health", at=paths[best])
-        found.ask("probe.health.version", "version", "ask_version")
+        # A path alone is asked at the probe's own socket; without one, at the address that all releases share.
+        found.add("probe.health.target", best if asked_alone else found.facts["probe"], "health", at=paths[best])
+        if asked_alone or not found.has("service.listen.http"):
+            _version(tree, found)  # at an address that is shared, the other release may be who answers
     elif best:
         found.ask("probe.health.target", best, "ask_health_address", at=paths[best])
     elif found.has("service.handover") and any(one.value == "overlap" for one in found.settings):
         pass  # it says itself where it stands
-    elif shared or address:
-        found.ask("probe.health.target", "/health", "ask_health")
+    elif address:
+        found.ask("probe.health.target", "/health" if asked_alone else f"http://{address}/health", "ask_health")
+
+
+def _version(tree: Tree, found: Survey) -> None:
+    told = found.facts.get("told") or next(
+        (at for at, _ in tree.find(re.compile(r"REGROW_VERSION"), *suffixes(found.language))), ""
+    )
+    key = tree.find(re.compile(r"""\bversion\\?["']?\s*[:=]"""), *suffixes(found.language))
+    if told and key:
+        found.add("probe.health.version", "version", "version_key", at=key[0][0], told_at=told)
+    found.ask("probe.health.version", "version", "ask_version")
 
 
 def _variables(tree: Tree, found: Survey) -> None:
-    """Names out of files of variables; a value is never looked at, let alone shown."""
+    """Names out of files of variables, and secrets that the source reads; no value is looked at, let alone shown."""
     named: dict[str, str] = {}
     for path in sorted(tree.texts, key=lambda path: (path.count("/"), path)):
-        if re.search(r"(^|/)\.env[\w.-]*$", path) and path.count("/") < 2:
+        if re.search(r"(^|/)\.(flask)?env[\w.-]*$", path) and path.count("/") < 2:
             for match in _VARIABLE.finditer(tree.texts[path]):
                 named.setdefault(match[1], path)
-    for name, file in list(named.items())[:30]:
+    for at, match in tree.find(_READ, *suffixes(found.language)):
+        if _SECRET.search(match[1]) and not match[1].startswith(("REGROW_", "LISTEN_", "NOTIFY_")):
+            named.setdefault(match[1], at)
+    for name, at in list(named.items())[:_MOST_VARIABLES]:
         if _SECRET.search(name):
-            found.ask(f"service.secrets.{name}", f"env:{name}", "ask_secret", file=file)
+            found.ask(f"service.secrets.{name}", f"env:{name}", "ask_secret", at=at)
         elif name != "PORT":
-            found.ask(f"service.env.{name}", "", "ask_variable", file=file)
+            found.ask(f"service.env.{name}", "", "ask_variable", at=at)
 
 
 def _data(tree: Tree, found: Survey) -> None:
@@ -281,13 +256,19 @@ def _data(tree: Tree, found: Survey) -> None:
     for at, match in tree.find(_DATABASE, *ends):
         names.setdefault(match[1], at)
     below = tree.find(re.compile(r"REGROW_STATE"), *ends)
+    if names:
+        found.facts["database"] = PurePosixPath(next(iter(names))).name
     if names and below:
         files = tuple(PurePosixPath(name).name for name in names)
         found.add("state.sqlite", files, "sqlite", at=next(iter(names.values())), state_at=below[0][0])
+    elif names and next(iter(names)).startswith("/"):
+        name, at = next(iter(names.items()))
+        found.ask("state.directory", str(PurePosixPath(name).parent), "ask_directory", at=at, name=name)
+        found.ask("state.sqlite", (PurePosixPath(name).name,), "ask_directory_sqlite")
     elif names:
         name, at = next(iter(names.items()))
         found.ask("state.sqlite", (PurePosixPath(name).name,), "ask_sqlite", at=at, name=name)
-    tracked = [path for path in tree.sizes if path.endswith((".db", ".sqlite", ".sqlite3")) and path not in names]
+    tracked = [path for path in tree.sizes if path.endswith((".db", ".sqlite", ".sqlite3")) and not is_aside(path)]
     if tracked and not names:
         found.ask("state.sqlite", (PurePosixPath(tracked[0]).name,), "ask_sqlite_file", file=tracked[0])
 

@@ -6,7 +6,7 @@ import re
 from pathlib import PurePosixPath
 
 from regrow.surveys.base import Survey, Tree, plain_name
-from regrow.surveys.common import image_command, shell
+from regrow.surveys.lines import image_command, shell
 
 _MODULE = re.compile(r"^module\s+(\S+)", re.MULTILINE)
 _REQUIRE = re.compile(r"^\s*(?:require\s+)?([\w.-]+\.[\w.-]+/\S+)\s+v\d\S*(?!\s*//\s*indirect)", re.MULTILINE)
@@ -16,7 +16,6 @@ _VERSION = re.compile(r"^(?:var\s+|\t)(version|Version)\s*(?:string\s*)?=\s*\"",
 _READ = re.compile(
     r"""(?:ParseFiles|ParseGlob|http\.Dir|LoadHTMLGlob|os\.DirFS|FileServer\w*)\(\s*["`](?:\./)?([\w-]+)"""
 )
-_ENV = ("env", "GOFLAGS=-buildvcs=false", "GOTOOLCHAIN=local")
 
 
 def look(tree: Tree, found: Survey) -> None:
@@ -42,12 +41,14 @@ def look(tree: Tree, found: Survey) -> None:
     _build(tree, found, where, name, manifest)
     if any(path.endswith("_test.go") for path in tree.sizes):
         file = next(path for path in sorted(tree.sizes) if path.endswith("_test.go"))
+        line = 'cp -Rs "$0/build" /tmp/ 2>/dev/null || true; exec go test -trimpath -v ./...'
+        command = ("env", *_environment(tree, manifest), "GOCACHE=/tmp/build", *shell(line, "{cache}"))
         if _needs(tree, manifest):
-            found.add("test.cache", True, "go_test_cache")
-            command = (*_ENV, "GOMODCACHE={cache}/mod", "go", "test", "-v", "./...")
-            found.add("test.command", command, "go_test", file=file)
+            found.ask("test.cache", True, "test_cache")
+            found.ask("test.command", command, "test_after_build", file=file)
         else:
-            found.add("test.command", (*_ENV, "go", "test", "-v", "./..."), "go_test", file=file)
+            found.add("test.cache", True, "go_test_cache")
+            found.add("test.command", command, "go_test", file=file)
         found.add("repair.tests", ("**/*_test.go",), "go_tests")
     found.add("repair.allowed", ("**/*.go",), "go_allowed")
 
@@ -70,12 +71,17 @@ def _needs(tree: Tree, manifest: str) -> bool:
     return bool(_REQUIRE.search(manifest)) and "vendor/modules.txt" not in tree.sizes
 
 
-def _build(tree: Tree, found: Survey, where: str, name: str, manifest: str) -> None:
-    environment = [*_ENV[1:], "GOCACHE={cache}/build"]
+def _environment(tree: Tree, manifest: str) -> list[str]:
+    """Of builds and tests alike, so that one finds what the other has compiled."""
+    variables = ["GOFLAGS=-buildvcs=false", "GOTOOLCHAIN=local"]
     if not any('import "C"' in text or "go-sqlite3" in text for _, text in tree.sources(".go")):
-        environment.insert(0, "CGO_ENABLED=0")
+        variables.insert(0, "CGO_ENABLED=0")
+    return [*variables, "GOMODCACHE={cache}/mod"] if _needs(tree, manifest) else variables
+
+
+def _build(tree: Tree, found: Survey, where: str, name: str, manifest: str) -> None:
+    environment = [*_environment(tree, manifest), "GOCACHE={cache}/build"]
     if _needs(tree, manifest):
-        environment.append("GOMODCACHE={cache}/mod")
         found.ask("build.egress", ("index.example.org",), "go_egress")
     beside = sorted({match[1] for _, match in tree.find(_READ, ".go") if _is_folder(tree, match[1])})
     version = next((at for at, _ in tree.find(_VERSION, ".go")), "")
@@ -87,6 +93,7 @@ def _build(tree: Tree, found: Survey, where: str, name: str, manifest: str) -> N
     flags = ""
     if version:
         variable = next(match[1] for _, match in tree.find(_VERSION, ".go"))
+        found.facts["told"] = version
         flags = f' -ldflags "-X main.{variable}=$REGROW_VERSION"'
     lines.append(f'go build -trimpath{flags} -o "$0"/{name} {where}')
     command = ("env", *environment, *shell("; ".join(lines), "{out}"))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from pathlib import PurePosixPath
 from typing import Any
 
 from regrow.surveys.base import Survey, Tree
-from regrow.surveys.common import image_command, procfile, shell, words_of
+from regrow.surveys.common import WRITE_VERSION, version_file
+from regrow.surveys.lines import image_command, procfile, shell, words_of
 
 _REQUIREMENT = re.compile(r"^\s*([A-Za-z0-9][\w.-]*)", re.MULTILINE)
 _APP = re.compile(r"^(\w+)\s*(?::[^=\n]+)?=\s*(FastAPI|Starlette|Quart|Litestar|Flask|Sanic|Bottle)\(", re.MULTILINE)
@@ -115,16 +117,26 @@ def _by_line(found: Survey, file: str, line: str, interpreter: str, packages: di
     if program == "gunicorn" or (len(words) > 2 and words[1:3] == ("-m", "gunicorn")):
         words, port = _without_address(words)
         found.facts |= {"takes_socket": "gunicorn", "port": port or "8000", "port_at": file if port else "gunicorn"}
+        found.facts |= {} if port else {"port_default": "gunicorn"}
     elif "--port" in words[:-1]:
         found.facts |= {"port": words[words.index("--port") + 1], "port_at": file}
     elif program in ("uvicorn", "hypercorn", "granian"):
         found.facts |= {"port": "8000", "port_at": program}
     found.add("service.command", words, "command_file", file=file, line=last.strip())
-    if before.strip():
-        found.ask(
-            "service.check", ("sh", "-ec", before.strip(" ;&")), "ask_before", file=file, line=before.strip(" ;&")
-        )
+    if before.strip(" ;&"):
+        whole = (*(_module(part, interpreter, packages) for part in re.split(r";|&&", before) if part.strip()),
+                 f"exec {shlex.join(words)}")  # fmt: skip
+        found.instead("service.command", shell("; ".join(whole)), "ask_before", file=file, line=before.strip(" ;&"))
     return True
+
+
+def _module(line: str, interpreter: str, packages: dict[str, str]) -> str:
+    """A command of a line, run by the interpreter that has its module: the scripts of a virtual environment name the
+    place in which it was made, and a release is not there."""
+    words = words_of(line)
+    if words and words[0] in _SERVERS and packages:
+        return shlex.join((interpreter, "-m", _SERVERS[words[0]], *words[1:]))
+    return shlex.join((interpreter, *words[1:])) if words and words[0].startswith("python") else line.strip()
 
 
 def _without_address(words: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
@@ -147,7 +159,7 @@ def _without_address(words: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
 
 
 def _gunicorn(found: Survey, interpreter: str, app: str, key: str, at: str) -> None:
-    found.facts |= {"takes_socket": "gunicorn", "port": "8000", "port_at": "gunicorn"}
+    found.facts |= {"takes_socket": "gunicorn", "port": "8000", "port_at": "gunicorn", "port_default": "gunicorn"}
     found.add("service.command", (interpreter, "-m", "gunicorn", app), key, at=at)
 
 
@@ -157,7 +169,7 @@ def _app(found: Survey, app: tuple[str, re.Match[str]], packages: dict[str, str]
     name = f"{module.removeprefix('src.')}:{match[1]}"
     found.facts["module"] = name
     if match[2] in _ASGI and "uvicorn" in packages:
-        found.facts |= {"takes_socket": "uvicorn --fd 3", "port": "8000", "port_at": "uvicorn"}
+        found.facts |= {"takes_socket": "--fd 3", "port": "8000", "port_at": "uvicorn", "port_default": "uvicorn"}
         found.add("service.command", (interpreter, "-m", "uvicorn", name, "--fd", "3"), "app_uvicorn", at=at)
     elif "gunicorn" in packages and match[2] not in _ASGI:
         _gunicorn(found, interpreter, name, "app_gunicorn", at)
@@ -169,19 +181,20 @@ def _app(found: Survey, app: tuple[str, re.Match[str]], packages: dict[str, str]
 
 
 def _build(tree: Tree, found: Survey, packages: dict[str, str]) -> None:
-    if not packages:
-        if "build.py" in tree.sizes:
-            found.ask("build.command", ("{python}", "build.py", "{out}"), "ask_build_file", file="build.py")
-        else:
-            found.add("build.command", (), "build_none", file=found.shown_by)
-        return
-    file = next(iter(packages.values()))
-    source = "-r requirements.txt" if "requirements.txt" in tree.sizes else "."
-    lines = (
-        'cp -R . "$0"; cd "$0"; python3 -m venv venv; PIP_CACHE_DIR=$REGROW_CACHE/pip venv/bin/python -m pip install '
-    )
-    found.add("build.command", shell(lines + source, "{out}"), "python_build", file=file)
-    found.ask("build.egress", ("index.example.org",), "python_egress")
+    read_at = version_file(tree, found)
+    end = WRITE_VERSION if read_at else ""
+    if packages:
+        source = "-r requirements.txt" if "requirements.txt" in tree.sizes else "."
+        made = 'cp -R . "$0"; cd "$0"; python3 -m venv venv; PIP_CACHE_DIR=$REGROW_CACHE/pip '
+        line = f"{made}venv/bin/python -m pip install {source}{end}"
+        found.add("build.command", shell(line, "{out}"), "python_build", file=next(iter(packages.values())))
+        found.ask("build.egress", ("index.example.org",), "python_egress")
+    elif read_at:
+        found.add("build.command", shell(f'cp -R . "$0"{end}', "{out}"), "build_version", at=read_at)
+    elif "build.py" not in tree.sizes:
+        found.add("build.command", (), "build_none", file=found.shown_by)
+    if "build.py" in tree.sizes:
+        found.instead("build.command", ("{python}", "build.py", "{out}"), "ask_build_file", file="build.py")
 
 
 def _test(tree: Tree, found: Survey, packages: dict[str, str]) -> None:

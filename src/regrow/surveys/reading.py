@@ -14,7 +14,7 @@ _MANIFESTS = frozenset(
         *("Cargo.toml", "Procfile", "Dockerfile", "Containerfile", "Makefile", "makefile", "GNUmakefile"),
     )
 )
-_SOURCE = re.compile(r"\.(py|js|mjs|cjs|ts|mts|go|rs|service)$|(^|/)\.env[\w.-]*$")
+_SOURCE = re.compile(r"\.(py|js|mjs|cjs|ts|mts|go|rs|service)$|(^|/)\.(flask)?env[\w.-]*$")
 _DEEPEST = 6
 _FILES = 600
 _FILE_BYTES = 256 * 1024

@@ -7,7 +7,7 @@ import tomllib
 from typing import Any
 
 from regrow.surveys.base import Survey, Tree, plain_name
-from regrow.surveys.common import shell
+from regrow.surveys.lines import shell
 
 
 def look(tree: Tree, found: Survey) -> None:
@@ -51,8 +51,10 @@ def look(tree: Tree, found: Survey) -> None:
         command = ["env", "CARGO_TARGET_DIR=/tmp/target", *(["CARGO_HOME={cache}/cargo"] if needs else [])]
         command += ["cargo", "test", *(["--locked"] if lock else []), "--offline"]
         if needs:
-            found.add("test.cache", True, "rust_test_cache")
-        found.add("test.command", tuple(command), "rust_test", file=tested[0])
+            found.ask("test.cache", True, "test_cache")
+            found.ask("test.command", tuple(command), "test_after_build", file=tested[0])
+        else:
+            found.add("test.command", tuple(command), "rust_test", file=tested[0])
     folders = ("src/**/*.rs",) if any(path.startswith("src/") for path in tree.sizes) else ("**/src/**/*.rs",)
     found.add("repair.allowed", folders, "rust_allowed")
 

@@ -96,7 +96,8 @@ def _values(
         value = said.get(key, facts.get(one.source) if one.source else None)
         if value is None and one.default is not None:
             value = _put(one.default, values)
-            defaults.append(key)
+            if value:  # an empty one only leaves its lines out
+                defaults.append(key)
         if value is None:
             raise Refused(
                 f"cannot fill in {key} of the template {name}: nothing here shows it; say it with --set {key}=VALUE",

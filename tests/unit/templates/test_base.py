@@ -11,7 +11,7 @@ from regrow.config import parse
 from regrow.errors import Refused
 from regrow.templates.base import fill, names
 
-FACTS = {"name": "counter", "branch": "trunk", "address": "127.0.0.1:8731", "binary": "counter", "main": "."}
+FACTS = {"name": "counter", "branch": "trunk", "address": "127.0.0.1:8731", "binary": "counter", "main": "main.py"}
 FACTS["cargo_home"] = "/home/ada/.cargo"
 
 
@@ -56,6 +56,6 @@ def test_a_line_with_an_empty_field_is_left_out() -> None:
     ],
 )
 def test_what_cannot_be_filled_in_is_refused(name: str, facts: dict[str, str], said: dict[str, str], kind: str) -> None:
-    with pytest.raises(Refused, match="^cannot ") as refused:
+    with pytest.raises(Refused, match=r"^cannot ") as refused:
         fill(name, facts, said, "en")
     assert refused.value.kind == kind
