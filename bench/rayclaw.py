@@ -297,7 +297,8 @@ class World:
         (self.data / "rayclaw.data" / "mcp.json").write_text(json.dumps(tools))
         (self.data / "rayclaw.config.yaml").write_text(self._own_settings(model))
         (run / "regrow.toml").write_text(self._settings(filled.files["regrow.toml"]))
-        (run / "agent.json").write_text(json.dumps(self._agent(), ensure_ascii=False))
+        script = self._agent()
+        (run / "agent" / "agent.json").write_text(json.dumps(script, ensure_ascii=False))
         self.environment = lines.environment(
             REGROW_STATE_DIR=str(self.state),
             REGROW_RUNTIME_DIR=str(run / "run"),
@@ -329,8 +330,9 @@ class World:
         text = text.replace('repository = "."', f'repository = "{self.bare}"')
         text = text.replace('directory = "."', f'directory = "{self.data}"')
         text = re.sub(r'(?m)^bake = ".*"', 'bake = "10s"', text)
-        agent = ["python3", str(self.run / "agent" / "scripted_agent.py"), str(self.run / "agent.json")]
+        agent = ["python3", str(self.run / "agent" / "scripted_agent.py"), str(self.run / "agent" / "agent.json")]
         text = re.sub(r'(?m)^agent = ".*$', f'agent = "command"\ncommand = {json.dumps(agent)}', text)
+        text = text.replace("readable = [", f'readable = [\n    "{self.run}/agent",')
         text = re.sub(r'\n\[agent\.claude\]\ndriver = "claude"\n', "", text)
         boss = f'{{ id = "boss", name = "Boss", role = "owner", union_id = "{self.boss.union_id}" }}'
         return (

@@ -103,11 +103,16 @@ def busy(config: Config, state: Path) -> int:
     return int(json.loads(done.stdout)["conversations"])
 
 
-def test_a_conversation_that_waits_for_its_answer_is_counted(config: Config, tmp_path: Path) -> None:
-    folder = tmp_path / "rayclaw.data" / "runtime"
+def database(state: Path) -> sqlite3.Connection:
+    folder = state / "rayclaw.data" / "runtime"
     folder.mkdir(parents=True)
     data = sqlite3.connect(folder / "rayclaw.db", isolation_level=None)
     data.executescript(SCHEMA)
+    return data
+
+
+def test_a_conversation_that_waits_for_its_answer_is_counted(config: Config, tmp_path: Path) -> None:
+    data = database(tmp_path)
     chats = [(1, "feishu_dm"), (2, "feishu_group"), (3, "feishu_group"), (4, "feishu_dm"), (5, "feishu_dm")]
     data.executemany("INSERT INTO chats (chat_id, chat_type, last_message_time) VALUES (?, ?, '')", chats)
     assert busy(config, tmp_path) == 0
@@ -183,19 +188,44 @@ def test_tests_wait_for_a_build_and_for_a_test(config: Config, tmp_path: Path, c
     assert not (cargo / "calls").exists()
 
 
-def test_it_starts_where_its_settings_are_and_on_a_copy_with_those_of_the_build(config: Config, tmp_path: Path) -> None:
+def started(config: Config, tmp_path: Path, state: Path) -> list[str]:
+    """What a program prints that stands for RayClaw, started as the settings say."""
     release = tmp_path / "release"
-    release.mkdir()
+    release.mkdir(exist_ok=True)
     (release / "rayclaw").write_text('#!/bin/sh\necho "$(pwd) $RAYCLAW_CONFIG $*"\n')
     (release / "rayclaw").chmod(0o755)
+    return run(
+        config.expand(config.service.command, release=str(release), state=str(state)), tmp_path
+    ).stdout.splitlines()
+
+
+def test_it_starts_where_its_settings_are_and_on_a_copy_with_those_of_the_build(config: Config, tmp_path: Path) -> None:
+    release = tmp_path / "release"
     own, copy = tree(tmp_path / "own", "rayclaw.config.yaml"), tmp_path / "copy"
     copy.mkdir()
-    told = {}
-    for state in (own, copy):
-        argv = config.expand(config.service.command, release=str(release), state=str(state))
-        told[state] = run(argv, tmp_path).stdout.splitlines()
-    assert told[own] == [f"{own}  start"]
-    assert told[copy] == [f"{copy} {release}/trial.yaml start"]
+    for state, settings in ((own, ""), (copy, f"{release}/trial.yaml")):
+        *said, last = started(config, tmp_path, state)
+        assert last == f"{state} {settings} start"
+        assert all("cannot look" in line for line in said), "there is no database yet"
+
+
+def test_what_came_in_its_last_seconds_and_has_no_answer_is_forgotten(config: Config, tmp_path: Path) -> None:
+    """Its duplicate filter would drop what the platform sends again; what is older may have been acted upon."""
+    data = database(tmp_path)
+    now = datetime.now(UTC)
+
+    def say(message: str, chat: int, age_s: float, bot: int = 0) -> None:
+        row = (message, chat, message, bot, (now - timedelta(seconds=age_s)).isoformat())
+        data.execute("INSERT INTO messages VALUES (?, ?, 'x', ?, ?, ?)", row)
+
+    say("cut off", 1, -20)  # from the future: however slow this machine is
+    say("asked for a restart", 2, 60)
+    say("answered", 3, -20)
+    say("its answer", 3, -30, bot=1)
+    assert started(config, tmp_path, tmp_path)[0].startswith(str(tmp_path))
+    left = {row[0] for row in data.execute("SELECT id FROM messages")}
+    assert left == {"asked for a restart", "answered", "its answer"}
+    data.close()
 
 
 def test_the_interpreter_of_the_idle_command_is_regrows_own(config: Config) -> None:
