@@ -622,7 +622,7 @@ async def regrow_scene(world: World, name: str) -> Scene:
     if name == "repair":
         return await play(world, f"修一下这个 bug: {BUG}", "Bug 已修复并部署", ("done",), approve=True)
     if name == "build_fails":
-        world.commit("src/text.rs", "pub fn", "pub fun", "Break the build")
+        world.commit("src/text.rs", "pub fn floor_char_boundary", "pub fun floor_char_boundary", "Break the build")
         return await play(world, "编译重启", "编译失败", ("failed", "undone"))
     _heal(world)
     world.commit("src/runtime.rs", *DYING, "Die after five seconds")
