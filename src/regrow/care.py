@@ -80,8 +80,7 @@ class Care:
     @property
     def state(self) -> Path:
         """The service's own data directory, REGROW_STATE."""
-        named = self.config.state.directory
-        return (self.config.path.parent / named).resolve() if named else self.directory / "data"
+        return self.config.data(self.directory)
 
     @property
     def cache(self) -> Path:

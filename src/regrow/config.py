@@ -198,6 +198,7 @@ class ServiceSection(Section):
     drain: Duration = 10.0
     stop_timeout: Duration = 10.0
     idle: str = ""
+    idle_command: tuple[str, ...] = ()
     idle_within: Duration = 6 * 3600.0
     restart_limit: Annotated[int, Field(ge=0, le=1000)] = 10
     restart_window: Annotated[Duration, Field(gt=0)] = 3600.0
@@ -222,6 +223,12 @@ class ServiceSection(Section):
     @classmethod
     def _asked_nearby(cls, value: str) -> str:
         return _near(value)
+
+    @model_validator(mode="after")
+    def _asked_one_way(self) -> ServiceSection:
+        if self.idle and self.idle_command:
+            raise ValueError("`idle` and `idle_command` answer the same question: keep one of them")
+        return self
 
     @model_validator(mode="after")
     def _can_trap(self) -> ServiceSection:
@@ -820,6 +827,15 @@ class Config(Section):
         """The repository's path; a relative one is relative to the configuration file."""
         return (self.path.parent / self.source.repository).resolve()
 
+    def data(self, directory: Path) -> Path:
+        """The service's own data: `[state] directory`, else a directory of Regrow's.
+
+        Args:
+            directory: the service's state directory.
+        """
+        named = self.state.directory
+        return (self.path.parent / named).resolve() if named else directory / "data"
+
     def expand(self, words: tuple[str, ...], **places: str) -> list[str]:
         """Put paths in the place of `{python}`, `{out}` and the like.
 
@@ -896,6 +912,7 @@ def parse(path: Path, text: str) -> Config:
 _PLACES = {
     ("service", "command"): ("release", "state"),
     ("service", "check"): ("release", "state"),
+    ("service", "idle_command"): ("state",),
     ("state", "schema_command"): ("state",),
     ("build", "command"): ("out", "cache"),
     ("test", "command"): ("cache",),

@@ -326,7 +326,7 @@ class Daemon:
             backups=copies,
             stop=self.stop,
             stopping=self._stop,
-            callers=Callers(programs, channels),
+            callers=Callers(programs, channels, settings.language),
         )
         pages = _Pages(
             views=views,
@@ -433,7 +433,13 @@ class Daemon:
             sandbox=sandbox_of(config.sandbox, (self.places.state, self.places.runtime)),
             agents=lambda name: agent_of(config, name, repository, workspaces),
             models=None if model is None else ModelGateway(model, named, self._doors(directory)),
-            idle=Idle(self.store, config.service.name, config.service.idle, config.service.drain),
+            idle=Idle(
+                self.store,
+                config.service.name,
+                config.service.idle,
+                config.service.drain,
+                config.expand(config.service.idle_command, state=str(config.data(directory))),
+            ),
             freezes=Freezes(self.store, self.events),
             quiet=Quiet(config.quiet.hours, config.quiet.zone),
             gate=Gate(

@@ -67,11 +67,12 @@ async def draft(
         ConfigError: what would be written does not load.
     """
     root = Path(os.path.abspath(folder))  # noqa: ASYNC240, PTH100  no look at the disk
-    repository = await Repository.open(root)
+    repository = await _opened(root)
     commit = await repository.resolve("HEAD")
-    found = survey(await reading.read(repository, commit), root.name, await repository.branch() or "main", _machine())
+    found = survey(await reading.read(repository, commit), root.name, await repository.branch() or "", _machine())
     if template:
-        filled = fill(template, found.facts, said or {}, language)
+        home = os.environ.get("CARGO_HOME") or str(Path.home() / ".cargo")
+        filled = fill(template, {"cargo_home": home, **found.facts}, said or {}, language)
         made = Draft(root, _changes(root, filled.files, force), found, template, filled.values, filled.defaults)
     else:
         made = Draft(root, _changes(root, {SETTINGS: rendering.render(found, language)}, force), found)
@@ -108,6 +109,18 @@ def write(made: Draft) -> list[Path]:
             f"cannot write {error.filename}: {error.strerror}; mend that and try again", kind="forbidden"
         ) from error
     return [change.path for change in made.changes]
+
+
+async def _opened(root: Path) -> Repository:
+    try:
+        return await Repository.open(root)
+    except Refused as error:
+        above = next((one for one in root.parents if (one / ".git").exists()), None)
+        if error.kind != "no_repository" or above is None:
+            raise
+        raise Refused(
+            f"cannot set up {root}: its repository begins at {above}; name that folder", kind="no_repository"
+        ) from error
 
 
 def _machine() -> Machine:

@@ -19,6 +19,8 @@ from regrow.services.base import Probe
 
 _START_S = 15.0
 _PROBE_SOCKET = "127.0.0.1:47999"  # of the box's own loopback, where nobody else listens
+_ASKED = frozenset({"http", "tcp", "command"})
+"""What can be asked in a box. A line of the log or a chat is often about somebody outside, who is not there."""
 _STANDS_S = 1.0  # what nobody can ask is taken to run when it still does then
 
 
@@ -43,7 +45,7 @@ def specs(config: Config) -> tuple[Probe, ...]:
 
 def can_be_reproduced(config: Config, name: str) -> bool:
     """Whether `reproduction` can ask this probe: what a process says by itself cannot be asked for."""
-    return name in config.probe and config.probe[name].type in {"http", "tcp", "command"}
+    return name in config.probe and config.probe[name].type in _ASKED
 
 
 def reproduction(config: Config, name: str) -> str:
@@ -94,12 +96,13 @@ def trial(config: Config, release: str, directory: str, state: str) -> dict[str,
     """
     service = config.service
     listen = service.listen | ({"probe": _PROBE_SOCKET} if service.probe_socket else {})
-    stands = not config.probe and service.ready == "started"
+    asked = [_asked(config, probe, listen) for probe in config.probe.values() if probe.type in _ASKED]
+    stands = not asked and service.ready != "notify"
     return {
         "argv": config.expand(service.command, release=directory, state=state),
         "listen": listen,
         "env": {"PYTHONDONTWRITEBYTECODE": "1", **service.env, "REGROW_STATE": state, "REGROW_RELEASE": release},
-        "probes": [_asked(config, probe, listen) for probe in config.probe.values()],
+        "probes": asked,
         "ready": service.ready,
         "start_s": service.start_timeout,
         "stands_s": min(_STANDS_S, service.start_timeout / 2) if stands else 0.0,

@@ -121,8 +121,9 @@ def newcomer(tmp_path: Path) -> Iterator[Callable[[str], Newcomer]]:
     with ExitStack() as stack:
 
         def make(language: str) -> Newcomer:
-            if shutil.which(TOOLS[language]) is None:
-                pytest.skip(f"{TOOLS[language]} is not installed")
+            for tool in (TOOLS[language], "bwrap"):
+                if shutil.which(tool) is None:
+                    pytest.skip(f"{tool} is not installed")
             made = Newcomer(tmp_path, EXAMPLES / language, PORTS[language])
             stack.callback(made.close)
             return made

@@ -59,6 +59,14 @@ async def test_what_changed_since_it_was_shown_is_not_replaced(checkout: Checkou
     assert (checkout.path / "regrow.toml").read_text() == "# somebody was faster\n"
 
 
+async def test_without_a_branch_the_branch_is_a_question(checkout: Checkout) -> None:
+    checkout.git("checkout", "--quiet", "--detach")
+    made = await draft(checkout.path, "en")
+    assert [one.reason.key for one in made.questions if one.name == "source.branch"] == ["ask_branch"]
+    filled = await draft(checkout.path, "en", template="go")
+    assert "branch" in filled.defaults
+
+
 async def test_a_link_leads_nowhere(checkout: Checkout, tmp_path: Path) -> None:
     (checkout.path / "regrow.toml").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(Refused) as refused:
@@ -84,6 +92,13 @@ async def test_a_folder_that_is_no_repository_is_refused(folder: str, kind: str,
     with pytest.raises(Refused, match=r"^cannot ") as refused:
         await draft(tmp_path / folder, "en")
     assert refused.value.kind == kind
+
+
+async def test_a_folder_inside_of_a_repository_is_told_where_that_begins(checkout: Checkout) -> None:
+    (checkout.path / "deep").mkdir()
+    with pytest.raises(Refused, match=rf"begins at {checkout.path}; name that folder") as refused:
+        await draft(checkout.path / "deep", "en")
+    assert refused.value.kind == "no_repository"
 
 
 async def test_reading_is_bounded(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:

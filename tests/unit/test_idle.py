@@ -81,3 +81,23 @@ async def test_conversations_and_what_is_due_within_the_drain(
 
 async def test_one_that_cannot_be_asked_is_not_waited_for(store: Store) -> None:
     assert await Idle(store, "claw", f"http://127.0.0.1:{free_ports(1)[0]}/idle").busy() is None
+
+
+@pytest.mark.parametrize(
+    ("script", "busy"),
+    [
+        ("exit 0", None),
+        ("echo nothing to do", None),
+        ("echo; echo 2 turns under way; exit 1", Busy(0, "2 turns under way")),
+        ("exit 3", Busy(0, "sh: 3")),
+        ("echo '{\"conversations\": 2, \"due_in\": [5, 50]}'", Busy(0, "", 2, 1, 10.0)),
+        ("echo '{\"conversations\": 0}'", None),
+    ],
+)
+async def test_a_program_may_say_the_same(store: Store, script: str, busy: Busy | None) -> None:
+    found = await Idle(store, "claw", "", 10.0, ("sh", "-c", script)).busy()
+    assert found == (busy and Busy(busy.messages, busy.said, busy.conversations, busy.due, 10.0))
+
+
+async def test_a_program_that_is_not_there_interrupts_nothing(store: Store) -> None:
+    assert await Idle(store, "claw", "", 10.0, ("/nonexistent/idle",)).busy() is None

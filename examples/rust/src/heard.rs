@@ -16,7 +16,10 @@ impl Heard {
 
     /// One line in one write, which the kernel puts at the end whole.
     pub fn note(&self, name: &str, at: u64) -> io::Result<()> {
-        let mut file = OpenOptions::new().append(true).create(true).open(&self.path)?;
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&self.path)?;
         file.write_all(format!("{at} {name}\n").as_bytes())
     }
 
@@ -27,15 +30,24 @@ impl Heard {
             other => other?,
         };
         let lines = text.lines().filter_map(|line| line.split_once(' '));
-        Ok(lines.filter_map(|(at, name)| Some((name.to_string(), at.parse().ok()?))).collect())
+        Ok(lines
+            .filter_map(|(at, name)| Some((name.to_string(), at.parse().ok()?)))
+            .collect())
     }
 }
 
 pub fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.len() <= 64 && text.chars().all(|one| one.is_ascii_alphanumeric() || "-_.".contains(one))
+    !text.is_empty()
+        && text.len() <= 64
+        && text
+            .chars()
+            .all(|one| one.is_ascii_alphanumeric() || "-_.".contains(one))
 }
 
 /// Names not heard of for more than so many seconds, a line each.
 pub fn silent(all: &BTreeMap<String, u64>, seconds: u64, now: u64) -> String {
-    all.iter().filter(|(_, at)| now.saturating_sub(**at) > seconds).map(|(name, _)| format!("{name}\n")).collect()
+    all.iter()
+        .filter(|(_, at)| now.saturating_sub(**at) > seconds)
+        .map(|(name, _)| format!("{name}\n"))
+        .collect()
 }

@@ -27,14 +27,19 @@ const VERSION: &str = match option_env!("REGROW_VERSION") {
 };
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 /// The status and the body for a request.
 fn answer(heard: &Heard, method: &str, path: &str, now: u64) -> (&'static str, String) {
     let parts: Vec<&str> = path.trim_matches('/').splitn(2, '/').collect();
     match (method, parts.as_slice()) {
-        ("GET", ["health"]) => ("200 OK", format!("{{\"status\": \"ok\", \"version\": \"{VERSION}\"}}\n")),
+        ("GET", ["health"]) => (
+            "200 OK",
+            format!("{{\"status\": \"ok\", \"version\": \"{VERSION}\"}}\n"),
+        ),
         ("POST", ["alive", name]) if heard::is_name(name) => match heard.note(name, now) {
             Ok(()) => ("200 OK", format!("{name}\n")),
             Err(error) => ("500 Internal Server Error", format!("{error}\n")),
@@ -44,7 +49,10 @@ fn answer(heard: &Heard, method: &str, path: &str, now: u64) -> (&'static str, S
             (Err(_), _) => ("400 Bad Request", "seconds are a number\n".into()),
             (_, Err(error)) => ("500 Internal Server Error", format!("{error}\n")),
         },
-        _ => ("404 Not Found", "GET /health, POST /alive/NAME, GET /silent/SECONDS\n".into()),
+        _ => (
+            "404 Not Found",
+            "GET /health, POST /alive/NAME, GET /silent/SECONDS\n".into(),
+        ),
     }
 }
 
@@ -65,14 +73,24 @@ fn serve(heard: &Heard, connection: TcpStream) -> std::io::Result<()> {
         }
     }
     // A body that is never read would be answered by a reset.
-    std::io::copy(&mut reader.by_ref().take(LONGEST_BODY.min(length)), &mut std::io::sink())?;
+    std::io::copy(
+        &mut reader.by_ref().take(LONGEST_BODY.min(length)),
+        &mut std::io::sink(),
+    )?;
     let words: Vec<&str> = first.split_whitespace().collect();
     let (status, body) = match words.as_slice() {
         [method, path, ..] => answer(heard, method, path, now()),
         _ => ("400 Bad Request", String::new()),
     };
-    let head = format!("HTTP/1.1 {status}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        if body.starts_with('{') { "application/json" } else { "text/plain" }, body.len());
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        if body.starts_with('{') {
+            "application/json"
+        } else {
+            "text/plain"
+        },
+        body.len()
+    );
     (&connection).write_all((head + &body).as_bytes())
 }
 
@@ -113,11 +131,16 @@ mod tests {
 
     #[test]
     fn a_name_cannot_break_the_file() {
-        assert_eq!(answer(&fresh("name"), "POST", "/alive/a b\nc", 1).0, "404 Not Found");
+        assert_eq!(
+            answer(&fresh("name"), "POST", "/alive/a b\nc", 1).0,
+            "404 Not Found"
+        );
     }
 
     #[test]
     fn health_names_the_version() {
-        assert!(answer(&fresh("health"), "GET", "/health", 1).1.contains("\"version\": \""));
+        assert!(answer(&fresh("health"), "GET", "/health", 1)
+            .1
+            .contains("\"version\": \""));
     }
 }

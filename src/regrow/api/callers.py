@@ -46,11 +46,15 @@ class Callers:
     Args:
         programs: the settings of each program, by its name.
         channels: names of the channels on which people can be told.
+        language: in which people hear of what a program asks for, where it does not say.
     """
 
-    def __init__(self, programs: Mapping[str, ProgramSection], channels: Collection[str]) -> None:
+    def __init__(
+        self, programs: Mapping[str, ProgramSection], channels: Collection[str], language: Language = "en"
+    ) -> None:
         self._programs = programs
         self._channels = channels
+        self._language = language
 
     def program(self, request: Request) -> str:
         """The program that calls; "" for a person.
@@ -74,7 +78,7 @@ class Callers:
     def asked(
         self,
         request: Request,
-        language: Language = "en",
+        language: Language = "",
         key: str = "",
         notify: types.Notify | None = None,
         *,
@@ -84,7 +88,7 @@ class Callers:
 
         Args:
             request: the call.
-            language: of the answer.
+            language: of the answer; "": that of the daemon for a program, whose words nobody has read, else English.
             key: the same for repeated calls; "" when each counts.
             notify: the chat that hears of a job.
             said: what was asked for, as the audit log keeps it; the command line sends its own words.
@@ -104,7 +108,7 @@ class Callers:
             person,
             person.name,
             address,
-            language,
+            language or (self._language if name else "en"),
             f"{via}:{key}" if key else "",
             via=via,
             words=words or said,

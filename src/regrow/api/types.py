@@ -225,14 +225,15 @@ class RequestBody(Body):
     restart {}, freeze {reason},
     unfreeze {}; those that change the service {when: now, idle, force}, with {job} of one that waits for its time.
 
-    The same `key` never makes a second job (retries after a lost answer). `notify` is the chat that hears of the job.
+    The same `key` never makes a second job (retries after a lost answer). `notify` is the chat that hears of the job,
+    in `language`; with none, a program's job is told in the daemon's, any other in English.
     """
 
     intent: str
     args: dict[str, str] = {}
     service: str = ""
     key: str = ""
-    language: str = "en"
+    language: str = ""
     notify: Notify | None = None
 
 

@@ -19,6 +19,7 @@ Template = Annotated[
     str, typer.Option("--template", "-t", metavar="NAME", help="Write a template's files: python, node, go, rust ...")
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Fill in a field of the template.")]
+List = Annotated[bool, typer.Option("--list", help="Say which templates there are, and write nothing.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that are there; their text stays as NAME.bak.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be written, and write nothing.")]
@@ -28,6 +29,7 @@ def init(  # noqa: PLR0917
     folder: Folder = Path(),
     template: Template = "",
     fields: Set = None,
+    list_templates: List = False,
     force: Force = False,
     yes: Yes = False,
     dry_run: DryRun = False,
@@ -38,6 +40,8 @@ def init(  # noqa: PLR0917
 
     from regrow import drafts
 
+    if list_templates:
+        return _templates(as_json)
     if fields and not template:
         raise RegrowError("cannot use --set without --template: edit the regrow.toml that is written", kind="usage")
     said = dict(_field(one) for one in fields or [])
@@ -52,6 +56,23 @@ def init(  # noqa: PLR0917
     elif done:
         _next(made)
     return exits.DONE if done or dry_run else exits.CANCELLED
+
+
+def _templates(as_json: bool) -> int:
+    from regrow import catalogue
+    from regrow.templates.base import names
+
+    known = catalogue.texts("en", "init")
+    found = {
+        name: catalogue.say(words.language(), f"init.template_{name}") if f"init.template_{name}" in known else ""
+        for name in names()
+    }
+    if as_json:
+        terminal.document([{"name": name, "text": text} for name, text in found.items()])
+    else:
+        for name, text in found.items():
+            terminal.line(f"{name:<12}{text}")
+    return exits.DONE
 
 
 def _field(text: str) -> tuple[str, str]:

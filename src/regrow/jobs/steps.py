@@ -286,7 +286,7 @@ async def _until_idle(work: Work) -> Wait | None:
             f"cannot wait any longer: {work.care.name} was never idle; ask again, or ask for it now", kind="never_idle"
         )
     said = f" · {work.care.redactor.redact(busy.said)}" if busy.said else ""
-    work.tell(detail=say(work.job.language, "live.waiting_idle", count=busy.messages) + said)
+    work.tell(detail=say(work.job.language, "live.waiting_idle", count=busy.messages + busy.conversations) + said)
     return Wait((WAITING_FOR_IDLE, {"messages": busy.messages}), ("forwards", ("job", work.job.id)), _IDLE_LOOK_S)
 
 

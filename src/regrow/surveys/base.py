@@ -32,7 +32,7 @@ class Tree:
     def sources(self, *suffixes: str) -> Iterator[tuple[str, str]]:
         """Files that were read and end like this, tests and examples left out, the least deep first."""
         for path in sorted(self.texts, key=lambda path: (path.count("/"), path)):
-            if path.endswith(suffixes) and not _ASIDE.search(path):
+            if path.endswith(suffixes) and not is_aside(path):
                 yield path, self.texts[path]
 
     def find(self, pattern: re.Pattern[str], *suffixes: str) -> list[tuple[str, re.Match[str]]]:
@@ -48,9 +48,14 @@ class Tree:
 
 # Of tests, samples and what belongs to others: they say nothing of how the service itself is run.
 _ASIDE = re.compile(
-    r"(^|/)(tests?|spec|__tests__|examples?|samples?|docs?|vendor|node_modules|testdata|benches|fixtures)/"
+    r"(^|/)(tests?|spec|__tests__|examples?|samples?|demos?|docs?|vendor|node_modules|testdata|benches|fixtures)/"
     r"|(^|/)(tests?\.py|test_[^/]*|[^/]*_test\.\w+|[^/]*\.(test|spec)\.\w+|conftest\.py)$"
 )
+
+
+def is_aside(path: str) -> bool:
+    """Whether a path is of tests, samples, documents or what belongs to others."""
+    return bool(_ASIDE.search(path))
 
 
 @dataclass(frozen=True)

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from regrow.surveys.base import GO, NODE, PYTHON, RUST, Machine, Survey, Tree, Value, plain_name
+from regrow.surveys.base import GO, NODE, PYTHON, RUST, Machine, Survey, Tree, Value, is_aside, plain_name
+from regrow.surveys.lines import PORT, exposed, image_command, procfile, words_of
 
 _SUFFIXES = {PYTHON: (".py",), NODE: (".js", ".mjs", ".cjs", ".ts", ".mts"), GO: (".go",), RUST: (".rs",)}
-_PORT = r"(?P<port>[1-9]\d{1,4})"
-_ADDRESS = rf"(?P<host>(?:\d{{1,3}}\.){{3}}\d{{1,3}}|localhost|\[[0-9a-fA-F:]*\])?:{_PORT}"
+_ADDRESS = rf"(?P<host>(?:\d{{1,3}}\.){{3}}\d{{1,3}}|localhost|\[[0-9a-fA-F:]*\])?:{PORT}"
 _PORTS = {
     PYTHON: (
-        r"(?:HTTPServer|TCPServer|create_server|\.bind)\(\s*\(\s*[\"'](?P<host>[\d.]*)[\"']\s*,\s*" + _PORT,
-        rf"[\"']PORT[\"']\s*,\s*[\"']?{_PORT}",
-        rf"\b(?:run|serve|run_app|run_server|TCPSite)\([^()]*?\bport\s*=\s*{_PORT}",
+        r"(?:HTTPServer|TCPServer|create_server|\.bind)\(\s*\(\s*[\"'](?P<host>[\d.]*)[\"']\s*,\s*" + PORT,
+        rf"[\"']PORT[\"']\s*,\s*[\"']?{PORT}",
+        rf"\b(?:run|serve|run_app|run_server|TCPSite)\([^()]*?\bport\s*=\s*{PORT}",
         rf"[\"']{_ADDRESS}[\"']",
-        r"\(\s*[\"'](?P<host>(?:\d{1,3}\.){3}\d{1,3}|)[\"']\s*,\s*" + _PORT + r"\s*\)",
-        rf"^(?:PORT|DEFAULT_PORT)\s*(?::\s*int\s*)?=\s*{_PORT}",
+        r"\(\s*[\"'](?P<host>(?:\d{1,3}\.){3}\d{1,3}|)[\"']\s*,\s*" + PORT + r"\s*\)",
+        rf"^(?:PORT|DEFAULT_PORT)\s*(?::\s*int\s*)?=\s*{PORT}",
     ),
     NODE: (
-        rf"\bPORT\s*(?:\|\||\?\?)\s*[\"']?{_PORT}",
-        rf"\.listen\(\s*{_PORT}",
-        rf"^\s*(?:const|let|var)\s+(?:port|PORT)\s*=\s*{_PORT}",
+        rf"\bPORT\s*(?:\|\||\?\?)\s*[\"']?{PORT}",
+        rf"\.listen\(\s*{PORT}",
+        rf"^\s*(?:const|let|var)\s+(?:port|PORT)\s*=\s*{PORT}",
         rf"[\"'`]{_ADDRESS}[\"'`]",
     ),
-    GO: (rf"\"{_ADDRESS}\"", rf"\b[pP]ort\w*\s*(?::?=|,)\s*\"{_PORT}\"", rf"\b[pP]ort\w*\"?\s*(?::?=|,)\s*{_PORT}\b"),
+    GO: (rf"\"{_ADDRESS}\"", rf"\b[pP]ort\w*\s*(?::?=|,)\s*\"{PORT}\"", rf"\b[pP]ort\w*\"?\s*(?::?=|,)\s*{PORT}\b"),
     RUST: (
         rf"\"{_ADDRESS}\"",
-        rf"\(\[\s*(?:127|0)\s*,\s*0\s*,\s*0\s*,\s*[01]\s*\]\s*,\s*{_PORT}\s*\)",
-        rf"\bPORT\s*:\s*u16\s*=\s*{_PORT}",
+        rf"\(\[\s*(?:127|0)\s*,\s*0\s*,\s*0\s*,\s*[01]\s*\]\s*,\s*{PORT}\s*\)",
+        rf"\bPORT\s*:\s*u16\s*=\s*{PORT}",
     ),
 }
 # Where other services listen by custom: an address of one of these in the source is one that is called.
@@ -59,8 +57,8 @@ _READ = re.compile(
     r"""(?:os\.environ(?:\.get)?\s*[\[(]\s*|\bgetenv\(\s*|process\.env\.|os\.Getenv\(\s*|env::var\w*\(\s*)["']?([A-Z][A-Z0-9_]+)"""
 )
 _MOST_VARIABLES = 30
-_SHELL = re.compile(r"[;&|<>`(){}*?~\n]")
-_HARD = re.compile(r"\$\{?(\w+)(?::-(\w+))?\}?")
+_VERSION_FILE = re.compile(r"""["'`](?:\./)?VERSION["'`]""")
+WRITE_VERSION = '; echo "$REGROW_VERSION" >"$0/VERSION"'
 
 
 def finish(tree: Tree, found: Survey, folder: str, branch: str, machine: Machine) -> None:
@@ -74,7 +72,10 @@ def finish(tree: Tree, found: Survey, folder: str, branch: str, machine: Machine
     _health(tree, found)
     _variables(tree, found)
     found.add("source.repository", ".", "repository")
-    found.add("source.branch", branch, "branch")
+    if branch:
+        found.add("source.branch", branch, "branch")
+    else:
+        found.ask("source.branch", "main", "ask_branch")
     _data(tree, found)
     found.ask("test.command", ("make", "test"), "ask_test")
     _make(tree, found)
@@ -87,64 +88,14 @@ def suffixes(language: str) -> tuple[str, ...]:
     return _SUFFIXES.get(language) or tuple(one for some in _SUFFIXES.values() for one in some)
 
 
-def words_of(line: str, port: str = "") -> tuple[str, ...] | None:
-    """A command line as argv; None where only a shell would understand it.
-
-    Args:
-        line: as somebody wrote it.
-        port: what stands for $PORT; "": a line that asks for it is not understood.
-    """
-
-    def put(match: re.Match[str]) -> str:
-        return (port or match[2] or match[0]) if match[1] == "PORT" else match[0]
-
-    line = _HARD.sub(put, line)
-    if _SHELL.search(line) or "$" in line:
-        return None
-    try:
-        words = shlex.split(line)
-    except ValueError:
-        return None
-    if not words or "=" in words[0]:
-        return None
-    return tuple(words[1:] if words[0] == "exec" else words)
-
-
-def procfile(tree: Tree) -> str:
-    """The line of the web process of a Procfile, or ""."""
-    text = tree.texts.get("Procfile", "")
-    found = re.search(r"^web:[ \t]*(.+)$", text, re.MULTILINE) or re.search(r"^worker:[ \t]*(.+)$", text, re.MULTILINE)
-    return found[1].strip() if found else ""
-
-
-def image_command(tree: Tree) -> str:
-    """What the last stage of a Dockerfile at the root starts, as one line; "" where that is not plain."""
-    text = re.sub(r"\\\r?\n", " ", tree.texts.get("Dockerfile", tree.texts.get("Containerfile", "")))
-    line = {"CMD": "", "ENTRYPOINT": ""}
-    for match in re.finditer(r"^\s*(FROM|CMD|ENTRYPOINT)\s+(.+)$", text, re.MULTILINE | re.IGNORECASE):
-        what, said = match[1].upper(), match[2].strip()
-        if what == "FROM":
-            line = dict.fromkeys(line, "")
-        elif said.startswith("["):
-            try:
-                line[what] = shlex.join(str(one) for one in json.loads(said))
-            except (ValueError, TypeError):
-                line[what] = ""
-        else:
-            line[what] = said
-    return f"{line['ENTRYPOINT']} {line['CMD']}".strip()
-
-
-def exposed(tree: Tree) -> str:
-    """The only port that a Dockerfile at the root exposes, or ""."""
-    text = tree.texts.get("Dockerfile", tree.texts.get("Containerfile", ""))
-    ports = set(re.findall(rf"^\s*EXPOSE\s+{_PORT}(?:/tcp)?\s*$", text, re.MULTILINE | re.IGNORECASE))
-    return ports.pop() if len(ports) == 1 else ""
-
-
-def shell(script: str, *words: str) -> tuple[str, ...]:
-    """argv of a line for sh that ends at the first failure; $0, $1 ... are the words."""
-    return ("sh", "-ec", script, *words)
+def version_file(tree: Tree, found: Survey) -> str:
+    """Where a program at the root reads its version from a file VERSION that a build is to write; "" if none does."""
+    if "VERSION" in tree.sizes:
+        return ""
+    at = next((at for at, _ in tree.find(_VERSION_FILE, *suffixes(found.language)) if "/" not in at), "")
+    if at:
+        found.facts["told"] = at
+    return at
 
 
 def _name(found: Survey, folder: str) -> None:
@@ -317,7 +268,7 @@ def _data(tree: Tree, found: Survey) -> None:
     elif names:
         name, at = next(iter(names.items()))
         found.ask("state.sqlite", (PurePosixPath(name).name,), "ask_sqlite", at=at, name=name)
-    tracked = [path for path in tree.sizes if path.endswith((".db", ".sqlite", ".sqlite3")) and path not in names]
+    tracked = [path for path in tree.sizes if path.endswith((".db", ".sqlite", ".sqlite3")) and not is_aside(path)]
     if tracked and not names:
         found.ask("state.sqlite", (PurePosixPath(tracked[0]).name,), "ask_sqlite_file", file=tracked[0])
 

@@ -6,7 +6,7 @@ import re
 from pathlib import PurePosixPath
 
 from regrow.surveys.base import Survey, Tree, plain_name
-from regrow.surveys.common import image_command, shell
+from regrow.surveys.lines import image_command, shell
 
 _MODULE = re.compile(r"^module\s+(\S+)", re.MULTILINE)
 _REQUIRE = re.compile(r"^\s*(?:require\s+)?([\w.-]+\.[\w.-]+/\S+)\s+v\d\S*(?!\s*//\s*indirect)", re.MULTILINE)

@@ -28,10 +28,10 @@ def survey(tree: Tree, folder: str, branch: str, machine: Machine | None = None)
     Args:
         tree: the files of one commit.
         folder: the name of the checkout's folder, for a service whose files name it nowhere.
-        branch: the branch that is checked out.
+        branch: the branch that is checked out; "": none is.
         machine: what this machine has; nothing is known of it when None.
     """
-    found = Survey(facts={"branch": branch})
+    found = Survey(facts={"branch": branch} if branch else {})
     found.language, found.shown_by = _language(tree)
     if found.language:
         _LANGUAGES[found.language](tree, found)

@@ -8,7 +8,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from regrow.surveys.base import Survey, Tree
-from regrow.surveys.common import image_command, procfile, shell, words_of
+from regrow.surveys.common import WRITE_VERSION, version_file
+from regrow.surveys.lines import image_command, procfile, shell, words_of
 
 _ENTRIES = ("server.js", "app.js", "index.js", "main.js", "bot.js", "src/server.js", "src/index.js", "src/app.js")
 _ENDS = (".js", ".mjs", ".cjs", ".ts", ".mts")
@@ -70,6 +71,10 @@ def _main(found: Survey, words: tuple[str, ...], tree: Tree) -> None:
 
 def _build(tree: Tree, found: Survey, scripts: dict[str, str], needs: bool) -> None:
     compiled = "build" in scripts and not found.facts.get("main")
+    read_at = version_file(tree, found)
+    if not needs and not compiled and read_at:
+        found.add("build.command", shell(f'cp -R . "$0"{WRITE_VERSION}', "{out}"), "build_version", at=read_at)
+        return
     if not needs and not compiled:
         found.add("build.command", (), "build_none_packages", file="package.json")
         return
@@ -85,6 +90,7 @@ def _build(tree: Tree, found: Survey, scripts: dict[str, str], needs: bool) -> N
         lines += "; npm run build; npm prune --omit=dev"
     else:
         lines += " --omit=dev"
+    lines += WRITE_VERSION if read_at else ""
     found.add(
         "build.command", shell(lines, "{out}"), "node_build_run" if compiled else "node_build", file="package-lock.json"
     )

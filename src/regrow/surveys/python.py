@@ -9,7 +9,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from regrow.surveys.base import Survey, Tree
-from regrow.surveys.common import image_command, procfile, shell, words_of
+from regrow.surveys.common import WRITE_VERSION, version_file
+from regrow.surveys.lines import image_command, procfile, shell, words_of
 
 _REQUIREMENT = re.compile(r"^\s*([A-Za-z0-9][\w.-]*)", re.MULTILINE)
 _APP = re.compile(r"^(\w+)\s*(?::[^=\n]+)?=\s*(FastAPI|Starlette|Quart|Litestar|Flask|Sanic|Bottle)\(", re.MULTILINE)
@@ -180,19 +181,20 @@ def _app(found: Survey, app: tuple[str, re.Match[str]], packages: dict[str, str]
 
 
 def _build(tree: Tree, found: Survey, packages: dict[str, str]) -> None:
-    if not packages:
-        if "build.py" in tree.sizes:
-            found.ask("build.command", ("{python}", "build.py", "{out}"), "ask_build_file", file="build.py")
-        else:
-            found.add("build.command", (), "build_none", file=found.shown_by)
-        return
-    file = next(iter(packages.values()))
-    source = "-r requirements.txt" if "requirements.txt" in tree.sizes else "."
-    lines = (
-        'cp -R . "$0"; cd "$0"; python3 -m venv venv; PIP_CACHE_DIR=$REGROW_CACHE/pip venv/bin/python -m pip install '
-    )
-    found.add("build.command", shell(lines + source, "{out}"), "python_build", file=file)
-    found.ask("build.egress", ("index.example.org",), "python_egress")
+    read_at = version_file(tree, found)
+    end = WRITE_VERSION if read_at else ""
+    if packages:
+        source = "-r requirements.txt" if "requirements.txt" in tree.sizes else "."
+        made = 'cp -R . "$0"; cd "$0"; python3 -m venv venv; PIP_CACHE_DIR=$REGROW_CACHE/pip '
+        line = f"{made}venv/bin/python -m pip install {source}{end}"
+        found.add("build.command", shell(line, "{out}"), "python_build", file=next(iter(packages.values())))
+        found.ask("build.egress", ("index.example.org",), "python_egress")
+    elif read_at:
+        found.add("build.command", shell(f'cp -R . "$0"{end}', "{out}"), "build_version", at=read_at)
+    elif "build.py" not in tree.sizes:
+        found.add("build.command", (), "build_none", file=found.shown_by)
+    if "build.py" in tree.sizes:
+        found.instead("build.command", ("{python}", "build.py", "{out}"), "ask_build_file", file="build.py")
 
 
 def _test(tree: Tree, found: Survey, packages: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ import tomllib
 from typing import Any
 
 from regrow.surveys.base import Survey, Tree, plain_name
-from regrow.surveys.common import shell
+from regrow.surveys.lines import shell
 
 
 def look(tree: Tree, found: Survey) -> None:

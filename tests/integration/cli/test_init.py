@@ -55,6 +55,14 @@ def test_json_says_each_setting_with_its_reason(shop: Path, command: Any) -> Non
     assert (done.returncode, json.loads(done.stderr)["kind"]) == (5, "exists")
 
 
+def test_the_templates_are_listed_with_what_they_are_for(command: Any) -> None:
+    listed = command.run("init", "--list").stdout.splitlines()
+    assert any(line.split()[:4] == ["go", "a", "Go", "module"] for line in listed)
+    rows = json.loads(command.run("init", "--list", "--json", LANG="zh_CN.UTF-8").stdout)
+    assert {"python", "node", "go", "rust"} <= {row["name"] for row in rows}
+    assert all(row["text"] for row in rows)
+
+
 def test_a_template_says_which_values_are_its_own(shop: Path, command: Any) -> None:
     done = command.run("init", str(shop), "--template", "node", "--set", "main=bot.js", "--yes")
     assert done.returncode == 0

@@ -201,6 +201,16 @@ def test_python_without_packages_needs_no_build() -> None:
     assert config.sandbox.readable == ("{python}",)
 
 
+def test_a_version_that_is_read_from_a_file_is_written_by_the_build() -> None:
+    server = 'VERSION = open("VERSION").read()\nanswer({"version": VERSION})\nserve("127.0.0.1:8080", "/health")\n'
+    server += 'if __name__ == "__main__":\n    s.serve_forever()\n'
+    config = loaded(look({"serve.py": server}))
+    assert config.build.command[-2].endswith('echo "$REGROW_VERSION" >"$0/VERSION"')
+    assert config.probe["health"].version == "version"
+    kept = loaded(look({"serve.py": server, "VERSION": "1.2.3\n"}))
+    assert kept.build.command == ()
+
+
 def test_several_ports_are_a_question() -> None:
     found = look({"a.py": "import x\nx.run(port=8001)\nx.run(port=8002)\n"})
     assert asked(found)["service.listen.http"] == "ask_ports"
@@ -243,6 +253,11 @@ def test_data_in_the_release_is_a_question_and_data_under_the_state_is_not() -> 
     assert proposed(look({"a.py": below}))["state.sqlite"] == ("shop.db",)
     elsewhere = look({"a.py": 'sqlite3.connect("/var/lib/shop/shop.db")\n'})
     assert {"state.directory": "ask_directory"}.items() <= asked(elsewhere).items()
+
+
+def test_a_database_in_the_repository_is_a_question_unless_it_is_of_the_tests() -> None:
+    assert asked(look({"a.py": "", "data/shop.db": ""}))["state.sqlite"] == "ask_sqlite_file"
+    assert "state.sqlite" not in asked(look({"a.py": "", "tests/shop.db": ""}))
 
 
 def test_nothing_at_all_is_all_questions() -> None:

@@ -12,6 +12,7 @@ from regrow.errors import Refused
 from regrow.templates.base import fill, names
 
 FACTS = {"name": "counter", "branch": "trunk", "address": "127.0.0.1:8731", "binary": "counter", "main": "main.py"}
+FACTS["cargo_home"] = "/home/ada/.cargo"
 
 
 def settings(text: str) -> dict[str, object]:
