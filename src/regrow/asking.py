@@ -56,6 +56,13 @@ class Asked:
         return self.via or self.address.channel
 
 
+ARGUMENTS = frozenset(
+    {"target", "bug", "reproduction", "job", "lines", "agent", "role", "name", "data", "snapshot", "when", "incident"}
+    | {"off", "reason", "set"}
+)
+"""What an API request may say beside its intent."""
+
+
 def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
     """The intent and arguments of an API request.
 
@@ -66,10 +73,9 @@ def from_body(body: types.RequestBody) -> tuple[Intent, Args]:
         intent = Intent(body.intent)
     except ValueError:
         raise Refused(f'cannot carry out "{body.intent}": it is not an intent', kind="bad_request") from None
-    known = {"target", "bug", "reproduction", "job", "lines", "agent", "role", "name", "data", "snapshot", "when"}
-    known |= {"incident", "off", "reason", "set"}
-    if unknown := set(body.args) - known:
-        raise Refused(f"cannot use the argument {sorted(unknown)[0]}: known are {sorted(known)}", kind="bad_request")
+    if unknown := set(body.args) - ARGUMENTS:
+        known = sorted(ARGUMENTS)
+        raise Refused(f"cannot use the argument {sorted(unknown)[0]}: known are {known}", kind="bad_request")
     args = Args(
         target=body.args.get("target", ""),
         bug=body.args.get("bug", ""),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from regrow.services.base import ReleaseSpec, Restart, Service, Socket
 from regrow.snapshots import Schema, Snapshots
 from regrow.workspaces import Workspaces
 
+OWN = "regrow.toml"
+"""What Regrow's own file of settings is called; the service's own go by what `[config] files` calls them."""
 _SCHEMA_S = 30.0
 
 
@@ -65,7 +67,7 @@ class Care:
 
     def settings_file(self, name: str) -> Path:
         """The path of a file of settings: `regrow.toml`, or one that `[config] files` names."""
-        if name == "regrow.toml":
+        if name == OWN:
             return self.config.path
         (word,) = self.config.expand((name,), state=str(self.state))
         return self.config.path.parent / word
@@ -180,3 +182,10 @@ class Care:
         """The release that serves now, as the supervisor knows it; None when none does."""
         active = (await self.service.status()).active
         return None if active is None else await self.releases.get(active.release)
+
+
+def for_people(cares: Mapping[str, Care], text: str) -> str:
+    """The text as a chat may see it, whichever of the services it speaks of."""
+    for care in cares.values():
+        text = care.redactor.for_people(text)
+    return text

@@ -13,7 +13,7 @@ import sys
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -155,6 +155,9 @@ ChannelName = Annotated[str, AfterValidator(check_channel)]
 ChatName = Annotated[str, AfterValidator(check_chat)]
 RoleName = Literal["viewer", "operator", "maintainer", "owner"]
 SecretName = Annotated[str, Field(pattern=r"^(env:.+|file:.+|credential:.+)$")]
+
+
+SectionT = TypeVar("SectionT", bound="Section")
 
 
 class Section(BaseModel):
@@ -581,6 +584,16 @@ class DaemonSection(Section):
     store: str = ""
     backup_every: Duration = 6 * 3600.0
     backup_keep: Annotated[int, Field(ge=1, le=1000)] = 7
+    traces: str = ""
+
+    @field_validator("traces")
+    @classmethod
+    def _a_collector(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^/@\s?#]+/[^\s?#]+", value):
+            raise ValueError(
+                'a collector looks like "http://127.0.0.1:4318/v1/traces", without a name or password in it'
+            )
+        return value
 
     @field_validator("language")
     @classmethod
@@ -651,12 +664,11 @@ class FeishuSection(Section):
         return value.rstrip("/")
 
 
-class McpSection(Section):
-    """What a program, such as the service itself, may ask for by `regrow mcp`; in one of several files at the most."""
+class ProgramSection(Section):
+    """What a program may ask for, and where its jobs may be told of."""
 
     role: Literal["viewer", "operator", "maintainer"] = "operator"
     notify: tuple[Annotated[str, Field(pattern=r"^[a-z]+:\S+$")], ...] = ()
-    token: SecretName | Literal[""] = ""
 
     def may_notify(self, channel: str, chat: str) -> bool:
         """Whether a job may be told of in a chat; "feishu:*" names all chats of a channel, threads included."""
@@ -667,6 +679,19 @@ class McpSection(Section):
     def default(self) -> str:
         """The chat that is told where none is named: the first that is written out; "" when there is none."""
         return next((chat for chat in self.notify if not chat.endswith(":*")), "")
+
+
+class McpSection(ProgramSection):
+    """The program, such as the service itself, that asks by `regrow mcp`; in one of several files at the most."""
+
+    token: SecretName | Literal[""] = ""
+
+
+class TokenSection(ProgramSection):
+    """A program that asks over the console's port by a token of its own."""
+
+    role: Literal["viewer", "operator", "maintainer"] = "viewer"
+    token: SecretName
 
 
 class ChannelsSection(Section):
@@ -757,6 +782,7 @@ class Config(Section):
     channels: ChannelsSection | None = None
     permissions: PermissionsSection | None = None
     mcp: McpSection | None = None
+    token: dict[Name, TokenSection] = {}
     daemon: DaemonSection | None = None
     path: Path = Path()
 
@@ -876,6 +902,18 @@ _PLACES = {
     ("repair", "command"): (),
     ("config", "files"): ("state",),
 }
+
+
+def only(name: str, sections: Iterable[SectionT | None]) -> SectionT | None:
+    """The one section of a name in all configuration files of a daemon; None when no file has it.
+
+    Raises:
+        ConfigError: there are two.
+    """
+    given = [section for section in sections if section is not None]
+    if len(given) > 1:
+        raise ConfigError(f"cannot use two [{name}] sections; keep the one of a single configuration file")
+    return given[0] if given else None
 
 
 def _check_places(config: Config, text: str) -> None:

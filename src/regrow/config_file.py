@@ -13,7 +13,7 @@ from typing import Any
 
 from regrow.config import Config, parse
 from regrow.errors import ConfigError, Refused
-from regrow.files import write_atomic
+from regrow.files import write_like
 
 _HEADER = re.compile(r"\s*\[\[?\s*([^\[\]]+?)\s*\]\]?\s*(#.*)?")
 _NOTHING = re.compile(r"\s*(#.*)?")
@@ -120,22 +120,14 @@ class ConfigFile:
                 it was.
         """
         config = parse(self.path, text)
-        mode = stat.S_IMODE(self._stat.st_mode)
         try:
             if self.path.read_bytes() != self.content:
                 raise ConfigError(f"cannot write {self.path}: somebody changed it meanwhile; try again")
-            write_atomic(self.backup, self.content, mode)
-            self._give_back(self.backup)
-            write_atomic(self.path, text.encode(), mode)
-            self._give_back(self.path)
+            write_like(self.backup, self.content, self._stat)
+            write_like(self.path, text.encode(), self._stat)
         except OSError as error:
             raise ConfigError(f"cannot write {self.path}: {error.strerror}; it is as it was") from None
         return config
-
-    def _give_back(self, path: Path) -> None:
-        """A file that root edits still belongs to whom it belonged."""
-        if (self._stat.st_uid, self._stat.st_gid) != (os.geteuid(), os.getegid()) and os.geteuid() == 0:
-            os.chown(path, self._stat.st_uid, self._stat.st_gid)
 
 
 def toml_string(text: str) -> str:

@@ -19,7 +19,7 @@ from regrow.admissions import Admissions
 from regrow.agent_phrases import again, chosen, goes_on
 from regrow.api import types
 from regrow.asking import SAY, Asked
-from regrow.care import Care
+from regrow.care import Care, for_people
 from regrow.catalogue import Language, ago_text, answer_language, doubt_text, refusal_text, say
 from regrow.cautions import caution
 from regrow.channels.base import Address, Choice, Content, Incoming, Outgoing, Press
@@ -379,7 +379,7 @@ class Conversations:
         who = (message.address.channel, message.address.chat, message.sender_name)
         question = self._questions.pop(who, None)
         if shown := self._shown.pop(who, None):
-            await self._outbox.put(shown.key, shown.address, Content(self._said(shown.content.text)))
+            await self._outbox.put(shown.key, shown.address, Content(for_people(self._cares, shown.content.text)))
         if question is None or self._clock.now() > question.until:
             return False
         # What led to the decision is the sentence and the answer to the question about it.
@@ -406,13 +406,8 @@ class Conversations:
         await self._answer(asked, Content(text))
 
     async def _answer(self, asked: Asked, content: Content) -> None:
-        shown = Content(self._said(content.text), content.choices, content.bar)
+        shown = Content(for_people(self._cares, content.text), content.choices, content.bar)
         await self._outbox.put(f"answer:{asked.key}", asked.address, shown)
-
-    def _said(self, text: str) -> str:
-        for care in self._cares.values():
-            text = care.redactor.shorten_paths(care.redactor.redact(text))
-        return text
 
     async def _stranger(self, asked: Asked) -> str:
         """Nobody on the list: what it takes to be on it."""
@@ -442,7 +437,7 @@ class Conversations:
         return record
 
     async def _put(self, key: str, address: Address, content: Content, care: Care, job: int) -> None:
-        text = care.redactor.shorten_paths(care.redactor.redact(content.text))
+        text = care.redactor.for_people(content.text)
         await self._outbox.put(key, address, Content(text, content.choices, content.bar), job)
 
     async def run(self) -> None:

@@ -14,6 +14,7 @@ import stat
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,19 +25,28 @@ from regrow.admissions import Admissions
 from regrow.agents import agent_of
 from regrow.api import server as api
 from regrow.api import types
-from regrow.api.callers import MCP, Callers, program
+from regrow.api.callers import MCP, Callers, of_token, program
 from regrow.api.client import Client
 from regrow.api.mcp_door import McpDoor, beside
 from regrow.approvals import Approvals
 from regrow.asking import Asked
 from regrow.audit import Audit
-from regrow.care import Care
+from regrow.care import Care, for_people
 from regrow.catalogue import Language
 from regrow.channels.base import Address, Channel
 from regrow.channels.feishu import feishu_channel, people
 from regrow.channels.feishu.messages import NAME as FEISHU
 from regrow.channels.hosted import HostedChannel
-from regrow.config import Config, DaemonSection, FeishuSection, McpSection, load
+from regrow.config import (
+    Config,
+    DaemonSection,
+    FeishuSection,
+    McpSection,
+    ProgramSection,
+    TokenSection,
+    load,
+    only,
+)
 from regrow.conversations import Conversations
 from regrow.databases import database
 from regrow.databases.base import Database
@@ -80,6 +90,7 @@ from regrow.secret import Secret, resolve
 from regrow.services import service as make_service
 from regrow.snapshots import Snapshots
 from regrow.store import STORE_ERROR_EXIT, Store, check
+from regrow.traces import Traces
 from regrow.verification import TEST_FILES
 from regrow.versions import Versions
 from regrow.views import Views
@@ -172,8 +183,8 @@ class Daemon:
         hosted = {name: HostedChannel(name, store, events) for name in ("web", "terminal")}
         channels: dict[str, Channel] = dict(hosted)
         feishu = _feishu_section(self.configs)
-        mcp, table = _mcp_section(self.configs), rights.section(self.configs)
-        configured = [*people(feishu), *((program(mcp),) if mcp is not None else ())]
+        programs, table = _programs(self.configs), rights.section(self.configs)
+        configured = [*people(feishu), *(program(name, section) for name, section in programs.items())]
         permissions = rights.permissions(table, configured)
         listed = People(store, permissions, configured)
         await listed.load()
@@ -202,7 +213,7 @@ class Daemon:
             language=settings.language,
             window_s=settings.notice_window,
             hold=self._held_until,
-            clean=self._clean,
+            clean=partial(for_people, self.cares),
         )
         incidents = Incidents(store, events)
 
@@ -315,7 +326,7 @@ class Daemon:
             backups=copies,
             stop=self.stop,
             stopping=self._stop,
-            callers=Callers(mcp, channels),
+            callers=Callers(programs, channels),
         )
         pages = _Pages(
             views=views,
@@ -328,9 +339,11 @@ class Daemon:
             permissions=permissions,
         )
         application = api.application(parts, console.routes(pages))
-        console_app = guarded(application, Session(token), hosts={*LOOPBACK, urlsplit(page).hostname or ""})
+        shown = {of_token(name): _session(name, section.token) for name, section in _tokens(self.configs).items()}
+        hosts = {*LOOPBACK, urlsplit(page).hostname or ""}
+        console_app = guarded(application, Session(token), hosts=hosts, programs=shown)
         door = None
-        if mcp is not None and mcp.token:
+        if (mcp := _mcp_section(self.configs)) is not None and mcp.token:
             door = McpDoor(resolve(mcp.token), Client(self.places.socket, principal=MCP))
             console_app = beside(door, console_app)
         views.console = f"http://{settings.console}/login?token={token}"
@@ -344,6 +357,8 @@ class Daemon:
         self._keep("inbox", lambda: inbox.run(conversations.handle))
         self._keep("outbox", lambda: outbox.run(channels))
         self._keep("conversations", conversations.run)
+        if settings.traces:
+            self._keep("traces", Traces(settings.traces, settings.host, ledger, events).run)
         self._keep("lookout", lookout.run)
         self._keep("heal", heal.run)
         self._keep("watchdog", _feed_watchdog)
@@ -399,6 +414,7 @@ class Daemon:
             named[feishu.app_secret] = resolve(feishu.app_secret)
         if (mcp := _mcp_section(self.configs)) is not None and mcp.token:
             named[mcp.token] = resolve(mcp.token)
+        named |= {section.token: resolve(section.token) for section in _tokens(self.configs).values()}
         model, repair = config.model, config.repair
         redactor = Redactor(
             [*named.values(), *((resolve(model.key),) if model is not None and model.key else ())],
@@ -452,11 +468,6 @@ class Daemon:
         """Until when good news waits: the end of the quiet hours of those services that want it held."""
         holding = [care.quiet.until(now) for care in self.cares.values() if care.config.quiet.notices == "hold"]
         return max((until for until in holding if until is not None), default=None)
-
-    def _clean(self, text: str) -> str:
-        for care in self.cares.values():
-            text = care.redactor.shorten_paths(care.redactor.redact(text))
-        return text
 
     async def _may_heal(self, care: Care) -> str:
         """Why Regrow may not repair a service by itself now, "" when it may: whatever forbids changes says so here."""
@@ -633,27 +644,44 @@ async def _warm() -> None:
 
 
 def _daemon_section(configs: Sequence[Config]) -> DaemonSection:
-    given = [config.daemon for config in configs if config.daemon is not None]
-    if len(given) > 1:
-        raise ConfigError("cannot use two [daemon] sections; keep the one of a single configuration file")
+    settings = only("daemon", (config.daemon for config in configs))
     names = [config.service.name for config in configs]
     if len(set(names)) < len(names):
         raise ConfigError(f"cannot care for two services of one name: {', '.join(sorted(names))}; rename one")
-    return given[0] if given else DaemonSection()
+    return settings or DaemonSection()
 
 
 def _feishu_section(configs: Sequence[Config]) -> FeishuSection | None:
-    given = [config.channels.feishu for config in configs if config.channels is not None and config.channels.feishu]
-    if len(given) > 1:
-        raise ConfigError("cannot use two [channels.feishu] sections; keep the one of a single configuration file")
-    return given[0] if given else None
+    return only("channels.feishu", (config.channels.feishu for config in configs if config.channels is not None))
 
 
 def _mcp_section(configs: Sequence[Config]) -> McpSection | None:
-    given = [config.mcp for config in configs if config.mcp is not None]
-    if len(given) > 1:
-        raise ConfigError("cannot use two [mcp] sections; keep the one of a single configuration file")
-    return given[0] if given else None
+    return only("mcp", (config.mcp for config in configs))
+
+
+def _tokens(configs: Sequence[Config]) -> dict[str, TokenSection]:
+    """The programs that have a token of their own, by the names of their sections."""
+    found: dict[str, TokenSection] = {}
+    for config in configs:
+        if twice := set(found) & set(config.token):
+            raise ConfigError(f"cannot use two [token.{min(twice)}] sections; call one of them by another name")
+        found |= config.token
+    return found
+
+
+def _programs(configs: Sequence[Config]) -> dict[str, ProgramSection]:
+    """All programs that may ask, by the names that they go by on the list of people."""
+    mcp = _mcp_section(configs)
+    named: dict[str, ProgramSection] = {MCP: mcp} if mcp is not None else {}
+    return named | {of_token(name): section for name, section in _tokens(configs).items()}
+
+
+def _session(name: str, token: str) -> Session:
+    try:
+        return Session(resolve(token).reveal())
+    except ValueError:
+        text = f"cannot use the token of [token.{name}]: it has fewer than 16 characters; make a longer one"
+        raise ConfigError(text) from None
 
 
 def _forwarding(cares: Mapping[str, Care], store: Store, outbox: Outbox, events: Events) -> Forwarding | None:

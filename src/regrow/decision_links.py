@@ -21,7 +21,7 @@ from regrow.channels.base import Address, Content
 from regrow.errors import NotFound
 from regrow.intents import Intent
 from regrow.outbox import Outbox
-from regrow.permissions import Permissions, Person
+from regrow.permissions import Permissions
 
 PATH = "/decide"
 _SIGNATURE_BYTES = 20
@@ -118,7 +118,7 @@ class AskedAlone:
         if job.channel not in self._channels or question is None:
             return
         for person in self._permissions.by_role(Intent.approve):
-            identity = _identity(person, job.channel)
+            identity = person.alone_on(job.channel)
             if not identity or person.id == barred:
                 continue
             key = f"job-{job.id}-{question.digest[:12]}-decide-{person.id}"
@@ -130,10 +130,3 @@ class AskedAlone:
             else:
                 continue
             await self._outbox.put(key, Address(job.channel, identity), Content(text))
-
-
-def _identity(person: Person, channel: str) -> str:
-    """The chat in which a person of a channel is alone with the app; "" for who is not known there."""
-    prefix = f"{channel}:"
-    mine = sorted(one.removeprefix(prefix) for one in person.identities if one.startswith(prefix))
-    return mine[-1] if mine else ""

@@ -346,7 +346,7 @@ class Incidents:
 
 def cleaned(care: Care, lines: Sequence[str]) -> list[str]:
     """Lines without secrets and long paths, bounded in number and length (F31)."""
-    text = care.redactor.shorten_paths(care.redactor.redact("\n".join(lines)))
+    text = care.redactor.for_people("\n".join(lines))
     kept = [line.rstrip()[:_KEPT_CHARACTERS] for line in text.splitlines()]
     if len(kept) > _KEPT_LINES:
         half = _KEPT_LINES // 2

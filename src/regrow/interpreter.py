@@ -36,9 +36,9 @@ GUESSED = (
 _DEADLINE_S = 8.0
 _LONGEST = 600
 _TOKENS = 300
-_DAY_S = 86400.0
 _MOST_LINES = 1000
 _TOOL = "choose"
+_ACCOUNT = "words-"  # and the day: each has a budget of its own
 _REF = re.compile(r"[\w][\w./@+-]{0,99}")
 
 _SYSTEM = """\
@@ -79,6 +79,7 @@ class Interpreter:
         self._services = tuple(services)
         self._clock = clock or SystemClock()
         self._turn = asyncio.Lock()
+        self._today = ""
 
     async def guess(self, text: str) -> Guess | None:
         """What a message may have meant; None when it was not shown to the model at all.
@@ -107,16 +108,12 @@ class Interpreter:
         )
         return Guess(*(found or (Intent.none, Args())), model)
 
-    async def forget(self) -> None:
-        """Drop the account of the day before yesterday."""
-        await self._gateway.forget(self._account(2))
-
-    def _account(self, days_ago: int = 0) -> str:
-        day = time.gmtime(self._clock.now() - days_ago * _DAY_S)
-        return f"words-{time.strftime('%Y-%m-%d', day)}"
-
     async def _ask(self, words: str) -> tuple[Any, str]:
-        async with self._gateway.serve(self._account()) as door:
+        today = _ACCOUNT + time.strftime("%Y-%m-%d", time.gmtime(self._clock.now()))
+        if today != self._today:
+            await self._gateway.forget_earlier(_ACCOUNT, today)
+            self._today = today
+        async with self._gateway.serve(today) as door:
             transport = httpx.AsyncHTTPTransport(uds=str(door.socket))
             async with httpx.AsyncClient(transport=transport, timeout=_DEADLINE_S) as http:
                 path, body = question(door.kind, door.model, words)

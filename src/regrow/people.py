@@ -253,13 +253,8 @@ def owners(permissions: Permissions, channel: str) -> list[Address]:
     Returns:
         Addresses whose chat is the person's identity; the channel finds the private chat.
     """
-    prefix = f"{channel}:"
-    found = []
-    for person in permissions.people:
-        mine = sorted(one.removeprefix(prefix) for one in person.identities if one.startswith(prefix))
-        if person.role is Role.owner and mine:
-            found.append(Address(channel, mine[-1]))
-    return found
+    found = (person.alone_on(channel) for person in permissions.people if person.role is Role.owner)
+    return [Address(channel, chat) for chat in found if chat]
 
 
 def _id(identity: str) -> str:

@@ -44,6 +44,14 @@ class Person:
     identities: frozenset[str] = frozenset()
     program: bool = False
 
+    def alone_on(self, channel: str) -> str:
+        """The chat in which a person is alone with Regrow on a channel; "" for who is not known there.
+
+        It is the person's identity there: the channel finds the chat.
+        """
+        prefix = f"{channel}:"
+        return max((one.removeprefix(prefix) for one in self.identities if one.startswith(prefix)), default="")
+
 
 @dataclass(frozen=True)
 class Place:

@@ -136,6 +136,10 @@ class Redactor:
         """
         return self._paths.sub(self._shorten, text)
 
+    def for_people(self, text: str) -> str:
+        """The text as a chat may see it: without secrets, and with paths told briefly."""
+        return self.shorten_paths(self.redact(text))
+
     def _shorten(self, match: re.Match[str]) -> str:
         path = match[0].rstrip("/")
         end = match[0][len(path) :] + ""

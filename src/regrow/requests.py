@@ -17,7 +17,7 @@ from regrow.api import types
 from regrow.approvals import Approvals
 from regrow.asking import Asked
 from regrow.audit import Audit
-from regrow.care import Care
+from regrow.care import Care, for_people
 from regrow.catalogue import Language, bytes_text, say, say_fitting, span_text, time_text
 from regrow.cautions import interrupted, interruption
 from regrow.errors import NotFound, Refused
@@ -25,7 +25,7 @@ from regrow.incidents import Incident, Incidents
 from regrow.intents import CHANGES, HELD, Args, Intent
 from regrow.jobs import holds
 from regrow.jobs.ledger import Ledger, Limit, Record, Share
-from regrow.jobs.plans import plan
+from regrow.jobs.plans import UNDOABLE, plan
 from regrow.jobs.runner import Runner
 from regrow.notices import Notices
 from regrow.permissions import AUDIT, LOCAL, Permissions
@@ -41,7 +41,6 @@ _WORDS = 300
 
 _SAYS_WHAT_IT_INTERRUPTS = frozenset({Intent.restart, Intent.rollback})
 """What is done at once; the others come to the service only after a build."""
-_UNDOABLE = frozenset({"deploy", "repair", "rollback", "configure"})
 
 
 class Requests:
@@ -630,7 +629,7 @@ class Requests:
         if args.job is not None:
             return await self._ledger.get(args.job)
         for record in await self._ledger.last():
-            changes = record.kind in _UNDOABLE and args.kind in {"", record.kind}
+            changes = record.kind in UNDOABLE and args.kind in {"", record.kind}
             if record.service == care.name and changes and (not record.ended or record.status == "done"):
                 return record
         raise Refused("cannot undo: no job has changed what runs", kind="nothing_to_undo")
@@ -673,7 +672,7 @@ class Requests:
             await self.record(asked, "unfrozen", service=care.name, since=ended.at)
             await self._tell_owners(f"{care.name} unfrozen {ended.at}", care, "unfrozen", by=asked.name)
             return say(asked.language, "answer.unfrozen", service=care.name)
-        found = await care.freezes.begin(care.name, self._clean(args.reason), asked.name)
+        found = await care.freezes.begin(care.name, for_people(self._cares, args.reason), asked.name)
         await self.record(asked, "frozen", service=care.name, reason=found.reason)
         told = {"by": asked.name, "reason": found.reason or "-"}
         await self._tell_owners(f"{care.name} frozen {found.at} {found.reason}", care, "frozen", **told)
@@ -686,14 +685,9 @@ class Requests:
 
     # The audit log
 
-    def _clean(self, text: str) -> str:
-        for care in self._cares.values():
-            text = care.redactor.shorten_paths(care.redactor.redact(text))
-        return text
-
     def words(self, asked: Asked) -> dict[str, Any]:
         """What was said and how it was understood, as the audit log keeps it: without secrets, and not without end."""
-        said = self._clean(" ".join(asked.words.split()))
+        said = for_people(self._cares, " ".join(asked.words.split()))
         said = said if len(said) <= _WORDS else said[: _WORDS - 1] + "…"
         return {name: value for name, value in (("words", said), ("understood", asked.understood)) if value}
 

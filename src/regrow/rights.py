@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from regrow.api import types
 from regrow.catalogue import Language, say
-from regrow.config import Config, PermissionsSection, PlaceSection
-from regrow.errors import ConfigError
+from regrow.config import Config, PermissionsSection, PlaceSection, only
 from regrow.intents import HELD, ROLES, TABLE, Intent
 from regrow.permissions import READS, Permissions, Person, Place, Role
 from regrow.rates import FREE
@@ -21,10 +20,7 @@ def section(configs: Sequence[Config]) -> PermissionsSection:
     Raises:
         ConfigError: there are two.
     """
-    given = [config.permissions for config in configs if config.permissions is not None]
-    if len(given) > 1:
-        raise ConfigError("cannot use two [permissions] sections; keep the one of a single configuration file")
-    return given[0] if given else PermissionsSection()
+    return only("permissions", (config.permissions for config in configs)) or PermissionsSection()
 
 
 def permissions(settings: PermissionsSection, people: Iterable[Person]) -> Permissions:

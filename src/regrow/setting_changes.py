@@ -10,23 +10,19 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import os
 import re
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from regrow import files, settable
-from regrow.care import Care
+from regrow.care import OWN, Care
 from regrow.config import Config, parse
 from regrow.errors import ConfigError, Refused
 from regrow.permissions import Role
 from regrow.settings import read
 
-OWN = "regrow.toml"
-"""The name of Regrow's own file in a change; the service's go by what `[config] files` calls them."""
 _SECRET = re.compile(r"(?i)(token|secret|passw|key|credential)")
 _KEPT = 50
 
@@ -177,7 +173,7 @@ def apply(care: Care, job: int, changes: Sequence[Change]) -> list[dict[str, str
         record = {}
         for number, file in enumerate(dict.fromkeys(change.file for change in planned.changes)):
             path = care.settings_file(file)
-            old = path.read_bytes() if path.exists() else b""
+            old = _bytes(path)
             mine = {one.name: one.value for one in planned.changes if one.file == file}
             new = read(path, old.decode()).changed(mine).encode()
             files.write_atomic(place / f"{number}.before", old)
@@ -190,7 +186,7 @@ def apply(care: Care, job: int, changes: Sequence[Change]) -> list[dict[str, str
         _keep(place, record)
     for file, known in record.items():
         path = care.settings_file(file)
-        old = path.read_bytes() if path.exists() else b""
+        old = _bytes(path)
         if _digest(old) == known["before"]:
             mine = {name: values[1] for name, values in known["changes"].items()}
             _write(path, read(path, old.decode()).changed(mine).encode())
@@ -225,14 +221,14 @@ def take_back(care: Care, job: int) -> list[str]:
 
 def _take_back(care: Care, place: Path, file: str, known: Mapping[str, Any]) -> list[str]:
     path = care.settings_file(file)
-    now = path.read_bytes() if path.exists() else b""
+    now = _bytes(path)
     if _digest(now) == known["before"] or not known["changes"]:
         return []
     if _digest(now) == known["after"]:
         _write(path, (place / f"{known['number']}.before").read_bytes())
         return []
     settings = read(path, _text(path))
-    back = {name: before for name, (before, after) in known["changes"].items() if _value(settings, name) == after}
+    back = _before(settings, known)
     new = settings.changed(back).encode()
     if not back or new == now:
         return []
@@ -258,11 +254,7 @@ def reversed_changes(care: Care, job: int) -> list[Change]:
     for file, known in (_record(_directory(care, job)) or {}).items():
         path = care.settings_file(file)
         settings = read(path, _text(path))
-        found += [
-            Change(file, name, before)
-            for name, (before, after) in known["changes"].items()
-            if _value(settings, name) == after
-        ]
+        found += [Change(file, name, before) for name, before in _before(settings, known).items()]
     return found
 
 
@@ -312,7 +304,7 @@ def note_changed(care: Care, job: int) -> list[dict[str, str | None]]:
         known = {}
         for file, kept in _guarded(care, job).items():
             path = care.settings_file(file)
-            old, new = (place / f"guard-{kept['number']}").read_bytes(), path.read_bytes() if path.exists() else b""
+            old, new = (place / f"guard-{kept['number']}").read_bytes(), _bytes(path)
             if old == new:
                 continue
             before, after = read(path, old.decode()), read(path, new.decode())
@@ -335,12 +327,12 @@ def note_changed(care: Care, job: int) -> list[dict[str, str | None]]:
 def give_back_lost(care: Care, job: int) -> list[str]:
     """Put back the files from which something was lost; what was found instead is kept. Returns where."""
     kept = []
-    place = _place(care, job)
+    place, guarded = _place(care, job), _guarded(care, job)
     for file in lost(care, job):
-        number = _guarded(care, job)[file]["number"]
+        number = guarded[file]["number"]
         path, before = care.settings_file(file), (place / f"guard-{number}").read_bytes()
         displaced = place / f"guard-{number}.displaced"
-        now = path.read_bytes() if path.exists() else b""
+        now = _bytes(path)
         files.write_atomic(displaced, now)
         _write(path, _with_lost(path, now, before))
         kept.append(str(displaced))
@@ -397,7 +389,7 @@ def _record(place: Path) -> dict[str, Any] | None:
 
 def _guarded(care: Care, job: int) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads((_place(care, job) / "guard.json").read_bytes())
+        found: dict[str, Any] = json.loads((_directory(care, job) / "guard.json").read_bytes())
     except FileNotFoundError:
         return {}
     return found
@@ -410,11 +402,16 @@ def _keep(place: Path, record: Mapping[str, Any]) -> None:
 def _is_ours(care: Care, file: str, known: Mapping[str, Any]) -> bool:
     """Whether a record still fits the file: it is untouched, or holds what was to be written."""
     path = care.settings_file(file)
-    now = path.read_bytes() if path.exists() else b""
+    now = _bytes(path)
     if _digest(now) in {known["before"], known["after"]}:
         return True
     settings = read(path, now.decode())
     return all(_value(settings, name) == values[1] for name, values in known["changes"].items())
+
+
+def _before(settings: Any, known: Mapping[str, Any]) -> dict[str, str | None]:
+    """The values of before of those settings that a job changed and nobody has changed since."""
+    return {name: before for name, (before, after) in known["changes"].items() if _value(settings, name) == after}
 
 
 def _value(settings: Any, name: str) -> str | None:
@@ -423,6 +420,10 @@ def _value(settings: Any, name: str) -> str | None:
     except KeyError:
         return ""
     return value
+
+
+def _bytes(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
 
 
 def _text(path: Path) -> str:
@@ -444,9 +445,7 @@ def _write(path: Path, content: bytes) -> None:
     except FileNotFoundError:
         files.write_atomic(path, content)
         return
-    files.write_atomic(path, content, stat.S_IMODE(was.st_mode))
-    if (was.st_uid, was.st_gid) != (os.geteuid(), os.getegid()) and os.geteuid() == 0:
-        os.chown(path, was.st_uid, was.st_gid)
+    files.write_like(path, content, was)
 
 
 def _shown(name: str, value: str | None) -> str | None:

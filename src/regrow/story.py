@@ -16,7 +16,7 @@ from regrow.catalogue import Language, bytes_text, duration_text, say, say_fitti
 from regrow.channels.base import Choice, Content
 from regrow.intents import CHANGES
 from regrow.jobs.ledger import PUT_OFF, WAITING_FOR_TURN
-from regrow.jobs.plans import DATA, GOOD, SWITCHED
+from regrow.jobs.plans import DATA, GOOD, SWITCHED, UNDOABLE
 
 _MARKS = {"done": "✓", "doing": "…", "waiting": "⏸", "failed": "✗", "undoing": "↺", "undone": "↺"}
 _WORTH_SECONDS = 0.1
@@ -43,7 +43,6 @@ _DIFF_LINES = 60
 _FILES = 5
 _FAILING_LINES = 8
 _TAIL_LINES = 6
-_UNDOABLE = frozenset({"deploy", "repair", "rollback", "configure"})
 NEXT = {
     kind: step
     for step, kinds in {
@@ -288,7 +287,7 @@ def result(job: types.Job) -> Content:
     before = job.result.get("previous_release")
     other = before != job.result.get("release") or "displaced" in job.result
     replaced = bool(before and other) or (job.kind == "configure" and bool(job.result.get("changed")))
-    undoable = job.status == "done" and job.kind in _UNDOABLE and replaced
+    undoable = job.status == "done" and job.kind in UNDOABLE and replaced
     undo = Choice(say(job.language, "button.undo"), f"undo:{job.id}", "danger")
     return Content("\n".join(lines), (undo,) if undoable else ())
 

@@ -17,7 +17,7 @@ from regrow.catalogue import Language, ago_text, bytes_text, duration_text, help
 from regrow.channels.base import Channel
 from regrow.clock import Clock, SystemClock
 from regrow.config import Config, ServiceSection
-from regrow.errors import NotFound, RegrowError
+from regrow.errors import RegrowError
 from regrow.incidents import MENDABLE, Incident, Incidents
 from regrow.intents import TABLE
 from regrow.jobs.estimates import Estimates
@@ -258,14 +258,13 @@ class Views:
 
     async def incidents(self, care: Care, limit: int = 50) -> list[types.Incident]:
         """What went wrong, the newest first, with what has become of it."""
-        return [await self._incident(care, one) for one in await self._incidents.last(care.name, limit)]
+        found = await self._incidents.last(care.name, limit)
+        jobs = await self._ledger.some([one.job for one in found if one.job is not None])
+        return [self._incident(care, one, jobs.get(one.job or 0)) for one in found]
 
-    async def _incident(self, care: Care, one: Incident) -> types.Incident:
+    def _incident(self, care: Care, one: Incident, last: Record | None) -> types.Incident:
+        """An incident as people see it; `last` is its last repair."""
         now, settings = self._clock.now(), care.config.incidents
-        last = None
-        if one.job is not None:
-            with contextlib.suppress(NotFound):
-                last = await self._ledger.get(one.job)
         again = last is not None and last.ended_at is not None and one.last_at > last.ended_at
         state: types.IncidentState = "open"
         if one.kind not in MENDABLE:
@@ -320,7 +319,7 @@ class Views:
             )
 
         lines = [say(language, "incident.heading"), *map(line, found)]
-        return care.redactor.shorten_paths(care.redactor.redact("\n".join(lines)))
+        return care.redactor.for_people("\n".join(lines))
 
     async def snapshots(self, care: Care) -> list[types.Snapshot]:
         """Every snapshot, newest first, with the releases that work with its data."""

@@ -15,6 +15,7 @@ from regrow.intents import Intent
 from regrow.interpreter import Interpreter
 from regrow.models.gateway import ModelGateway
 from regrow.secret import Secret
+from regrow.testing.manual_clock import ManualClock
 from regrow.testing.model_api import Call, ModelApi, Turn
 from regrow.testing.world import World
 
@@ -63,6 +64,23 @@ async def test_a_model_that_is_no_help_is_no_harm(turn: Turn, tmp_path: Path) ->
         guess = await Interpreter(ModelGateway(settings(api, "anthropic"), {}, tmp_path), []).guess(ODD)
         assert guess is not None
         assert guess.intent is Intent.none
+
+
+async def test_each_day_has_an_account_and_those_of_earlier_days_go(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with ModelApi([says("status")] * 3) as api:
+        gateway = ModelGateway(settings(api, "anthropic"), {}, tmp_path)
+        interpreter = Interpreter(gateway, [], clock)
+        await interpreter.guess(ODD)
+        await interpreter.guess(ODD)
+        (first,) = tmp_path.glob("words-*.usage.json")
+        (tmp_path / "job-1.usage.json").write_text("{}")
+        clock.advance(3 * 86400.0)
+        await interpreter.guess(ODD)
+    left = {path.name for path in tmp_path.glob("*.usage.json")}
+    assert first.name not in left
+    assert len(left) == 2, left
+    assert "job-1.usage.json" in left
 
 
 async def test_a_model_that_hangs_is_waited_for_no_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -315,11 +315,13 @@ async def test_the_command_line_shows_and_asks(shared: World) -> None:
 
 
 async def test_a_daemon_started_later_has_the_settings(shared: World) -> None:
+    job = await configured(shared, "chat.heartbeat=9s")
+    assert job.status == "done", job.error
     await shared.kill_daemon()
     await shared.start_daemon()
 
     async def there() -> bool:
         values = {one.name: one.value for one in await asyncio.to_thread(lambda: shared.client().settings())}
-        return values["chat.heartbeat"] == 8.0
+        return values["chat.heartbeat"] == 9.0
 
     await eventually(there, "the settings of before")

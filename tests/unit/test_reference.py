@@ -26,6 +26,7 @@ EXAMPLES = {
         "channels.feishu.app_id",
         "channels.feishu.app_secret",
         "channels.feishu.people",
+        "token.grafana.token",
     ),
 }
 

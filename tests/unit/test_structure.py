@@ -31,7 +31,7 @@ LAYERS = {
     "settable setting_changes setting_phrases",
     "jobs": "jobs",
     "talk": "asking targets timetable cautions heal story views admissions lookout requests presses conversations "
-    "decision_links interpreter doctor",
+    "decision_links interpreter doctor traces",
     "surfaces": "api web succession",
     "daemon": "daemon",
 }

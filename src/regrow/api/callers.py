@@ -1,13 +1,13 @@
 """Who calls the API, and where a job that they ask for is told of.
 
-The unix socket and the console's token stand for this machine's own user. A caller that names itself a program speaks
-as that program: with its role, on few routes, and to the chats that the settings allow it. So naming itself can only
-take rights away.
+The unix socket and the console's token stand for this machine's own user. A caller that names itself a program, or
+shows a program's token, speaks as that program: with its role, on few routes, and to the chats that the settings allow
+it. So naming itself can only take rights away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from urllib.parse import unquote
 
 from starlette.requests import Request
@@ -16,7 +16,7 @@ from regrow.api import types
 from regrow.asking import Asked
 from regrow.catalogue import Language
 from regrow.channels.base import Address
-from regrow.config import McpSection
+from regrow.config import ProgramSection
 from regrow.errors import NotFound, Refused
 from regrow.permissions import LOCAL, Person, Role
 
@@ -25,41 +25,51 @@ WORDS = "regrow-words"
 """The header in which the command line says how it was called, percent-encoded."""
 MEANS = "regrow.means"
 """Set in the scope by the guards of the console's port; see web/guards.py."""
+PROGRAM = "regrow.program"
+"""Set there too: the program whose token was shown."""
 MCP = "mcp"
 
 
-def program(settings: McpSection) -> Person:
-    """The program of `[mcp]`, as it stands on the list of people."""
-    return Person(id=MCP, name=MCP, role=Role[settings.role], program=True)
+def program(name: str, settings: ProgramSection) -> Person:
+    """A program, as it stands on the list of people: that of `[mcp]` by this name, others as `token-NAME`."""
+    return Person(id=name, name=name, role=Role[settings.role], program=True)
+
+
+def of_token(name: str) -> str:
+    """The name of the program of `[token.NAME]`; no person is called so."""
+    return f"token-{name}"
 
 
 class Callers:
     """Tells callers apart.
 
     Args:
-        mcp: the settings of the program; None: there is none.
+        programs: the settings of each program, by its name.
         channels: names of the channels on which people can be told.
     """
 
-    def __init__(self, mcp: McpSection | None, channels: Collection[str]) -> None:
-        self._mcp = mcp
+    def __init__(self, programs: Mapping[str, ProgramSection], channels: Collection[str]) -> None:
+        self._programs = programs
         self._channels = channels
 
-    def is_program(self, request: Request) -> bool:
-        """Whether the caller names itself a program.
+    def program(self, request: Request) -> str:
+        """The program that calls; "" for a person.
 
         Raises:
-            Refused: kind "forbidden": another name, or the settings know no program.
+            Refused: kind "forbidden": it names itself one that the settings do not know.
         """
+        shown: str = request.scope.get(PROGRAM, "")
+        if shown:
+            return shown
         named = request.headers.get(HEADER)
         if named is None:
-            return False
-        if named != MCP or self._mcp is None:
+            return ""
+        if named != MCP or MCP not in self._programs:
             raise Refused(
                 "cannot let a program ask: regrow.toml has no section [mcp]; add it with the role it may have",
                 kind="forbidden",
             )
-        return True
+        return named
 
     def asked(
         self,
@@ -83,13 +93,13 @@ class Callers:
             NotFound: kind "no_such_channel".
             Refused: kind "forbidden": the program may not tell that chat.
         """
-        is_program = self.is_program(request)
+        name = self.program(request)
         # What comes over the console's port is of the channel web, and under its rules.
-        near = "web" if MEANS in request.scope else "api"
-        person, via = (program(self._mcp), MCP) if is_program and self._mcp is not None else (LOCAL, near)
-        address = self._address(via, notify, is_program)
-        words = "" if is_program else unquote(request.headers.get(WORDS, ""))
-        understood = "cli" if words else MCP if is_program else "api"
+        via = name or ("web" if MEANS in request.scope else "api")
+        person = program(name, self._programs[name]) if name else LOCAL
+        address = self._address(via, notify, self._programs.get(name))
+        words = "" if name else unquote(request.headers.get(WORDS, ""))
+        understood = "cli" if words else MCP if name == MCP else "api"
         return Asked(
             person,
             person.name,
@@ -101,11 +111,11 @@ class Callers:
             understood=understood,
         )
 
-    def _address(self, via: str, notify: types.Notify | None, is_program: bool) -> Address:
-        if notify is None and is_program and self._mcp is not None and self._mcp.default:
-            channel, _, chat = self._mcp.default.partition(":")
-            return Address(channel, chat)
+    def _address(self, via: str, notify: types.Notify | None, program: ProgramSection | None) -> Address:
         if notify is None:
+            if program is not None and program.default:
+                channel, _, chat = program.default.partition(":")
+                return Address(channel, chat)
             return Address(via, "")
         if notify.channel not in self._channels or not notify.chat:
             known = ", ".join(sorted(self._channels))
@@ -114,9 +124,11 @@ class Callers:
                 kind="no_such_channel",
             )
         # Whatever a message made the program's model believe, it can tell nobody whom the settings do not name (F27).
-        if is_program and self._mcp is not None and not self._mcp.may_notify(notify.channel, notify.chat):
+        if program is not None and not program.may_notify(notify.channel, notify.chat):
+            section = "[mcp]" if via == MCP else f"[token.{via.removeprefix(of_token(''))}]"
             raise Refused(
-                f"cannot tell {notify.channel}:{notify.chat}: it is not among the chats of [mcp] notify in regrow.toml",
+                f"cannot tell {notify.channel}:{notify.chat}: it is not among the chats of {section} notify in "
+                "regrow.toml",
                 kind="forbidden",
             )
         return Address(notify.channel, notify.chat, notify.message)

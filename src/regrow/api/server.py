@@ -16,13 +16,15 @@ import structlog
 import uvicorn
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-from regrow.api import types
+from regrow.api import metrics, openapi, types
 from regrow.api.callers import Callers
+from regrow.api.operations import AFTER, AFTER_ROW, LIMIT, LINES, OF_JOB, OPERATIONS, ROWS, SINCE, Parameter
 from regrow.asking import SAY, Asked, button, from_body
 from regrow.backups import Backups
 from regrow.catalogue import Language, accepted_language
@@ -34,6 +36,7 @@ from regrow.http_server import Server
 from regrow.intents import Args, Intent
 from regrow.jobs.ledger import Ledger
 from regrow.permissions import LOCAL
+from regrow.pool import in_thread
 from regrow.requests import Requests
 from regrow.views import Views
 
@@ -42,10 +45,10 @@ log = structlog.get_logger("api")
 B = TypeVar("B", bound=BaseModel)
 
 _BODY_BYTES = 1024 * 1024
-_LIST_LIMIT = 1000
 _STREAM_EVERY_S = 1.0
 _STREAM_PAUSE_S = 0.1
 _GRACE_S = 2
+_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 _STATUS = {"forbidden": 403, "forbidden_here": 403, "bad_request": 400, "config": 400}
 
 
@@ -89,7 +92,7 @@ def _guarded(endpoint: Endpoint, parts: Parts, programs: Intent | None) -> Endpo
 
     async def call(request: Request) -> Response:
         try:
-            if parts.callers.is_program(request):
+            if parts.callers.program(request):
                 if programs is None:
                     raise Refused("cannot do this for a program: a person does it, in the console", kind="forbidden")
                 await parts.requests.allow(parts.callers.asked(request), programs)
@@ -113,15 +116,20 @@ async def _body(request: Request, shape: type[B]) -> B:
     return shape.model_validate_json(bytes(content) or b"{}")
 
 
-def _number(request: Request, name: str, default: int, most: int = _LIST_LIMIT) -> int:
-    text = request.query_params.get(name, str(default))
-    if not text.isdigit() or len(text) > 12:
-        raise Refused(f"cannot use {name}={text}: it is a number", kind="bad_request")
-    return min(int(text), most)
+def _number(request: Request, parameter: Parameter) -> int:
+    return _given(request, parameter) if parameter.name in request.query_params else parameter.default or 0
+
+
+def _given(request: Request, parameter: Parameter) -> int:
+    text = request.query_params[parameter.name]
+    if not (text.isascii() and text.isdigit()):
+        raise Refused(f"cannot use {parameter.name}={text[:40]}: it is a number", kind="bad_request")
+    # Not int() of what may have thousands of digits.
+    return parameter.most if len(text.lstrip("0")) > 15 else min(int(text[-15:]), parameter.most)
 
 
 def routes(parts: Parts) -> list[BaseRoute]:
-    """The routes of `regrow.api.types`."""
+    """The routes of `regrow.api.operations`."""
 
     async def status(_: Request) -> Response:
         return _shape(await parts.views.status())
@@ -135,7 +143,7 @@ def routes(parts: Parts) -> list[BaseRoute]:
         return _shape(done)
 
     async def jobs(request: Request) -> Response:
-        records = await parts.ledger.last(_number(request, "limit", 50))
+        records = await parts.ledger.last(_number(request, LIMIT))
         return _shapes([await parts.views.job(record) for record in records], types.Job)
 
     async def job_view(number: int) -> types.Job:
@@ -184,11 +192,11 @@ def routes(parts: Parts) -> list[BaseRoute]:
 
     async def incidents(request: Request) -> Response:
         care = parts.requests.care(request.query_params.get("service", ""))
-        return _shapes(await parts.views.incidents(care, _number(request, "limit", 50)), types.Incident)
+        return _shapes(await parts.views.incidents(care, _number(request, LIMIT)), types.Incident)
 
     async def logs(request: Request) -> Response:
         care = parts.requests.care(request.query_params.get("service", ""))
-        lines, release = _number(request, "lines", 100, 10_000), request.query_params.get("release", "")
+        lines, release = _number(request, LINES), request.query_params.get("release", "")
         text = await parts.views.logs(care, lines, release)
         if request.query_params.get("follow") != "1":
             return PlainTextResponse(text)
@@ -216,7 +224,7 @@ def routes(parts: Parts) -> list[BaseRoute]:
 
     async def messages(request: Request) -> Response:
         channel, chat = chat_of(request)
-        return _shapes(await channel.after(chat, _number(request, "after", 0, 2**40)), types.Message)
+        return _shapes(await channel.after(chat, _number(request, AFTER)), types.Message)
 
     async def chat_events(request: Request) -> Response:
         channel, chat = chat_of(request)
@@ -282,11 +290,11 @@ def routes(parts: Parts) -> list[BaseRoute]:
         log = await parts.requests.audit(parts.callers.asked(request, said="audit"))
         query = request.query_params
         found = await log.find(
-            since=_number(request, "since", 0, 2**40),
+            since=_number(request, SINCE),
             who=query.get("who", ""),
-            job=_number(request, "job", 0, 2**31 - 1) if "job" in query else None,
-            after=_number(request, "after", 0, 2**31 - 1) if "after" in query else None,
-            limit=_number(request, "limit", 100),
+            job=_given(request, OF_JOB) if OF_JOB.name in query else None,
+            after=_given(request, AFTER_ROW) if AFTER_ROW.name in query else None,
+            limit=_number(request, ROWS),
         )
         return _shapes([types.AuditRow(**row) for row in found], types.AuditRow)
 
@@ -315,48 +323,58 @@ def routes(parts: Parts) -> list[BaseRoute]:
         await parts.requests.record(parts.callers.asked(request, said="upgrade-self"), "upgraded")
         return Response(status_code=202)
 
-    cancel = deciding(Intent.cancel)
-    # What a program may call, and the intent that its role must reach for that.
-    programs: dict[Endpoint, Intent] = {
-        **dict.fromkeys((status, requests), Intent.status),
-        **dict.fromkeys((jobs, job, job_events), Intent.job),
-        **{job_log: Intent.logs, logs: Intent.logs, releases: Intent.releases, cancel: Intent.cancel},
+    async def measured(_: Request) -> Response:
+        source = metrics.Source(await parts.views.status(), await parts.ledger.totals())
+        return Response(await in_thread(metrics.exposition, source), media_type=_PROMETHEUS)
+
+    async def description(_: Request) -> Response:
+        return JSONResponse(await in_thread(openapi.document))
+
+    endpoints: dict[str, Endpoint] = {
+        "status": status,
+        "requests": requests,
+        "jobs": jobs,
+        "job": job,
+        "job_events": job_events,
+        "job_log": job_log,
+        "cancel": deciding(Intent.cancel),
+        "approve": deciding(Intent.approve),
+        "reject": deciding(Intent.reject),
+        "releases": releases,
+        "snapshots": snapshots,
+        "restore_plan": restore_plan,
+        "logs": logs,
+        "incidents": incidents,
+        "say": say,
+        "messages": messages,
+        "chat_events": chat_events,
+        "actions": actions,
+        "settings": settings,
+        "preview": preview,
+        "doctor": doctor,
+        "people": people,
+        "permissions": permissions,
+        "audit": audit,
+        "audit_verify": audit_verify,
+        "backups": backups,
+        "back_up": back_up,
+        "stop": stop,
+        "upgrade": upgrade,
+        "metrics": measured,
+        "openapi": description,
     }
-    table: list[tuple[str, str, Endpoint]] = [
-        ("GET", "/v1/status", status),
-        ("POST", "/v1/requests", requests),
-        ("GET", "/v1/jobs", jobs),
-        ("GET", "/v1/jobs/{number:int}", job),
-        ("GET", "/v1/jobs/{number:int}/events", job_events),
-        ("GET", "/v1/jobs/{number:int}/log", job_log),
-        ("POST", "/v1/jobs/{number:int}/cancel", cancel),
-        ("POST", "/v1/jobs/{number:int}/approve", deciding(Intent.approve)),
-        ("POST", "/v1/jobs/{number:int}/reject", deciding(Intent.reject)),
-        ("GET", "/v1/releases", releases),
-        ("GET", "/v1/snapshots", snapshots),
-        ("GET", "/v1/snapshots/{number:int}", restore_plan),
-        ("GET", "/v1/logs", logs),
-        ("GET", "/v1/incidents", incidents),
-        ("POST", "/v1/chat/messages", say),
-        ("GET", "/v1/chat/messages", messages),
-        ("GET", "/v1/chat/events", chat_events),
-        ("POST", "/v1/chat/actions", actions),
-        ("GET", "/v1/settings", settings),
-        ("POST", "/v1/settings/preview", preview),
-        ("GET", "/v1/doctor", doctor),
-        ("GET", "/v1/people", people),
-        ("GET", "/v1/permissions", permissions),
-        ("GET", "/v1/audit", audit),
-        ("GET", "/v1/audit/verify", audit_verify),
-        ("GET", "/v1/backups", backups),
-        ("POST", "/v1/backups", back_up),
-        ("POST", "/v1/daemon/stop", stop),
-        ("POST", "/v1/daemon/upgrade", upgrade),
-    ]
-    return [
-        Route(path, _guarded(endpoint, parts, programs.get(endpoint)), methods=[method])
-        for method, path, endpoint in table
-    ]
+    found: dict[str, dict[str, Endpoint]] = {}
+    for one in OPERATIONS:
+        path = one.path.replace("{number}", "{number:int}")
+        found.setdefault(path, {})[one.method] = _guarded(endpoints[one.name], parts, one.programs)
+    return [Route(path, _by_method(methods), methods=[*methods]) for path, methods in found.items()]
+
+
+def _by_method(endpoints: Mapping[str, Endpoint]) -> Endpoint:
+    async def call(request: Request) -> Response:
+        return await endpoints["GET" if request.method == "HEAD" else request.method](request)
+
+    return call
 
 
 def _language(request: Request) -> Language:
@@ -407,4 +425,15 @@ def server(app: ASGIApp) -> uvicorn.Server:
 
 def application(parts: Parts, pages: list[BaseRoute]) -> Starlette:
     """The API and the console's pages as one application."""
-    return Starlette(routes=[*routes(parts), *pages])
+    return Starlette(routes=[*routes(parts), *pages], exception_handlers={404: _astray, 405: _astray})
+
+
+async def _astray(request: Request, error: Exception) -> Response:
+    """The answer to a call that there is not, as an API gives it."""
+    assert isinstance(error, HTTPException)
+    if not request.url.path.startswith("/v1/"):
+        return PlainTextResponse(error.detail, error.status_code, error.headers)
+    allowed = (error.headers or {}).get("Allow", "")
+    said = f"cannot {request.method} here: it takes {allowed}" if allowed else "cannot find that; see /v1/openapi.json"
+    body = types.ErrorBody(kind="bad_request" if allowed else "not_found", error=said)
+    return Response(body.model_dump_json(), error.status_code, error.headers, media_type="application/json")

@@ -1,35 +1,6 @@
 """The shapes that cross the API. Times are seconds since 1970, durations seconds, sizes bytes.
 
-    GET  /v1/status                                   -> Status
-    POST /v1/requests           RequestBody           -> Accepted (a job) or Answer (a text)
-    GET  /v1/jobs?limit=N                             -> list[Job], newest first
-    GET  /v1/jobs/N                                   -> Job
-    GET  /v1/jobs/N/events                            -> server-sent events: `job` with a Job at once and on each
-                                                         change, until its status is one of ENDED
-    GET  /v1/jobs/N/log                               -> text/plain, redacted
-    POST /v1/jobs/N/cancel | approve | reject         -> Job   (approve takes ApproveBody)
-    GET  /v1/releases                                 -> list[Release], newest first
-    GET  /v1/snapshots                                -> list[Snapshot], newest first
-    GET  /v1/snapshots/N                              -> RestorePlan: what restoring it would do
-    GET  /v1/logs?lines=N&release=ID&follow=0|1       -> text/plain, redacted
-    POST /v1/chat/messages      ChatBody              -> Message (the person's own, as stored)
-    GET  /v1/chat/messages?channel=C&chat=ID&after=N  -> list[Message], oldest first
-    GET  /v1/chat/events?channel=C&chat=ID            -> server-sent events: `message` with a Message, new or edited
-    POST /v1/chat/actions       ActionBody            -> ActionResult (a button was pressed)
-    GET  /v1/settings                                 -> list[Setting]: those that can be changed by saying so
-    POST /v1/settings/preview   RequestBody           -> Preview, of the intent configure; nothing is changed
-    GET  /v1/incidents?limit=N                        -> list[Incident], the one seen last first
-    GET  /v1/doctor                                   -> list[Finding]
-    GET  /v1/people                                   -> People
-    GET  /v1/permissions?person=ID&channel=C&chat=ID  -> Permissions: the table, in that chat and for that person
-    GET  /v1/audit?since=T&who=W&job=N&limit=N        -> list[AuditRow], the newest, oldest of them first; with after=N
-                                                         the first ones above that number
-    GET  /v1/audit/verify                             -> AuditVerdict
-    GET  /v1/backups                                  -> list[Backup], newest first
-    POST /v1/backups                                  -> Backup: one is taken now
-    POST /v1/daemon/stop        StopBody              -> 202
-    POST /v1/daemon/upgrade                           -> 202: it becomes the version of Regrow in use, if that is fit
-
+Which call takes and gives which is in `operations`.
 Errors are `ErrorBody` with status 400 (bad request), 401, 403 (forbidden), 404 (not_found), 409 (refused), 503.
 Over the unix socket the caller is known by peer credentials; over TCP by the console's token (cookie or bearer).
 A caller that says `Regrow-Principal: mcp` speaks as the program of `[mcp]`, with that role and no more.

@@ -1,10 +1,13 @@
-"""`regrow up --live`: services, probes, the job and the last messages on one screen, until Ctrl-C stops everything."""
+"""One screen of everything: services, probes, the job and the last messages. `regrow up --live` shows it until Ctrl-C
+stops everything, `regrow watch` until Ctrl-C stops the watching."""
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -43,10 +46,54 @@ def watch(session: Session, process: subprocess.Popen[bytes]) -> int:
     """
     client = session.client(patience_s=0)
     try:
-        _show(Glance(client), process)
+        _show(Glance(client), lambda: process.poll() is not None)
     except KeyboardInterrupt:
         return stop_all(session, process)
     return daemon_process.exit_status(process.wait(STOP_S))
+
+
+def look_on(session: Session) -> int:
+    """Show everything until Ctrl-C, whatever becomes of the daemon meanwhile. Nothing is stopped by it.
+
+    Raises:
+        RegrowError: kind "no_daemon": there is none to begin with.
+    """
+    glance = Glance(session.client(patience_s=0))
+    glance.look()
+    try:
+        _show(glance, lambda: False)
+    except KeyboardInterrupt:
+        terminal.write("\n")
+    return exits.DONE
+
+
+def look_on_as_json(session: Session) -> int:
+    """Print the whole state, as `regrow status --json` does, one line at once and after each change."""
+    client, last = session.client(patience_s=0), dict[str, Any]()
+    client.document("GET", "/v1/status")  # that there is a daemon at all
+    try:
+        while True:
+            try:
+                document = client.document("GET", "/v1/status")
+            except RegrowError as error:
+                if error.kind not in AWAY:
+                    raise
+            else:
+                if (lasting := _lasting(document)) != last:
+                    last = lasting
+                    terminal.write(json.dumps(document, ensure_ascii=False) + "\n")
+            time.sleep(REFRESH_S)
+    except KeyboardInterrupt:
+        return exits.DONE
+
+
+def _lasting(document: dict[str, Any]) -> dict[str, Any]:
+    """A state without what is another figure at every look."""
+    daemon = {name: value for name, value in document["daemon"].items() if name != "rss_bytes"}
+    services = [
+        one | {"probes": [probe | {"at": None} for probe in one.get("probes", ())]} for one in document["services"]
+    ]
+    return document | {"daemon": daemon, "services": services}
 
 
 def end_alike() -> None:
@@ -75,18 +122,23 @@ def stop_all(session: Session, process: subprocess.Popen[bytes]) -> int:
     return exits.DONE
 
 
-def _show(glance: Glance, process: subprocess.Popen[bytes]) -> None:
+def _show(glance: Glance, over: Callable[[], bool]) -> None:
     from rich.live import Live
 
-    plain = terminal.plain()
+    plain, away = terminal.plain(), False
     with nullcontext() if plain else Live(refresh_per_second=8) as live:
-        while process.poll() is None:
+        while not over():
             try:
                 glance.look()
             except RegrowError as error:
                 if error.kind not in AWAY:
                     raise
+                if not away and glance.document:
+                    away = True
+                    said = say("daemon_away")
+                    terminal.line(said, "yellow") if live is None else live.update(said)
             else:
+                away = False
                 if live is None:
                     glance.tell()
                 else:

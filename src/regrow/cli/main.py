@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import typer
 
 from regrow import confinement
-from regrow.cli import backup, channels, config, exits, incidents, people, snapshots, terminal
+from regrow.cli import backup, channels, config, examples, exits, incidents, people, snapshots, terminal
 from regrow.cli.approve import approve
 from regrow.cli.audit import audit
 from regrow.cli.build import build
@@ -42,6 +42,7 @@ from regrow.cli.uninstall import uninstall
 from regrow.cli.up import up
 from regrow.cli.upgrade_self import upgrade_self
 from regrow.cli.version import version
+from regrow.cli.watch import watch
 from regrow.cli.words import say
 from regrow.errors import RegrowError
 from regrow.files import private_directory, write_atomic
@@ -49,7 +50,7 @@ from regrow.places import Places
 from regrow.versions import Versions
 
 VERBS: dict[str, tuple[Callable[..., int], ...]] = {
-    "The daemon": (init, up, down, status, doctor, install, uninstall, version, upgrade_self),
+    "The daemon": (init, up, down, status, watch, doctor, install, uninstall, version, upgrade_self),
     "The service": (restart, build, deploy, repair, rollback, freeze, unfreeze, releases, logs, confine),
     "Jobs": (jobs, job, approve, reject, cancel, keep, undo, audit, permissions),
     "Talk": (chat, mcp),
@@ -78,6 +79,7 @@ def application() -> typer.Typer:
     for panel, groups in GROUPS.items():
         for group in groups:
             app.add_typer(group(), rich_help_panel=panel)
+    examples.add(app)
     return app
 
 

@@ -131,7 +131,7 @@ async def rehearse(work: Work) -> Outcome:
             again = await try_on_a_copy(care, known, await care.snapshots.get(facts["snapshot_id"]), place)
             work.log(f"rehearse: {known.id} on a copy: passed: {again.passed}\n{again.output}")
             if again.passed:
-                cause = care.redactor.shorten_paths(care.redactor.redact(_last_line(seen.output)))
+                cause = care.redactor.for_people(_last_line(seen.output))
                 raise StepFailed(
                     f"cannot deploy: on a copy of the data the new version fails: {cause}",
                     kind="rehearsal_failed",

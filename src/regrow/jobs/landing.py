@@ -252,7 +252,7 @@ async def _probed(work: Work, name: str, active: Instance) -> str | None:
 
 def _rechecked(work: Work, how: str, passes: bool, output: str) -> dict[str, Any]:
     redactor = work.care.redactor
-    text = redactor.shorten_paths(redactor.redact(output))
+    text = redactor.for_people(output)
     work.log(f"recheck by {how}: {'passes' if passes else 'fails'}\n{text}")
     lines = [line[:200] for line in text.splitlines() if line.strip()][-_TAIL_LINES:]
     return {
@@ -274,7 +274,7 @@ async def merge(work: Work) -> Outcome:
         return await _land(work)
     except (RegrowError, OSError) as error:
         work.log(f"merge: {error}\n{error.log if isinstance(error, RegrowError) else ''}")
-        cause = work.care.redactor.shorten_paths(work.care.redactor.redact(str(error)))
+        cause = work.care.redactor.for_people(str(error))
         return _left("failed", cause=cause)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,22 @@ class Share:
     count: int
     window_s: float
     free: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Total:
+    """How many jobs of a service, a kind and a status there are, and what they took from start to end, in seconds."""
+
+    service: str
+    kind: str
+    status: str
+    count: int
+    seconds: float
+
+    @property
+    def ended(self) -> bool:
+        """Whether they have."""
+        return self.status in types.ENDED
 
 
 @dataclass(frozen=True)
@@ -229,9 +245,21 @@ class Ledger:
             raise NotFound(f"cannot find job {job}; `regrow jobs` lists them", kind="no_such_job")
         return _record(row)
 
+    async def some(self, numbers: Collection[int]) -> dict[int, Record]:
+        """Those of these jobs that there are, by number."""
+        if not numbers:
+            return {}
+        rows = await self._store.rows(sa.select(jobs).where(jobs.c.id.in_(numbers)))
+        return {row["id"]: _record(row) for row in rows}
+
     async def last(self, limit: int = 50) -> list[Record]:
         """The newest jobs, newest first."""
         return [_record(row) for row in await self._store.rows(sa.select(jobs).order_by(jobs.c.id.desc()).limit(limit))]
+
+    async def ended_since(self, at: float) -> list[Record]:
+        """Jobs that ended then or later, oldest first."""
+        query = sa.select(jobs).where(jobs.c.status.in_(types.ENDED), jobs.c.ended_at >= at).order_by(jobs.c.id)
+        return [_record(row) for row in await self._store.rows(query)]
 
     async def live(self, service: str | None = None) -> list[Record]:
         """Jobs that have not ended, oldest first."""
@@ -286,6 +314,13 @@ class Ledger:
         done = await self._store.transact(update)
         self._events.touch(("cancel", job), ("job", job), "jobs")
         return done
+
+    async def totals(self) -> list[Total]:
+        """All jobs there ever were, counted."""
+        took = sa.func.sum(jobs.c.ended_at - jobs.c.started_at)
+        keys = (jobs.c.service, jobs.c.kind, jobs.c.status)
+        query = sa.select(*keys, sa.func.count().label("count"), took.label("seconds")).group_by(*keys).order_by(*keys)
+        return [Total(**{**row, "seconds": row["seconds"] or 0.0}) for row in await self._store.rows(query)]
 
     async def put_off(self, service: str, kind: str, args: Mapping[str, str]) -> Record | None:
         """The job that waits for idleness or for the end of quiet hours and would do the same, or None."""

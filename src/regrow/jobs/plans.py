@@ -51,3 +51,6 @@ GOOD = frozenset({"promote", "recheck", "merge", "tidy"})
 
 # Which steps change what runs: a failure from here on is reported against what serves now (F25).
 SWITCHED = frozenset({"switch", "bake", "compare", "confirm", "promote"})
+
+UNDOABLE = frozenset({"deploy", "repair", "rollback", "configure"})
+"""The kinds of job of which `undo` brings back what was before."""

@@ -122,7 +122,7 @@ async def _by_test(work: Work) -> dict[str, Any]:
         made = await care.workspaces.anew(room_of(work.job), base, FIRST)
         task = await _task(work, made.path, config.repair.tests, number=number, earlier=earlier, goal="reproduce")
         answer, _, _ = await _ask(work, driver, task)
-        said = care.redactor.shorten_paths(care.redactor.redact(answer.summary))
+        said = care.redactor.for_people(answer.summary)
         if not answer.changed:
             # Whoever cannot write a test will not learn it, and who found nothing to write has said why.
             why = "cannot" if answer.reason == "no_reproduction" else "no_test"
@@ -277,7 +277,7 @@ async def _attempt(work: Work, made: Attempts, number: int, runs: Runs | None) -
         earlier=[one.text for one in made.ended if one.text],
     )
     answer, cost, model = await _ask(work, driver, task, f"{number}/{repair.attempts} " if runs is not None else "")
-    said = care.redactor.shorten_paths(care.redactor.redact(answer.summary))
+    said = care.redactor.for_people(answer.summary)
     attempt = dataclasses.replace(
         attempt,
         summary=said,
@@ -758,7 +758,7 @@ def _teller(work: Work) -> verification.Tell:
 
     def tell(word: str, detail: str) -> None:
         text = say_fitting(work.job.language, f"proving.{word}", detail=detail)
-        work.tell(detail=redactor.shorten_paths(redactor.redact(text))[:100])
+        work.tell(detail=redactor.for_people(text)[:100])
 
     return tell
 
@@ -766,7 +766,7 @@ def _teller(work: Work) -> verification.Tell:
 def _tail(work: Work, text: str) -> str:
     """The end of an output, for people."""
     redactor = work.care.redactor
-    lines = [line for line in redactor.shorten_paths(redactor.redact(text)).splitlines() if line.strip()]
+    lines = [line for line in redactor.for_people(text).splitlines() if line.strip()]
     return "\n".join(line[:200] for line in lines[-_TAIL_LINES:])
 
 

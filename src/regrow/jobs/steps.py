@@ -179,7 +179,7 @@ async def build(work: Work) -> Outcome:
     box = await in_thread(build_box, config, tree, staging, cache, variables)
     done = await _boxed(work, "build", argv, box, config.build.timeout)
     if done.code != 0:
-        cause = care.redactor.shorten_paths(care.redactor.redact(decisive_head(done.output) or exit_words(done.code)))
+        cause = care.redactor.for_people(decisive_head(done.output) or exit_words(done.code))
         raise StepFailed(f"cannot build: {cause}", kind="build_failed", log=done.output, cause=cause)
     return Done({"build_seconds": round(done.seconds, 2), "build_estimate": expected})
 
@@ -209,13 +209,13 @@ async def _boxed(work: Work, what: str, argv: list[str], box: Box, timeout_s: fl
         work.log(line)
         if counted := _COUNTED.match(line):
             at, of, text = int(counted[1]), int(counted[2]), counted[3]
-            work.tell(detail=work.care.redactor.shorten_paths(work.care.redactor.redact(text))[:80])
+            work.tell(detail=work.care.redactor.for_people(text)[:80])
             if of > 0:
                 work.tell(part=at / of)
         else:
             if line.strip():
                 # Told with the next heartbeat: whoever waits sees what it hangs on (F30), and no edit a line.
-                work.progress.detail = work.care.redactor.shorten_paths(work.care.redactor.redact(line.strip()))[:80]
+                work.progress.detail = work.care.redactor.for_people(line.strip())[:80]
             if expected is None and past:
                 work.tell(part=lines / max(past[0][1], 1))
 

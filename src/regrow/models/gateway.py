@@ -129,6 +129,16 @@ class ModelGateway:
         """Drop the account of a job that is over."""
         await in_thread(self._account(job).unlink, missing_ok=True)
 
+    async def forget_earlier(self, prefix: str, name: str) -> None:
+        """Drop the accounts that begin with `prefix` and sort before `name`: those of earlier days, say."""
+
+        def drop() -> None:
+            for path in self._directory.glob(f"{prefix}*.usage.json"):
+                if path.name < self._account(name).name:
+                    path.unlink(missing_ok=True)
+
+        await in_thread(drop)
+
     async def check(self) -> str:
         """Try the upstream and its key with a call that costs nothing; result and errors as `Upstream.check`.
 

@@ -5,7 +5,7 @@ The order matters and `guarded` keeps it: LoopbackHost, RequireToken, SameOrigin
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -26,6 +26,7 @@ Means = Literal["bearer", "cookie", "open"]
 DECIDE = "/decide/"
 """Below it the path itself is the right to answer one question: nothing that a browser would send by itself."""
 _MEANS = "regrow.means"
+_PROGRAM = "regrow.program"
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 HEADERS: dict[str, str] = {
@@ -92,12 +93,21 @@ class RequireToken:
 
     Args:
         language: of the page shown to who is not signed in, when the browser asks for none.
+        programs: sessions of programs by their names; their tokens open the API alone, and there they are these
+            programs.
     """
 
-    def __init__(self, app: ASGIApp, session: Session, language: Language = "en") -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        session: Session,
+        language: Language = "en",
+        programs: Mapping[str, Session] | None = None,
+    ) -> None:
         self.app = app
         self.session = session
         self.language = language
+        self.programs = programs or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -105,6 +115,9 @@ class RequireToken:
             return
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
+            return
+        if (name := self._program(scope)) and _wants_api(scope):
+            await self.app({**scope, _MEANS: "bearer", _PROGRAM: name}, receive, send)
             return
         means = self._means(scope)
         if means is None:
@@ -114,14 +127,16 @@ class RequireToken:
 
     def _means(self, scope: Scope) -> Means | None:
         request = Request(scope)
-        authorization = request.headers.get("authorization")
-        if authorization is not None:
-            scheme, _, given = authorization.partition(" ")
-            return "bearer" if scheme.lower() == "bearer" and self.session.is_token(given.strip()) else None
+        if (given := _bearer(request)) is not None:
+            return "bearer" if self.session.is_token(given) else None
         if self.session.holds(request.cookies.get(self.session.name, "")):
             return "cookie"
         path = scope["path"]
         return "open" if path == "/login" or path.startswith(("/static/", DECIDE)) else None
+
+    def _program(self, scope: Scope) -> str:
+        given = _bearer(Request(scope)) or ""
+        return next((name for name, session in self.programs.items() if session.is_token(given)), "")
 
     def _not_signed_in(self, scope: Scope) -> Response:
         if _wants_api(scope):
@@ -157,9 +172,25 @@ class SameOrigin:
         await self.app(scope, receive, send)
 
 
-def guarded(app: ASGIApp, session: Session, *, language: Language = "en", hosts: Iterable[str] = LOOPBACK) -> ASGIApp:
+def guarded(
+    app: ASGIApp,
+    session: Session,
+    *,
+    language: Language = "en",
+    hosts: Iterable[str] = LOOPBACK,
+    programs: Mapping[str, Session] | None = None,
+) -> ASGIApp:
     """An application behind every guard, for the TCP listener. The unix socket, which knows its peer, needs none."""
-    return SecurityHeaders(LoopbackHost(RequireToken(SameOrigin(app), session, language), hosts))
+    return SecurityHeaders(LoopbackHost(RequireToken(SameOrigin(app), session, language, programs), hosts))
+
+
+def _bearer(request: Request) -> str | None:
+    """What an Authorization header shows as a bearer token, "" when it shows something else; None without one."""
+    authorization = request.headers.get("authorization")
+    if authorization is None:
+        return None
+    scheme, _, given = authorization.partition(" ")
+    return given.strip() if scheme.lower() == "bearer" else ""
 
 
 def _host_name(host: str) -> str:
@@ -169,7 +200,7 @@ def _host_name(host: str) -> str:
 
 def _wants_api(scope: Scope) -> bool:
     path: str = scope["path"]
-    return path == "/v1" or path.startswith("/v1/")
+    return path in {"/v1", "/metrics"} or path.startswith("/v1/")
 
 
 def _refusal(scope: Scope, status: int, kind: str, text: str) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -122,3 +123,26 @@ def test_up_live_stops_everything_on_ctrl_c(terminal: Any, root: Path, fake_daem
     screen.expect("nothing is left running")
     assert screen.end() == 0
     assert "stop services=True" in (root / "state/daemon.log").read_text()
+
+
+def test_watch_shows_what_is_and_stops_nothing(daemon: Any, terminal: Any, scripted: Any) -> None:
+    daemon.script.now[1] = scripted.job(status="done", steps=[("check", "done", "")])
+    screen = terminal("watch")
+    screen.expect("claw")
+    daemon.script.service["state"] = "down"
+    screen.expect("down")
+    os.kill(screen.process.pid, 2)
+    assert screen.end() == 0
+    assert "\x1b[?25h" in screen.seen, "the cursor is back"
+    assert daemon.script.calls == []
+
+
+def test_watch_as_json_is_a_line_for_each_change(daemon: Any, terminal: Any) -> None:
+    screen = terminal("watch", "--json")
+    screen.expect('"state": ?"up"')
+    daemon.script.service["state"] = "down"
+    screen.expect('"state": ?"down"')
+    os.kill(screen.process.pid, 2)
+    assert screen.end() == 0
+    states = [json.loads(line)["services"][0]["state"] for line in screen.seen.splitlines() if line.startswith("{")]
+    assert states == ["up", "down"]
