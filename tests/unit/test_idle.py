@@ -90,7 +90,7 @@ async def test_one_that_cannot_be_asked_is_not_waited_for(store: Store) -> None:
         ("echo nothing to do", None),
         ("echo; echo 2 turns under way; exit 1", Busy(0, "2 turns under way")),
         ("exit 3", Busy(0, "sh: 3")),
-        ("echo '{\"conversations\": 2, \"due_in\": [5, 50]}'", Busy(0, "", 2, 1, 10.0)),
+        ('echo \'{"conversations": 2, "due_in": [5, 50]}\'', Busy(0, "", 2, 1, 10.0)),
         ("echo '{\"conversations\": 0}'", None),
     ],
 )
