@@ -191,3 +191,24 @@ def test_a_peer_that_cannot_be_had_is_left_out_with_a_word(tmp_path: Path) -> No
     assert done.stdout == ""
     assert "pm2 is left out: node and npm are not installed" in done.stderr
     assert "supervisord is left out: " in done.stderr
+
+
+def test_rayclaw_says_why_it_cannot_run(tmp_path: Path) -> None:
+    """No cargo in the path."""
+    done = run_python("-m", "bench.rayclaw", "--keep", str(tmp_path / "kept"), PATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (line,) = [json.loads(text) for text in done.stdout.splitlines()]
+    assert (line["case"], line["metric"], line["reason"]) == ("all", "skipped", "there is no cargo")
+
+
+def test_what_rayclaws_model_says_follows_its_skill() -> None:
+    """It asks once, ends its turn with the job's number, and repeats what other people say."""
+    code = (
+        "from bench.rayclaw import answer; from regrow.testing.model_api import Asked\n"
+        "def said(role, text): return answer(Asked('chat', {'messages': [{'role': role, 'content': text}]}, 0, {}))\n"
+        "turn = said('user', '@_user_1 编译重启'); print(turn.calls[0].name, dict(turn.calls[0].input))\n"
+        "print(said('tool', '{\"job\": 7, \"joined\": false}').text)\n"
+        "print(said('user', 'm1 m2').text)\n"
+    )
+    done = run_python("-c", code)
+    assert done.stdout.splitlines() == ["mcp_regrow_deploy {'when': 'idle'}", "好的，任务 7。", "re m1 re m2"]

@@ -114,7 +114,7 @@ def _next(made: Draft) -> None:
         terminal.line(words.say("init_questions", count=len(made.questions)), "yellow")
     key = f"init.next_{made.template}"
     if made.template and key in catalogue.texts("en", "init"):
-        terminal.line(catalogue.say(language, key, **(made.values or {})))
+        terminal.line(catalogue.say_fitting(language, key, **(made.values or {})))
     folder = "" if made.root == Path.cwd() else f"cd {made.root} && "
     terminal.line(words.say("init_next", cd=folder))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from regrow import catalogue
 from regrow.api import mcp as tools
 from regrow.config import Config, parse
 from regrow.templates.base import fill
@@ -92,6 +93,12 @@ def test_the_settings_say_what_was_measured_of_rayclaw(config: Config) -> None:
     assert config.mcp is not None
     assert config.mcp.notify == ("feishu:oc_1",)
     assert not config.build.egress
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_what_is_left_to_do_is_said_with_what_was_filled_in(language: str) -> None:
+    values = fill("rayclaw", FACTS, {"name": "claw"}, language).values
+    assert "claw" in catalogue.say_fitting(language, "init.next_rayclaw", **values)
 
 
 # What is run
