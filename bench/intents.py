@@ -1,7 +1,8 @@
 """How well and how fast messages are understood: `scripts/bench intents`.
 
-Reads the labelled utterances of tests/data/utterances that nothing was built on, and times each of them, best of
-the rounds; the first call of all, which reads the phrases, is a figure of its own.
+Reads the labelled utterances of tests/data/utterances: build, opened and situations were built on, the others only
+measured; unseen is there when somebody has written a new one. Times each of `measured`, best of the rounds; the first
+call of all, which reads the phrases, is a figure of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     begun = time.perf_counter()
     phrases()
     lines.put("phrases", "read_ms", (time.perf_counter() - begun) * 1000, "ms")
-    for part in ("build", "measured", "blind", "unseen"):
+    for part in ("build", "measured", "blind", "opened", "situations", "heldout", "unseen"):
         path = DATA / f"{part}.jsonl"
         if not path.exists():
             continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import tomllib
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -86,6 +86,21 @@ def _spellings(word: str, often: frozenset[str]) -> Iterator[str]:
                 yield word[:at] + word[at + 1] + word[at] + word[at + 2 :]
 
 
+def _slips(words: Iterable[str], alike: Iterable[str], swapped: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """How words are mistyped in as many characters, and the word meant: sounds and looks alike, letters swapped."""
+    groups = [set(group) for group in alike]
+    known = {*words, *swapped}
+    for word in words:
+        for at, character in enumerate(word):
+            for other in set().union(*(group for group in groups if character in group)) - {character}:
+                if (spelled := word[:at] + other + word[at + 1 :]) not in known:
+                    yield spelled, word
+    for word in swapped:
+        for at in range(1, len(word) - 1):
+            if (spelled := word[:at] + word[at + 1] + word[at] + word[at + 2 :]) not in known:
+                yield spelled, word
+
+
 def looks_like_log(line: str) -> bool:
     """Whether a line was printed by a program, not written by a person."""
     return bool(_LOG_LINE.match(line))
@@ -134,6 +149,12 @@ class Phrases:
     def __init__(self) -> None:
         data = tomllib.loads(resources.files("regrow").joinpath("phrases.toml").read_text("utf-8"))
         self._simplified = {ord(pair[0]): pair[1] for pair in data["traditional"].split()}
+        self._slips = dict(_slips(data["slips"], data["alike"], data["swapped"]))
+        for word in data["real"]:
+            self._slips.pop(word, None)
+        self._slip = re.compile(
+            "|".join(literal(word) for word in sorted(self._slips, key=lambda word: (-len(word), word)))
+        )
         often = frozenset(data["typos"])
         self._words = {
             name: list(
@@ -211,6 +232,13 @@ class Phrases:
             frozenset(after | {"ability_after", "wondering_after"}),
         )
         self.distress, self.elsewhere = (re.compile(self._either(name)) for name in ("distress", "elsewhere"))
+        self.barred, self.loosely, self.unhurried, self.sorry, self.well, self.ill = (
+            re.compile("|".join(data["clauses"][name]))
+            for name in ("barred", "loose", "unhurried", "regret", "well", "ill")
+        )
+        self.hints = {name: re.compile("|".join(patterns)) for name, patterns in data["hints"].items()}
+        self.veto = self.hints.pop("veto")
+        self.acting = frozenset({*KINDS, "cancel", "approve", "reject", "keep", "undo", "pull", "freeze", "unfreeze"})
         self.verbs = frozenset({*KINDS, "cancel", "approve", "reject", "keep", "undo", "pull"})
         self.polite, self.blocker, self.unreal, self.buggy, self.retract, self.postpone, self.relative = (
             re.compile(self._either(name))
@@ -243,7 +271,8 @@ class Phrases:
     def plain(self, prose: str) -> str:
         """As many characters in the one form: simplified, lower case, half width, quotations and log lines hidden."""
         text = _INLINE.sub(self._hide, "\n".join(_said(prose.split("\n"))))
-        return "".join(map(self._fold, text)).translate(_FULL_WIDTH).translate(self._simplified)
+        form = "".join(map(self._fold, text)).translate(_FULL_WIDTH).translate(self._simplified)
+        return self._slip.sub(lambda match: self._slips[match[0]], form)
 
     @staticmethod
     def _hide(match: re.Match[str]) -> str:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from regrow.catalogue import Language
+from regrow.clauses import command_among, question
 from regrow.commands import Command, command
 from regrow.intents import TABLE, Args, Intent, Request
 from regrow.patterns import Scan
@@ -77,11 +78,18 @@ def understand(text: str, *, addressed: bool = True, services: Iterable[str] = (
         for scan in scans:
             if found := command(scan, 0, len(scan.text), known, alone=alone):
                 return settle(found.intent, _args(found, message.written), certain=found.certain)
+    if not message.pasted:
+        for scan in scans:
+            if (found := command_among(scan.text, known)) and found.certain:
+                return settle(found.intent, _args(found, message.written), certain=True)
     if not message.pasted and (read := _read(scans[0], known)):
         return replace(nothing, intent=read[0], args=read[1])
     if repair is not None:
         return settle(Intent.repair, repair[1], certain=False)
     doubt = _candidates(scans[0], known)
+    if not message.pasted and (asked := question(scans[-1].text, known)):
+        spans = _spans(scans[0].text, known)[0] if asked is Intent.logs else Args()
+        return replace(nothing, intent=asked, args=spans)
     told = replace(message.shown, bug=message.written.strip())
     return replace(nothing, doubt=doubt, args=told if doubt == (Intent.repair,) else Args())
 
@@ -213,19 +221,24 @@ def _read(scan: Scan, known: Phrases) -> tuple[Intent, Args] | None:
             continue
         args = Args()
         if name == Intent.logs:
-            rest = text
-            if match := known.lines.search(rest):
-                args = replace(args, lines=_number(match["lines"]))
-                rest = rest[: match.start()] + " " * len(match[0]) + rest[match.end() :]
-            if match := known.span.search(rest):
-                since = _number(match["amount"] or "1") * _SECONDS[match["unit"][0]]
-                args = replace(args, since=since)
-                rest = rest[: match.start()] + " " * len(match[0]) + rest[match.end() :]
+            args, rest = _spans(text, known)
             scan = known.scan(rest)
         stop = len(scan.text.rstrip("? "))
         if scan.covered(0, stop, around):
             return Intent(name), args
     return None
+
+
+def _spans(text: str, known: Phrases) -> tuple[Args, str]:
+    """How many lines of the log and since when, and the text without these words."""
+    args = Args()
+    if match := known.lines.search(text):
+        args = replace(args, lines=_number(match["lines"]))
+        text = text[: match.start()] + " " * len(match[0]) + text[match.end() :]
+    if match := known.span.search(text):
+        args = replace(args, since=_number(match["amount"] or "1") * _SECONDS[match["unit"][0]])
+        text = text[: match.start()] + " " * len(match[0]) + text[match.end() :]
+    return args, text
 
 
 def _candidates(scan: Scan, known: Phrases) -> tuple[Intent, ...]:

@@ -63,6 +63,14 @@ def test_no_blind_utterance_starts_what_it_does_not_ask_for() -> None:
     assert score(utterances(DATA / "blind.jsonl")).false_actions == ()
 
 
+def test_no_utterance_of_the_other_sets_starts_what_it_does_not_ask_for() -> None:
+    now_is_heard_by_the_conversation = {"restart the thing right now", "rolback now!!"}
+    for part in ("opened", "situations"):
+        found = score(utterances(DATA / f"{part}.jsonl"))
+        assert {text for text, _ in found.false_actions} <= now_is_heard_by_the_conversation
+        assert found.recall_of_all >= 0.85
+
+
 def test_the_page_shows_what_is_understood() -> None:
     page = (Path(__file__).parents[2] / "docs" / "reference" / "what-you-can-say.md").read_text("utf-8")
     rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")][1:]
