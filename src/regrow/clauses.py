@@ -2,7 +2,8 @@
 
 "The client is waiting" or 老板在看演示 is beside the point whatever its words are, as long as it holds no sign that the
 request is no request: no other action, no refusal, question, delay, condition, report or quotation. Such clauses are
-left out, and the rest has to be a command as strictly as ever.
+left out, and the rest has to be a command as strictly as ever. No list of such signs is ever complete ("restart it,
+sang the band"), so a command found like this is asked back when it would change anything.
 """
 
 from __future__ import annotations

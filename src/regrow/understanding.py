@@ -78,14 +78,15 @@ def understand(text: str, *, addressed: bool = True, services: Iterable[str] = (
         for scan in scans:
             if found := command(scan, 0, len(scan.text), known, alone=alone):
                 return settle(found.intent, _args(found, message.written), certain=found.certain)
-    if not message.pasted:
-        for scan in scans:
-            if (found := command_among(scan.text, known)) and found.certain:
-                return settle(found.intent, _args(found, message.written), certain=True)
     if not message.pasted and (read := _read(scans[0], known)):
         return replace(nothing, intent=read[0], args=read[1])
     if repair is not None:
         return settle(Intent.repair, repair[1], certain=False)
+    if not message.pasted:
+        for scan in scans:
+            if (found := command_among(scan.text, known)) and found.certain:
+                # Words that nobody listed stand beside it, and may turn it into something else: it is asked back.
+                return settle(found.intent, _args(found, message.written), certain=not TABLE[found.intent].effect)
     doubt = _candidates(scans[0], known)
     if not message.pasted and (asked := question(scans[-1].text, known)):
         spans = _spans(scans[0].text, known)[0] if asked is Intent.logs else Args()

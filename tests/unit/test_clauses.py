@@ -34,8 +34,27 @@ def test_what_may_take_a_request_back_is_no_aside(clause: str) -> None:
 
 @pytest.mark.parametrize("reason", ASIDES)
 @pytest.mark.parametrize("said", COMMANDS)
-def test_a_command_beside_a_reason_is_one(said: str, reason: str) -> None:
-    assert has_effect(understand(f"{reason}, {said}"))
+def test_a_command_beside_a_reason_in_any_words_is_asked_back(said: str, reason: str) -> None:
+    request, plain = understand(f"{reason}, {said}"), understand(said)
+    assert has_effect(plain)
+    assert (request.intent, request.args) == (plain.intent, plain.args) or request.doubt == (plain.intent,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "重启一下，效果立竿见影",
+        "重启一下，世界清净了",
+        "王小明同学，重启一下",
+        "restart please, sang the band",
+        "restart it, famous final words",
+        "approve it, the crowd chanted",
+        "dear Tom, restart it please",
+    ],
+)
+def test_words_that_nobody_listed_never_make_it_act(text: str) -> None:
+    """What stands beside a command may turn it into a story or be meant for somebody else."""
+    assert not has_effect(understand(text))
 
 
 @given(

@@ -24,8 +24,8 @@ LAYERS = {
     "quiet permissions intents config_file availability events catalogue catalogues versions patterns phrases "
     "agent_phrases tail decisive http_server",
     "nouns": "migrations probes probe_trial releases workspaces snapshots risks gate test_results verification "
-    "attempts rights rates freezes wording commands understanding approvals inbox outbox forwarding canaries incidents "
-    "fingerprints log_errors log_watch "
+    "attempts rights rates freezes wording commands clauses understanding approvals inbox outbox forwarding canaries "
+    "incidents fingerprints log_errors log_watch "
     "audit people notices idle space care rehearsals restores secret_files agents models sandboxes services channels "
     "installation confinement boxes surveys templates drafts "
     "settable setting_changes setting_phrases",

@@ -4,7 +4,7 @@ A line of a file is one JSON object: `text`, the `intent` and `args` asked for (
 started), the `lang` of the answer; and where needed `services` under care with the `service` named, the `kind` of a
 text that asks for nothing (question, mention, negation, postponement, hypothesis, quotation, log, injected,
 chatter, doubt),
-and in `doubt` what a colleague would ask back about.
+in `doubt` what a colleague would ask back about, and in `also` intents that are as right (releases for history).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Utterance:
     doubt: frozenset[Intent] = frozenset()
     services: tuple[str, ...] = ()
     service: str = ""
+    also: frozenset[Intent] = frozenset()
 
     def right(self, request: Request) -> bool:
         """Whether it was understood: intent, service, language, and every argument.
@@ -39,7 +40,7 @@ class Utterance:
         The words about a bug are right when they hold the labelled ones and stand in the text as they are: nothing
         lost, nothing invented.
         """
-        if request.intent is not self.intent or request.language != self.lang:
+        if request.intent not in {self.intent, *self.also} or request.language != self.lang:
             return False
         if self.intent is Intent.none:
             return True
@@ -66,6 +67,7 @@ def utterances(path: Path) -> list[Utterance]:
             doubt=frozenset(map(Intent, row.get("doubt", ()))),
             services=tuple(row.get("services", ())),
             service=row.get("service", ""),
+            also=frozenset(map(Intent, row.get("also", ()))),
         )
         for row in rows
     ]
@@ -81,6 +83,7 @@ class Score:
             included, with what was started.
         missed: texts that ask for something and were not understood, with the intent asked for.
         recall: the share understood of each intent, from 0 to 1; `recall_of_all` of all that ask for something.
+        met: the share of those that were understood, or asked back about with the right intent among the choices.
         asked: of the texts in real doubt, the share that was asked back about, from 0 to 1; 1 without such texts.
         silly: the share of texts that ask for nothing, and are in no doubt, that were answered or asked back about.
     """
@@ -90,6 +93,7 @@ class Score:
     missed: tuple[tuple[str, Intent], ...]
     recall: dict[Intent, float]
     recall_of_all: float
+    met: float
     asked: float
     silly: float
 
@@ -110,6 +114,7 @@ def score(rows: Iterable[Utterance], reader: Callable[..., Request] = understand
         for row, request in read
         if row.intent is Intent.none and not row.doubt
     ]
+    met = [row.right(request) or row.intent in request.doubt for row, request in read if row.intent is not Intent.none]
     return Score(
         utterances=len(read),
         false_actions=tuple(
@@ -121,6 +126,7 @@ def score(rows: Iterable[Utterance], reader: Callable[..., Request] = understand
         recall={intent: found[intent] / total[intent] for intent in total if intent is not Intent.none},
         recall_of_all=sum(count for intent, count in found.items() if intent is not Intent.none)
         / max(1, sum(count for intent, count in total.items() if intent is not Intent.none)),
+        met=sum(met) / len(met) if met else 1.0,
         asked=sum(unsure) / len(unsure) if unsure else 1.0,
         silly=sum(idle) / len(idle) if idle else 0.0,
     )
