@@ -600,6 +600,9 @@ class _Pages:
     async def asking(self) -> list[types.Job]:
         return await self._views.asking()
 
+    async def incidents(self, limit: int, /) -> list[types.Incident]:
+        return await self._views.all_incidents(limit)
+
     async def job_log(self, number: int, /) -> str:
         return await self._views.job_log(number)
 

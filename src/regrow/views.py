@@ -275,6 +275,11 @@ class Views:
         repairs = await self._ledger.some({one.job for one in found if one.job is not None})
         return [self._incident(care, one, repairs.get(one.job or 0)) for one in found]
 
+    async def all_incidents(self, limit: int = 50) -> list[types.Incident]:
+        """Those of every service, the one seen last first."""
+        found = [one for care in self._cares.values() for one in await self.incidents(care, limit)]
+        return sorted(found, key=lambda one: one.last_at, reverse=True)[:limit]
+
     def _incident(self, care: Care, one: Incident, last: Record | None) -> types.Incident:
         now, settings = self._clock.now(), care.config.incidents
         again = last is not None and last.ended_at is not None and one.last_at > last.ended_at

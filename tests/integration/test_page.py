@@ -74,6 +74,11 @@ class Daemon:
         found = [each for _, each in sorted(self.jobs_known.items(), reverse=True)]
         return [each for each in found if kind in {"", each.kind} and status in {"", each.status}][:limit]
 
+    async def incidents(self, limit: int, /) -> list[types.Incident]:
+        fields: dict[str, Any] = {"service": "claw", "kind": "crash", "fingerprint": "f", "cause": "KeyError: 'zone'"}
+        at = {"first_at": time.time() - 900, "last_at": time.time()}
+        return [types.Incident(id=3, state="open", count=4, lines=["KeyError: 'zone'"], **fields, **at)]
+
     async def asking(self) -> list[types.Job]:
         return [each for each in self.jobs_known.values() if each.approval and each.approval.state == "open"]
 
@@ -141,6 +146,7 @@ class Daemon:
                 Route("/v1/chat/messages", self._get_messages, methods=["GET"]),
                 Route("/v1/chat/events", self._chat_events),
                 Route("/v1/chat/actions", self._action, methods=["POST"]),
+                Route("/v1/requests", self._request, methods=["POST"]),
                 Route("/v1/status/events", self._status_events),
                 Route("/v1/jobs/{number:int}/events", self._job_events),
                 Route("/v1/jobs/{number:int}/{verb}", self._verb, methods=["POST"]),
@@ -181,6 +187,11 @@ class Daemon:
 
     async def _chat_events(self, request: Request) -> Response:
         return await self._events("message", [])
+
+    async def _request(self, request: Request) -> Response:
+        self.pressed.append(types.RequestBody.model_validate_json(await request.body()).model_dump())
+        await self._note()
+        return JSONResponse({"job": 12, "joined": False})
 
     async def _status_events(self, request: Request) -> Response:
         assert self.state
@@ -734,10 +745,20 @@ async def test_the_overview_is_live_and_says_when_it_is_not(browser: Any, site: 
         visit.forgive_lost_connections()
 
 
-@pytest.mark.parametrize("path", ["/overview", "/jobs", "/jobs/12"])
+@pytest.mark.parametrize("path", ["/overview", "/jobs", "/incidents", "/jobs/12"])
 @pytest.mark.parametrize("locale", ["en-GB", "zh-CN"])
 async def test_no_page_is_wider_than_a_phone(browser: Any, site: str, daemon: Daemon, path: str, locale: str) -> None:
     daemon.jobs_known[12] = repair(time.time(), locale == "zh-CN")
     async with visiting(browser, site, daemon.token, locale=locale, size=(390, 844), path=path) as visit:
         assert await visit.page.evaluate("document.documentElement.scrollWidth") <= 390
         assert await visit.page.locator("nav.rooms a[aria-current=page]").count() == 1
+
+
+async def test_an_incident_is_repaired_from_its_page(browser: Any, site: str, daemon: Daemon) -> None:
+    daemon.jobs_known[12] = repair(time.time())
+    async with visiting(browser, site, daemon.token, path="/incidents") as visit:
+        await visit.page.get_by_role("button", name="Repair it").click()
+        await visit.page.wait_for_url("**/jobs/12")
+        asked = daemon.pressed[0]
+        assert (asked["intent"], asked["args"], asked["service"]) == ("repair", {"incident": "3"}, "claw")
+        assert (asked["notify"]["channel"], len(asked["key"])) == ("web", 32)

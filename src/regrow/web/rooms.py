@@ -2,6 +2,7 @@
 
 GET /overview         the services, what runs now, what waits for an answer, the last jobs
 GET /jobs             jobs, the newest first, by kind and outcome
+GET /incidents        incidents with their evidence; one that the code may mend can be repaired from here
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from regrow.api.types import Job, JobStatus, Kind
-from regrow.catalogue import Language
+from regrow.api.types import Incident, Job, JobStatus, Kind
+from regrow.catalogue import Language, say_fitting
 from regrow.errors import NotFound, Refused, RegrowError
 from regrow.web import view
 
 JOBS_A_PAGE = 50
 LAST_JOBS = 8
+INCIDENTS_A_PAGE = 50
+MENDED_BY_REPAIR = frozenset({"open", "came_back", "tried", "ignored", "quiet"})
+"""States of an incident in which a person may ask for a repair of it."""
 
 _DIGITS = 9
 
@@ -37,6 +41,8 @@ class Source(Protocol):
     async def jobs(self, limit: int, kind: str, status: str, before: int | None, /) -> Sequence[Job]: ...
 
     async def asking(self) -> Sequence[Job]: ...
+
+    async def incidents(self, limit: int, /) -> Sequence[Incident]: ...
 
 
 class Soon(Protocol):
@@ -65,7 +71,7 @@ class Rooms:
 
     def routes(self, middleware: Sequence[Middleware]) -> list[BaseRoute]:
         """Their routes."""
-        pages: dict[str, Endpoint] = {"/overview": self.overview, "/jobs": self.jobs}
+        pages: dict[str, Endpoint] = {"/overview": self.overview, "/jobs": self.jobs, "/incidents": self.incidents}
         return [Route(path, self._kept(page), middleware=middleware) for path, page in pages.items()]
 
     def _kept(self, page: Endpoint) -> Endpoint:
@@ -118,6 +124,13 @@ class Rooms:
             first="before" not in request.query_params,
             older=shown[-1].id if more else None,
         )
+
+    async def incidents(self, request: Request) -> Response:
+        """The incidents seen last, of every service."""
+        language = view.language_of(request, self._source.language)
+        found = await self._soon(self._source.incidents(INCIDENTS_A_PAGE))
+        titles = {one.id: say_fitting(language, f"incident.{one.kind}", cause=one.cause) for one in found}
+        return await self._page(request, "incidents.html", incidents=found, titles=titles, mendable=MENDED_BY_REPAIR)
 
 
 def _one_of(request: Request, name: str, known: Sequence[str]) -> str:

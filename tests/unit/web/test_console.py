@@ -95,6 +95,12 @@ class Memory:
         job = await self.job(12)
         return [job.model_copy(update={"id": 100 - each}) for each in range(min(limit, self.count))]
 
+    async def incidents(self, limit: int, /) -> list[types.Incident]:
+        fields: dict[str, Any] = {"service": EVIL, "kind": "crash", "fingerprint": EVIL, "cause": EVIL, "count": 3}
+        fields |= {"first_at": 1.0, "last_at": 2.0, "releases": [EVIL], "lines": [EVIL]}
+        states = ("open", "repairing", "told")
+        return [types.Incident(id=n, state=state, **fields) for n, state in enumerate(states, 1)]
+
     async def asking(self) -> list[types.Job]:
         return [await self.job(12)]
 
@@ -179,7 +185,7 @@ async def test_a_wrong_token_is_told_plainly(client: httpx.AsyncClient, query: d
     assert "set-cookie" not in answer.headers
 
 
-@pytest.mark.parametrize("path", ["/", "/strip", "/jobs/12", "/overview", "/jobs"])
+@pytest.mark.parametrize("path", ["/", "/strip", "/jobs/12", "/overview", "/jobs", "/incidents"])
 @pytest.mark.parametrize("language", ["zh", "en"])
 async def test_hostile_text_never_becomes_markup(inside: httpx.AsyncClient, path: str, language: str) -> None:
     answer = await inside.get(path, params={"lang": language})
@@ -295,6 +301,12 @@ async def test_the_overview_says_what_waits_and_that_it_cannot_be_read(
     assert "Waiting for your answer" in (await inside.get("/overview")).text
     memory.down = True
     assert (await inside.get("/overview")).status_code == 503
+
+
+async def test_only_an_incident_that_waits_for_it_is_offered_for_repair(inside: httpx.AsyncClient) -> None:
+    page = Markup((await inside.get("/incidents")).text)
+    offered = [each for _, each in page.tags if each.get("data-intent") == "repair"]
+    assert [(each["data-args"], each["data-service"]) for each in offered] == [('{"incident": "1"}', EVIL)]
 
 
 async def test_what_may_not_be_seen_is_refused_in_the_daemons_words(
