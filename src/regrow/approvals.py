@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -154,6 +154,16 @@ class Approvals:
         if row["state"] == "open" and self._clock.now() > row["expires_at"]:
             row["state"] = "expired"
         return Approval(**row)
+
+    async def of_all(self, jobs: Collection[int]) -> dict[int, Approval]:
+        """The questions of `jobs` by their numbers, read at once; see `of`."""
+        if not jobs:
+            return {}
+        now, found = self._clock.now(), {}
+        for row in await self._store.rows(sa.select(approvals).where(approvals.c.job.in_(jobs))):
+            state = "expired" if row["state"] == "open" and now > row["expires_at"] else row["state"]
+            found[int(row["job"])] = Approval(**{**row, "state": state})
+        return found
 
     async def open(self) -> list[Approval]:
         """Every question that can still be answered, oldest first."""

@@ -603,6 +603,15 @@ class _Pages:
     async def job(self, number: int, /) -> types.Job:
         return await self._views.job(await self._ledger.get(number))
 
+    async def jobs(self, limit: int, kind: str, status: str, before: int | None, /) -> list[types.Job]:
+        return await self._views.jobs(await self._ledger.last(limit, kind=kind, status=status, before=before))
+
+    async def asking(self) -> list[types.Job]:
+        return await self._views.asking()
+
+    async def incidents(self, limit: int, /) -> list[types.Incident]:
+        return await self._views.all_incidents(limit)
+
     async def job_log(self, number: int, /) -> str:
         return await self._views.job_log(number)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from regrow import __version__, restores, settable, story
 from regrow.api import types
-from regrow.approvals import Approvals
+from regrow.approvals import Approval, Approvals
 from regrow.care import Care
 from regrow.catalogue import Language, ago_text, bytes_text, duration_text, help_text, say, say_fitting
 from regrow.channels.base import Channel
@@ -92,9 +92,22 @@ class Views:
 
     async def job(self, record: Record) -> types.Job:
         """A job with its running step's progress and its open question."""
+        return await self._job(record, await self._approvals.of(record.id))
+
+    async def jobs(self, records: Sequence[Record]) -> list[types.Job]:
+        """Each of `records` as `job` shows it; their questions are read at once."""
+        questions = await self._approvals.of_all([record.id for record in records])
+        return [await self._job(record, questions.get(record.id)) for record in records]
+
+    async def asking(self) -> list[types.Job]:
+        """The jobs that wait for somebody's yes, the oldest first."""
+        questions = {one.job: one for one in await self._approvals.open()}
+        live = await self._ledger.live()
+        return [await self._job(one, questions[one.id]) for one in live if one.id in questions]
+
+    async def _job(self, record: Record, question: Approval | None) -> types.Job:
         progress = self._progress(record.id)
         steps = [await self._step(record, step, progress) for step in record.steps]
-        question = await self._approvals.of(record.id)
         result = {name: value for name, value in record.result.items() if name in SHOWN}
         if record.status == "cancelled" and record.cancelled_by:
             result["cancelled_by"] = record.cancelled_by
@@ -259,8 +272,13 @@ class Views:
     async def incidents(self, care: Care, limit: int = 50) -> list[types.Incident]:
         """What went wrong, the newest first, with what has become of it."""
         found = await self._incidents.last(care.name, limit)
-        jobs = await self._ledger.some([one.job for one in found if one.job is not None])
-        return [self._incident(care, one, jobs.get(one.job or 0)) for one in found]
+        repairs = await self._ledger.some({one.job for one in found if one.job is not None})
+        return [self._incident(care, one, repairs.get(one.job or 0)) for one in found]
+
+    async def all_incidents(self, limit: int = 50) -> list[types.Incident]:
+        """Those of every service, the one seen last first."""
+        found = [one for care in self._cares.values() for one in await self.incidents(care, limit)]
+        return sorted(found, key=lambda one: one.last_at, reverse=True)[:limit]
 
     def _incident(self, care: Care, one: Incident, last: Record | None) -> types.Incident:
         """An incident as people see it; `last` is its last repair."""

@@ -13,7 +13,7 @@ from regrow.api.operations import OPERATIONS
 from regrow.testing.world import World
 
 # These end the daemon, or last until the caller hangs up; they have tests of their own.
-LEFT_OUT = ("stop", "upgrade", "chat_events", "job_events", "logs")
+LEFT_OUT = ("stop", "upgrade", "status_events", "chat_events", "job_events", "logs")
 # What an argument means depends on the intent: a request may have its form and still say nothing.
 UNCHECKED = "positive_data_acceptance"
 

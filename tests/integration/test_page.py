@@ -50,7 +50,7 @@ class Daemon:
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     language: words.Language = "en"
     said: dict[int, types.Message] = field(default_factory=dict)
-    jobs: dict[int, types.Job] = field(default_factory=dict)
+    jobs_known: dict[int, types.Job] = field(default_factory=dict)
     state: types.Status | None = None
     pressed: list[dict[str, Any]] = field(default_factory=list)
     verbs: list[tuple[int, str, dict[str, Any]]] = field(default_factory=list)
@@ -66,9 +66,21 @@ class Daemon:
         return self.state
 
     async def job(self, number: int, /) -> types.Job:
-        if number not in self.jobs:
+        if number not in self.jobs_known:
             raise NotFound(f"cannot find job {number}")
-        return self.jobs[number]
+        return self.jobs_known[number]
+
+    async def jobs(self, limit: int, kind: str, status: str, before: int | None, /) -> list[types.Job]:
+        found = [each for _, each in sorted(self.jobs_known.items(), reverse=True)]
+        return [each for each in found if kind in {"", each.kind} and status in {"", each.status}][:limit]
+
+    async def incidents(self, limit: int, /) -> list[types.Incident]:
+        fields: dict[str, Any] = {"service": "claw", "kind": "crash", "fingerprint": "f", "cause": "KeyError: 'zone'"}
+        at = {"first_at": time.time() - 900, "last_at": time.time()}
+        return [types.Incident(id=3, state="open", count=4, lines=["KeyError: 'zone'"], **fields, **at)]
+
+    async def asking(self) -> list[types.Job]:
+        return [each for each in self.jobs_known.values() if each.approval and each.approval.state == "open"]
 
     async def job_log(self, number: int, /) -> str:
         return f"log of job {number}\n<script>document.title = 'owned'</script>\n"
@@ -102,7 +114,7 @@ class Daemon:
         await self._note()
 
     async def change(self, job: types.Job) -> None:
-        self.jobs[job.id] = job
+        self.jobs_known[job.id] = job
         await self.push("job", job.model_dump_json())
 
     async def cut(self) -> None:
@@ -134,6 +146,8 @@ class Daemon:
                 Route("/v1/chat/messages", self._get_messages, methods=["GET"]),
                 Route("/v1/chat/events", self._chat_events),
                 Route("/v1/chat/actions", self._action, methods=["POST"]),
+                Route("/v1/requests", self._request, methods=["POST"]),
+                Route("/v1/status/events", self._status_events),
                 Route("/v1/jobs/{number:int}/events", self._job_events),
                 Route("/v1/jobs/{number:int}/{verb}", self._verb, methods=["POST"]),
             ]
@@ -169,13 +183,22 @@ class Daemon:
         body = await request.body()
         self.verbs.append((number, verb, json.loads(body) if body else {}))
         await self._note()
-        return JSONResponse(self.jobs[number].model_dump())
+        return JSONResponse(self.jobs_known[number].model_dump())
 
     async def _chat_events(self, request: Request) -> Response:
         return await self._events("message", [])
 
+    async def _request(self, request: Request) -> Response:
+        self.pressed.append(types.RequestBody.model_validate_json(await request.body()).model_dump())
+        await self._note()
+        return JSONResponse({"job": 12, "joined": False})
+
+    async def _status_events(self, request: Request) -> Response:
+        assert self.state
+        return await self._events("status", [self.state.model_dump_json()])
+
     async def _job_events(self, request: Request) -> Response:
-        return await self._events("job", [self.jobs[request.path_params["number"]].model_dump_json()])
+        return await self._events("job", [self.jobs_known[request.path_params["number"]].model_dump_json()])
 
     async def _events(self, name: str, first: list[str]) -> Response:
         if self.deaf:
@@ -272,7 +295,7 @@ async def talk(daemon: Daemon, zh: bool) -> None:
     assert daemon.state
     service = daemon.state.services[0].model_copy(update={"job": 12})
     daemon.state = daemon.state.model_copy(update={"services": [service]})
-    daemon.jobs[12] = repair(now, zh)
+    daemon.jobs_known[12] = repair(now, zh)
     if zh:
         await daemon.say("编译重启", at=now - 900, **ask)
         await daemon.say("✅ 编译完成 (38MB, 72s)，正在重启…", at=now - 820, job=11, **tell)
@@ -579,7 +602,7 @@ async def test_the_strip_follows_the_service(visit: Visit, daemon: Daemon) -> No
     strip = visit.page.get_by_role("region", name="State of the services")
     assert "1.4.2" in await strip.inner_text()
     assert "up 3 d 4 h" in await strip.inner_text()
-    daemon.jobs[12] = repair(time.time(), status="doing")
+    daemon.jobs_known[12] = repair(time.time(), status="doing")
     assert daemon.state
     service = daemon.state.services[0].model_copy(
         update={"job": 12, "probes": [types.ProbeState(name="chat", ok=False)]}
@@ -625,7 +648,7 @@ async def test_a_link_from_another_site_still_finds_its_session(browser: Any, si
 
 async def test_a_job_is_followed_and_approved(browser: Any, site: str, daemon: Daemon) -> None:
     now = time.time()
-    daemon.jobs[12] = repair(now, status="doing", approval=None)
+    daemon.jobs_known[12] = repair(now, status="doing", approval=None)
     async with visiting(browser, site, daemon.token, path="/jobs/12") as visit:
         await daemon.until(lambda: daemon.listening == 1)
         await daemon.change(repair(now))
@@ -699,3 +722,43 @@ async def test_every_page_fits(
         await visit.page.goto(site + "/jobs/99")
         await fits(visit, "missing")
         visit.forgive_lost_connections()
+
+
+# The other pages
+
+
+async def test_the_overview_is_live_and_says_when_it_is_not(browser: Any, site: str, daemon: Daemon) -> None:
+    async with visiting(browser, site, daemon.token, path="/overview") as visit:
+        await daemon.until(lambda: "status" in daemon._streams.values())
+        await visit.page.get_by_text("no job").first.wait_for()
+        daemon.jobs_known[12] = repair(time.time())
+        assert daemon.state
+        service = daemon.state.services[0].model_copy(update={"job": 12})
+        daemon.state = daemon.state.model_copy(update={"services": [service]})
+        await daemon.push("status", daemon.state.model_dump_json())
+        await visit.page.locator("#asking .lead").wait_for()
+        await daemon.cut()
+        await visit.page.locator("#connection.lost").wait_for()
+        daemon.deaf = False
+        await visit.page.locator("#connection button").click()
+        await visit.page.locator("#connection.open").wait_for()
+        visit.forgive_lost_connections()
+
+
+@pytest.mark.parametrize("path", ["/overview", "/jobs", "/incidents", "/jobs/12"])
+@pytest.mark.parametrize("locale", ["en-GB", "zh-CN"])
+async def test_no_page_is_wider_than_a_phone(browser: Any, site: str, daemon: Daemon, path: str, locale: str) -> None:
+    daemon.jobs_known[12] = repair(time.time(), locale == "zh-CN")
+    async with visiting(browser, site, daemon.token, locale=locale, size=(390, 844), path=path) as visit:
+        assert await visit.page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert await visit.page.locator("nav.rooms a[aria-current=page]").count() == 1
+
+
+async def test_an_incident_is_repaired_from_its_page(browser: Any, site: str, daemon: Daemon) -> None:
+    daemon.jobs_known[12] = repair(time.time())
+    async with visiting(browser, site, daemon.token, path="/incidents") as visit:
+        await visit.page.get_by_role("button", name="Repair it").click()
+        await visit.page.wait_for_url("**/jobs/12")
+        asked = daemon.pressed[0]
+        assert (asked["intent"], asked["args"], asked["service"]) == ("repair", {"incident": "3"}, "claw")
+        assert (asked["notify"]["channel"], len(asked["key"])) == ("web", 32)

@@ -72,10 +72,20 @@ AFTER = Parameter("after", "only what has a greater number", _FUTURE, 0)
 SINCE = Parameter("since", "only what was later, seconds since 1970", _FUTURE, 0)
 ROWS = Parameter("limit", "how many at the most", MOST, 100)
 OF_JOB = Parameter("job", "only what belongs to this job", _ROW)
+BEFORE = Parameter("before", "only what has a smaller number", _ROW)
 AFTER_ROW = Parameter("after", "the first rows above this number, instead of the newest ones", _ROW)
 
 OPERATIONS = (
     Operation("status", "GET", "/v1/status", "The whole state.", types.Status, programs=Intent.status),
+    Operation(
+        "status_events",
+        "GET",
+        "/v1/status/events",
+        "Events `status` with the whole state, at once and after each change.",
+        types.Status,
+        programs=Intent.status,
+        gives="events",
+    ),
     Operation(
         "requests",
         "POST",
@@ -85,7 +95,16 @@ OPERATIONS = (
         types.RequestBody,
         programs=Intent.status,
     ),
-    Operation("jobs", "GET", "/v1/jobs", "Jobs, the newest first.", list[types.Job], None, (LIMIT,), Intent.job),
+    Operation(
+        "jobs",
+        "GET",
+        "/v1/jobs",
+        "Jobs, the newest first.",
+        list[types.Job],
+        None,
+        (LIMIT, BEFORE, Parameter("kind", "only of this kind"), Parameter("status", "only with this status")),
+        Intent.job,
+    ),
     Operation("job", "GET", "/v1/jobs/{number}", "One job.", types.Job, programs=Intent.job),
     Operation(
         "job_events",

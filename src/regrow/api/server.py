@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ from starlette.types import ASGIApp
 
 from regrow.api import metrics, openapi, types
 from regrow.api.callers import Callers
-from regrow.api.operations import AFTER, AFTER_ROW, LIMIT, LINES, OF_JOB, OPERATIONS, ROWS, SINCE, Parameter
+from regrow.api.operations import AFTER, AFTER_ROW, BEFORE, LIMIT, LINES, OF_JOB, OPERATIONS, ROWS, SINCE, Parameter
 from regrow.asking import SAY, Asked, button, from_body
 from regrow.backups import Backups
 from regrow.catalogue import Language, accepted_language
@@ -47,6 +47,7 @@ B = TypeVar("B", bound=BaseModel)
 _BODY_BYTES = 1024 * 1024
 _STREAM_EVERY_S = 1.0
 _STREAM_PAUSE_S = 0.1
+_STATE_EVERY_S = 5.0
 _GRACE_S = 2
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 _STATUS = {"forbidden": 403, "forbidden_here": 403, "bad_request": 400, "config": 400}
@@ -134,6 +135,14 @@ def routes(parts: Parts) -> list[BaseRoute]:
     async def status(_: Request) -> Response:
         return _shape(await parts.views.status())
 
+    async def status_events(_: Request) -> Response:
+        async def changes() -> AsyncIterator[tuple[str, str]]:
+            topics = [("service", service.name) for service in (await parts.views.status()).services]
+            async for _ in _looks(parts, "jobs", "incidents", *topics, at_least_every_s=_STATE_EVERY_S):
+                yield "status", (await parts.views.status()).model_dump_json()
+
+        return _stream(changes())
+
     async def requests(request: Request) -> Response:
         body = await _body(request, types.RequestBody)
         intent, args = from_body(body)
@@ -143,8 +152,10 @@ def routes(parts: Parts) -> list[BaseRoute]:
         return _shape(done)
 
     async def jobs(request: Request) -> Response:
-        records = await parts.ledger.last(_number(request, LIMIT))
-        return _shapes([await parts.views.job(record) for record in records], types.Job)
+        before = _given(request, BEFORE) if BEFORE.name in request.query_params else None
+        kind, outcome = request.query_params.get("kind", ""), request.query_params.get("status", "")
+        records = await parts.ledger.last(_number(request, LIMIT), kind=kind, status=outcome, before=before)
+        return _shapes(await parts.views.jobs(records), types.Job)
 
     async def job_view(number: int) -> types.Job:
         return await parts.views.job(await parts.ledger.get(number))
@@ -332,6 +343,7 @@ def routes(parts: Parts) -> list[BaseRoute]:
 
     endpoints: dict[str, Endpoint] = {
         "status": status,
+        "status_events": status_events,
         "requests": requests,
         "jobs": jobs,
         "job": job,
@@ -381,11 +393,9 @@ def _language(request: Request) -> Language:
     return accepted_language(request.headers.get("accept-language", "")) or "en"
 
 
-async def _looks(
-    parts: Parts, topic: tuple[Any, ...], at_least_every_s: float = _STREAM_EVERY_S
-) -> AsyncIterator[None]:
+async def _looks(parts: Parts, *topics: Hashable, at_least_every_s: float = _STREAM_EVERY_S) -> AsyncIterator[None]:
     """Yield at once and after changes, not more often than people can see, until the daemon stops."""
-    with parts.events.watch(topic, "stopping") as watch:
+    with parts.events.watch(*topics, "stopping") as watch:
         while not parts.stopping.is_set():
             yield
             await watch.changed(at_least_every_s)

@@ -245,16 +245,28 @@ class Ledger:
             raise NotFound(f"cannot find job {job}; `regrow jobs` lists them", kind="no_such_job")
         return _record(row)
 
-    async def some(self, numbers: Collection[int]) -> dict[int, Record]:
-        """Those of these jobs that there are, by number."""
-        if not numbers:
-            return {}
-        rows = await self._store.rows(sa.select(jobs).where(jobs.c.id.in_(numbers)))
-        return {row["id"]: _record(row) for row in rows}
+    async def last(
+        self, limit: int = 50, *, kind: str = "", status: str = "", before: int | None = None
+    ) -> list[Record]:
+        """The newest jobs, newest first.
 
-    async def last(self, limit: int = 50) -> list[Record]:
-        """The newest jobs, newest first."""
-        return [_record(row) for row in await self._store.rows(sa.select(jobs).order_by(jobs.c.id.desc()).limit(limit))]
+        Args:
+            kind, status: only of these; "" for any.
+            before: only with a smaller number.
+        """
+        query = sa.select(jobs).order_by(jobs.c.id.desc()).limit(limit)
+        if kind:
+            query = query.where(jobs.c.kind == kind)
+        if status:
+            query = query.where(jobs.c.status == status)
+        if before is not None:
+            query = query.where(jobs.c.id < before)
+        return [_record(row) for row in await self._store.rows(query)]
+
+    async def some(self, numbers: Collection[int]) -> dict[int, Record]:
+        """The jobs of these numbers, by number; one that there is not is not in it."""
+        query = sa.select(jobs).where(jobs.c.id.in_(numbers))
+        return {int(row["id"]): _record(row) for row in await self._store.rows(query)} if numbers else {}
 
     async def ended_since(self, at: float) -> list[Record]:
         """Jobs that ended then or later, oldest first."""

@@ -8,6 +8,8 @@
     POST /decide/LINK     that person's answer
     GET /static/…         styles and scripts
 
+The pages beside the conversation are in regrow.web.rooms.
+
 The pages only read. What changes anything is a call of the browser to /v1, behind regrow.web.guards; or an answer that
 the link itself gives the right to, which a browser never sends by itself.
 """
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from importlib import resources
@@ -32,7 +35,7 @@ from starlette.staticfiles import StaticFiles
 from regrow.api.types import ENDED, Job, Message, ServiceStatus, Status
 from regrow.catalogue import Language
 from regrow.errors import NotFound, Refused, RegrowError
-from regrow.web import diff, view
+from regrow.web import diff, rooms, view
 from regrow.web.guards import SecurityHeaders
 from regrow.web.session import LIFETIME_S, Session
 
@@ -48,14 +51,11 @@ _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)
 T = TypeVar("T")
 
 
-class Pages(Protocol):
+class Pages(rooms.Source, Protocol):
     """What the console shows, read from the daemon. Each call may raise RegrowError; a number nobody knows NotFound."""
 
     @property
     def token(self) -> str: ...
-
-    @property
-    def language(self) -> Language: ...
 
     async def status(self) -> Status: ...
 
@@ -112,12 +112,14 @@ def routes(pages: Pages) -> list[BaseRoute]:
     """
     console = _Console(pages)
     headers = [Middleware(SecurityHeaders)]
+    others = rooms.Rooms(pages, _soon, console.state)
     return [
         Route("/", console.home, middleware=headers),
         Route("/strip", console.strip, middleware=headers),
         Route("/jobs/{number:int}", console.job, middleware=headers),
         Route("/login", console.login, middleware=headers),
         Route("/decide/{link}", console.decide, methods=["GET", "POST"], middleware=headers),
+        *others.routes(headers),
         Mount("/static", _Static(directory=_static_directory()), middleware=headers),
     ]
 
@@ -138,11 +140,11 @@ class _Console:
             self.pages.language,
             messages=said[-SHOWN_MESSAGES:],
             more=len(said) > SHOWN_MESSAGES,
-            **await self._state(),
+            **await self.state(),
         )
 
     async def strip(self, request: Request) -> Response:
-        return view.page(request, "strip.html", self.pages.language, **await self._state())
+        return view.page(request, "strip.html", self.pages.language, **await self.state())
 
     async def job(self, request: Request) -> Response:
         number = request.path_params["number"]
@@ -167,8 +169,9 @@ class _Console:
             files=files,
             ended=job.status in ENDED,
             log=shown,
+            span=_span(job),
             log_cut=len(log) > SHOWN_LOG_CHARS,
-            **await self._state(),
+            **await self.state(),
         )
 
     async def decide(self, request: Request) -> Response:
@@ -216,13 +219,14 @@ class _Console:
         )
         return response
 
-    async def _state(self) -> dict[str, Any]:
+    async def state(self) -> dict[str, Any]:
         """What the strip shows; a state that cannot be read is said so there and takes nothing else with it."""
         try:
             status = await _soon(self.pages.status())
         except (RegrowError, TimeoutError):
-            return {"status": None, "rows": []}
-        return {"status": status, "rows": [await self._row(service) for service in status.services]}
+            return {"status": None, "rows": [], "rooms": view.ROOMS}
+        rows = [await self._row(service) for service in status.services]
+        return {"status": status, "rows": rows, "rooms": view.ROOMS}
 
     async def _row(self, service: ServiceStatus) -> ServiceRow:
         if service.job is None:
@@ -234,6 +238,24 @@ class _Console:
 
     def _trouble(self, request: Request) -> Response:
         return view.refusal(request, self.pages.language, 503, "trouble_title", "trouble", hint=False, link=True)
+
+
+@dataclass(frozen=True)
+class Span:
+    """From when to when the steps of a job's timeline are drawn, seconds since 1970 and seconds."""
+
+    start: float
+    seconds: float
+
+
+def _span(job: Job) -> Span | None:
+    """What a job's timeline covers; None before anything has begun."""
+    begun = [step.started_at for step in job.steps if step.started_at is not None]
+    if not begun:
+        return None
+    ends = [step.started_at + step.seconds for step in job.steps if step.started_at and step.seconds is not None]
+    end = max([*ends, *begun]) if job.status in ENDED else time.time()
+    return Span(min(begun), max(end - min(begun), 0.001))
 
 
 class _Static(StaticFiles):

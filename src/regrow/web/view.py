@@ -7,6 +7,7 @@ import json
 import time
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import jinja2
 from starlette.requests import Request
@@ -16,6 +17,8 @@ from regrow.catalogue import Language, accepted_language, known_language, langua
 from regrow.web import words
 
 LANGUAGE_COOKIE = "regrow_language"
+ROOMS = (("/", "conversation"), ("/overview", "overview"), ("/jobs", "jobs"), ("/incidents", "incidents"))
+"""The pages that every page leads to, by path and word."""
 _YEAR_S = 365 * 86400
 _TAGS = {"zh": "zh-CN"}
 """What browsers and screen readers call a language, where it is not its own name."""
@@ -66,6 +69,7 @@ def page(request: Request, template: str, otherwise: Language, *, code: int = 20
             clock=_clock,
             now=time.time(),
             path=request.url.path,
+            query_with_language=functools.partial(_query, request),
             known_words=words.words(language),
             **context,
         )
@@ -102,6 +106,13 @@ def refusal(
     """
     context = {"title_key": title, "text_key": text, "hint": hint, "link": link, "fields": fields}
     return page(request, "refusal.html", otherwise, code=code, **context)
+
+
+def _query(request: Request, language: Language) -> str:
+    """The query of this page in another language."""
+    return urlencode(
+        [*((name, value) for name, value in request.query_params.multi_items() if name != "lang"), ("lang", language)]
+    )
 
 
 def _iso(at: float) -> str:

@@ -29,6 +29,8 @@ class Memory:
     def __init__(self) -> None:
         self.token = secrets.token_urlsafe(32)
         self.down = False
+        self.count = 1
+        self.asked_for: list[tuple[int, str, str, int | None]] = []
         self.answers: list[tuple[bool, str]] = []
         self.approval: types.Approval | None = types.Approval(
             digest=EVIL,
@@ -85,6 +87,22 @@ class Memory:
             error=types.Error(kind=EVIL, text=EVIL, step=EVIL, log_tail=EVIL),
             result={"version": EVIL, "files": [EVIL], "build_seconds": 72.0, "build_bytes": 38e6, EVIL: EVIL},
         )
+
+    async def jobs(self, limit: int, kind: str, status: str, before: int | None, /) -> list[types.Job]:
+        self.asked_for.append((limit, kind, status, before))
+        if self.down:
+            raise RegrowError("cannot read the jobs: the store is locked; try again")
+        job = await self.job(12)
+        return [job.model_copy(update={"id": 100 - each}) for each in range(min(limit, self.count))]
+
+    async def incidents(self, limit: int, /) -> list[types.Incident]:
+        fields: dict[str, Any] = {"service": EVIL, "kind": "crash", "fingerprint": EVIL, "cause": EVIL, "count": 3}
+        fields |= {"first_at": 1.0, "last_at": 2.0, "releases": [EVIL], "lines": [EVIL]}
+        states = ("open", "repairing", "told")
+        return [types.Incident(id=n, state=state, **fields) for n, state in enumerate(states, 1)]
+
+    async def asking(self) -> list[types.Job]:
+        return [await self.job(12)]
 
     async def job_log(self, number: int, /) -> str:
         return f"\x1b[31m{EVIL}\x1b[0m\x1b]0;title\x07\n"
@@ -167,7 +185,7 @@ async def test_a_wrong_token_is_told_plainly(client: httpx.AsyncClient, query: d
     assert "set-cookie" not in answer.headers
 
 
-@pytest.mark.parametrize("path", ["/", "/strip", "/jobs/12"])
+@pytest.mark.parametrize("path", ["/", "/strip", "/jobs/12", "/overview", "/jobs", "/incidents"])
 @pytest.mark.parametrize("language", ["zh", "en"])
 async def test_hostile_text_never_becomes_markup(inside: httpx.AsyncClient, path: str, language: str) -> None:
     answer = await inside.get(path, params={"lang": language})
@@ -183,7 +201,7 @@ async def test_hostile_text_never_becomes_markup(inside: httpx.AsyncClient, path
     assert "\x1b" not in answer.text
 
 
-@pytest.mark.parametrize("path", ["/", "/jobs/12", "/strip", "/login", "/static/chat.js"])
+@pytest.mark.parametrize("path", ["/", "/jobs/12", "/overview", "/jobs", "/strip", "/login", "/static/chat.js"])
 async def test_the_routes_carry_their_headers_without_any_guard(memory: Memory, path: str) -> None:
     transport = httpx.ASGITransport(Starlette(routes=console.routes(memory)))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as bare:
@@ -257,6 +275,68 @@ async def test_approval_buttons_are_bound_to_the_digest_and_go_when_it_is_answer
     assert verbs((await inside.get("/jobs/12")).text) == {"cancel": None}
 
 
+async def test_a_page_of_jobs_is_one_reading_and_leads_to_the_older_ones(
+    inside: httpx.AsyncClient, memory: Memory
+) -> None:
+    memory.count = 80
+    answer = await inside.get("/jobs", params={"kind": "repair", "outcome": "failed", "before": "101", "lang": "en"})
+    assert memory.asked_for == [(51, "repair", "failed", 101)]
+    links = [each["href"] or "" for tag, each in Markup(answer.text).tags if tag == "a" and "href" in each]
+    assert len([each for each in links if re.fullmatch(r"/jobs/\d+", each)]) == 51, "fifty, and the one under way"
+    assert "/jobs?kind=repair&outcome=failed&before=51" in links
+    assert "/jobs?kind=repair&outcome=failed&before=101&lang=zh" in links
+
+
+@pytest.mark.parametrize("query", [{"kind": EVIL, "outcome": "1 or 1"}, {"before": "-1"}, {"before": "9" * 5000}])
+async def test_a_filter_that_nobody_knows_filters_nothing(
+    inside: httpx.AsyncClient, memory: Memory, query: dict[str, str]
+) -> None:
+    assert (await inside.get("/jobs", params=query)).status_code == 200
+    assert memory.asked_for == [(51, "", "", None)]
+
+
+async def test_the_overview_says_what_waits_and_that_it_cannot_be_read(
+    inside: httpx.AsyncClient, memory: Memory
+) -> None:
+    assert "Waiting for your answer" in (await inside.get("/overview")).text
+    memory.down = True
+    assert (await inside.get("/overview")).status_code == 503
+
+
+async def test_only_an_incident_that_waits_for_it_is_offered_for_repair(inside: httpx.AsyncClient) -> None:
+    page = Markup((await inside.get("/incidents")).text)
+    offered = [each for _, each in page.tags if each.get("data-intent") == "repair"]
+    assert [(each["data-args"], each["data-service"]) for each in offered] == [('{"incident": "1"}', EVIL)]
+
+
+async def test_what_may_not_be_seen_is_refused_in_the_daemons_words(
+    inside: httpx.AsyncClient, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(limit: int, kind: str, status: str, before: int | None) -> list[types.Job]:
+        raise Refused(f"cannot show this: {EVIL}", kind="forbidden")
+
+    monkeypatch.setattr(memory, "jobs", refuse)
+    answer = await inside.get("/jobs")
+    assert (answer.status_code, f"cannot show this: {EVIL}" in Markup(answer.text).text) == (403, True)
+    assert "<img src=x" not in answer.text
+
+
+async def test_the_tests_of_a_repair_stand_beside_its_timeline(
+    inside: httpx.AsyncClient, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await memory.job(12)
+    repaired = job.model_copy(update={"result": {"failed_before": 2, "proving_tests": [EVIL], "lost_tests": []}})
+
+    async def given(number: int) -> types.Job:
+        return repaired
+
+    monkeypatch.setattr(memory, "job", given)
+    page = Markup((await inside.get("/jobs/12")).text)
+    assert "Failing before the change" in page.text
+    assert "Failed before, pass now" in page.text
+    assert [each["aria-label"] for tag, each in page.tags if tag == "svg"] != []
+
+
 def test_no_script_can_make_markup_and_no_template_trusts_text() -> None:
     sinks = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser|srcdoc|setHTML"
     for script in WEB.glob("static/*.js"):
@@ -305,5 +385,5 @@ async def test_a_link_of_somebody_else_leads_nowhere(client: httpx.AsyncClient, 
 
 async def test_a_link_lets_nobody_in_elsewhere(client: httpx.AsyncClient) -> None:
     await client.get("/decide/mine")
-    for path in ("/", "/jobs/12", "/v1/status", "/decide", "/decide/mine/../../v1/status"):
+    for path in ("/", "/jobs/12", "/overview", "/jobs", "/v1/status", "/decide", "/decide/mine/../../v1/status"):
         assert (await client.get(path)).status_code in {401, 404}, path

@@ -30,7 +30,10 @@ const feed = new Feed(`/v1/jobs/${main.dataset.job}/events`, 'job', {
 
 let reading = false;
 
-function soon(ms = AT_MOST_EVERY_MS) {
+let shown = 0;
+
+// At once where nothing was read just now.
+function soon(ms = Math.max(0, shown + AT_MOST_EVERY_MS - performance.now())) {
   clearTimeout(timer);
   timer = setTimeout(show, ms);
 }
@@ -42,6 +45,7 @@ async function show() {
     return;
   }
   reading = true;
+  shown = performance.now();
   pending = false;
   try {
     if (!document.hidden) await refresh(ended() ? '/strip' : location.pathname);
