@@ -57,7 +57,9 @@ _BROKEN = re.compile(
     r"^(?:E\s+)?(?:\w+\.)*(?P<word>ModuleNotFoundError|ImportError|SyntaxError|IndentationError|TabError|NameError"
     r"|UnboundLocalError|ReferenceError)\b"
     r"|fixture '\w+' not found|Cannot find (?:module|package)|ERR_MODULE_NOT_FOUND"
-    r"|\[(?:build|setup) failed\]|^error(?:\[E\d+\])?: |could not compile|: [Ss]yntax error|: (?:command )?not found$",
+    # Cargo ends with such a line whenever a test has failed, too.
+    r"|\[(?:build|setup) failed\]|^error(?:\[E\d+\])?: (?!test failed, to rerun|\d+ targets? failed)|could not compile"
+    r"|: [Ss]yntax error|: (?:command )?not found$",
     re.MULTILINE,
 )
 _RAISED = re.compile(r"^(?:E\s+)?(?:[\w.]+\.)?(?P<word>[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Warning))\b", re.M)

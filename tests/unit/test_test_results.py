@@ -147,6 +147,8 @@ def test_the_part_of_a_test() -> None:
         ("error[E0425]: cannot find value `x` in this scope", "", True),
         ("Error: Cannot find module './x'", "", True),
         ("AssertionError: 1 != 2", "", False),
+        ("assertion failed\n\nerror: test failed, to rerun pass `--test zone`", "", False),
+        ("assertion failed\n\nerror: 2 targets failed:\n    `--lib`", "", False),
         ("ValueError: SyntaxError is a word", "", False),
         ("KeyError: 'x'", "", False),
     ],

@@ -559,12 +559,17 @@ async def _verified(work: Work, facts: Mapping[str, Any], tree: str, runs: Runs,
 
 async def _trial_build(work: Work, export: Path) -> Completed:
     """Build a change that nobody has approved: into nothing, with a cache of its own, so that it can leave nothing in
-    the one that later builds read."""
+    the one that later builds read. Where tests, which are not approved either, may read that one, it begins as a copy
+    of it: a compiler that keeps its work would otherwise do all of it again (RayClaw: 270 crates)."""
     care, config = work.care, work.care.config
     out, cache = export.with_name(f"{export.name}-out"), export.with_name(f"{export.name}-cache")
     try:
         for directory in (out, cache):
             await in_thread(files.private_directory, directory)
+        if config.build.cache and config.test.cache:
+            kept = await in_thread(care.made_cache)
+            copy = ("cp", "-a", "--reflink=auto", f"{kept}/.", str(cache))
+            (await process.run(copy, timeout_s=config.build.timeout)).check("copy the build cache")
         env = {
             "REGROW_VERSION": work.facts["version"],
             "REGROW_COMMIT": work.facts["commit"],
