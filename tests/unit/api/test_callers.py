@@ -19,5 +19,5 @@ def request(program: bool) -> Request:
     [(True, "", "zh"), (True, "en", "en"), (False, "", "en"), (False, "zh", "zh")],
 )
 def test_a_programs_job_is_told_in_the_daemons_language(program: bool, said: str, told: str) -> None:
-    callers = Callers(McpSection(role="operator", notify=("web:team",)), ["web"], "zh")
+    callers = Callers({MCP: McpSection(role="operator", notify=("web:team",))}, ["web"], "zh")
     assert callers.asked(request(program), said).language == told
