@@ -13,6 +13,8 @@ jobs              jobs that this happened to
 lost_jobs         of these, the ones that did not end, or did not end well
 doubled_effects   more than one candidate, release, commit or confirmation of a job
 down_instants     requests that nobody answered while a good release was there (not counted for machine/random)
+went_back_jobs    machine/random alone: jobs whose release was on trial when everything died, and that ended with a good
+                  release serving and the person told so (the fallback rule); they are not among the lost ones
 recovery_p50_ms   from the start of the next daemon to the first thing it did for the job
 
 Broken off by Ctrl-C it prints what the case had come to, with "broken_off".
@@ -77,6 +79,7 @@ class Tally:
     lost: int = 0
     doubled: int = 0
     down: int = 0
+    went_back: int = 0
     recovery_ms: list[float] = field(default_factory=list)
 
     def put(self, out: lines.Lines, case: str, **more: bool) -> None:
@@ -86,6 +89,8 @@ class Tally:
             *(("doubled_effects", self.doubled, "effects"), ("down_instants", self.down, "requests")),
         ):
             out.put(case, metric, value, unit, **more)
+        if case.startswith("machine/"):
+            out.put(case, "went_back_jobs", self.went_back, "jobs", **more)
         if self.recovery_ms:
             worst = round(max(self.recovery_ms), 2)
             out.put(case, "recovery_p50_ms", statistics.median(self.recovery_ms), "ms", worst=worst, **more)
@@ -125,13 +130,14 @@ class Story:
         await world.say("编译重启")
         return f"修一下这个 bug: 答案不对\n{REPRODUCE}"
 
-    async def hurt(self, kind: str, harm: Harm, env: dict[str, str]) -> bool:
+    async def hurt(self, kind: str, harm: Harm, env: dict[str, str], *, machine: bool = False) -> bool:
         """Ask for a job, do it harm, bring the daemon back, and count what came of it.
 
         Args:
             kind: of the job.
             harm: is given the request under way, and returns whether anything was killed.
             env: of the first daemon.
+            machine: whether the harm kills the service and its supervisor, too.
 
         Returns:
             Whether anything was killed; a job that came to its end before that counts for nothing.
@@ -161,11 +167,14 @@ class Story:
         self.tally.kills += 1
         self.tally.jobs += 1
         self.tally.down += seen.refused + seen.cut
-        if job is None or not await self._well(job):
+        if machine and job is not None and await self._went_back(job):
+            self.tally.went_back += 1
+        elif job is None or not await self._well(job):
             self.tally.lost += 1
             print(f"lost: {kind} {job and (job.id, job.status, job.error)}", file=sys.stderr)
         if job is not None:
-            self.tally.doubled += await self._doubled(job)
+            # What died with everything is started once more: that is no second copy.
+            self.tally.doubled += max(0, await self._doubled(job) - machine)
         return True
 
     async def _asked(self, kind: str, words: str) -> int:
@@ -247,6 +256,12 @@ class Story:
                 return False
         return job.status == "done" and service.state == "up" and (await self.world.version()) == job.result["version"]
 
+    async def _went_back(self, job: Job) -> bool:
+        """Whether the job was taken back by the fallback rule, and says truly what serves."""
+        service = (await self.world.status()).services[0]
+        told = job.status == "undone" and job.error is not None and job.error.kind == "fell_back"
+        return told and service.state == "up" and await self.world.version() == job.result.get("serving")
+
     async def _doubled(self, job: Job) -> int:
         world = self.world
         told = len(await world.said(job.id)) - 2
@@ -327,7 +342,12 @@ async def at_random(root: Path, tally: Tally, size: Size, *, machine: bool, data
         for _ in range(size.machine if machine else size.random):
             kind = dice.choice(size.kinds)
             moment = dice.uniform(0.0, SECONDS[kind])
-            await told.hurt(kind, lambda asking, moment=moment: killed(told.world, moment, machine), once(root))  # type: ignore[misc]
+            await told.hurt(
+                kind,
+                lambda asking, moment=moment: killed(told.world, moment, machine),  # type: ignore[misc]
+                once(root),
+                machine=machine,
+            )
     if machine:
         tally.down = 0  # everything was killed: nobody could answer
 
@@ -335,30 +355,11 @@ async def at_random(root: Path, tally: Tally, size: Size, *, machine: bool, data
 async def killed(world: World, moment: float, machine: bool) -> bool:
     """Kill the daemon after a while; and with it, at once, everything else."""
     await asyncio.sleep(moment)
-    pids = []
     if machine:
-        record = json.loads((world.directory / "supervisor.json").read_text())
-        pids = [one["pid"] for one in record["instances"].values() if one["pid"]]
-        pids += supervisors(world)
-    assert world.process is not None
-    for pid in [world.process.pid, *pids]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    await world.daemon_ended()
+        await world.kill_everything()
+    else:
+        await world.kill_daemon()
     return True
-
-
-def supervisors(world: World) -> list[int]:
-    """Pids of the supervisors of a world, by their command lines."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            words = path.read_bytes().split(b"\0")
-            if str(world.directory).encode() in words and any(
-                word.endswith(b"supervisor/__main__.py") for word in words
-            ):
-                found.append(int(path.parent.name))
-    return found
 
 
 async def full(root: Path, tally: Tally, size: Size) -> None:

@@ -419,6 +419,24 @@ async def test_the_first_deploy_goes_on_after_a_kill(tmp_path: Path) -> None:
         await world.close()
 
 
+async def test_a_machine_that_dies_before_the_switch_proves_the_release_once_more(world: World, tmp_path: Path) -> None:
+    """The proved candidate is gone, and nothing speaks against it: what killed it killed everything."""
+    before = await world.pid()
+    env = {mortal.POINTS: "restart:switch:begin", mortal.DIED: str(tmp_path)}
+    await world.start_daemon(env, "regrow.testing.mortal")
+    number = await world.asked_of_the_dying("重启一下")
+    assert await world.daemon_ended() == -signal.SIGKILL
+    await world.kill_everything()
+    await world.start_daemon()
+    job = await world.ended(number)
+    assert job.status == "done", job.error
+    assert await world.pid() != before
+    assert await world.version() == job.result["version"]
+    journal = [json.loads(line) for line in (world.directory / "events.jsonl").read_text().splitlines() if line.strip()]
+    starts = [one for one in journal if one["event"] == "starting" and one.get("token") == f"job-{number}"]
+    assert len(starts) == 2
+
+
 async def test_the_daemon_stops_while_a_job_is_taken_back(tmp_path: Path) -> None:
     """An exclusive service: the release on trial must have ended before the old one can start again, and takes its
     time."""

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -325,3 +326,14 @@ async def test_a_daemon_started_later_has_the_settings(shared: World) -> None:
         return values["chat.heartbeat"] == 9.0
 
     await eventually(there, "the settings of before")
+
+
+async def test_settings_can_be_changed_while_nothing_serves(make_world: Any) -> None:
+    world: World = await make_world(up=False)
+    world.commit({"faults": "TINY_DIE_AT_START=1\n"})
+    await world.start_daemon()
+    (first,) = await world.settled()
+    assert first.status == "failed"
+    job = await configured(world, "drain=2500ms", "chat.heartbeat=11s")
+    assert job.status == "done", job.error
+    assert 'drain = "2500ms"' in world.config.read_text()

@@ -51,6 +51,8 @@ async def check(work: Work) -> Outcome:
     if {"build", "test", "agent", "verify"} & set(job.plan):
         await care.sandbox.check()
     facts: dict[str, Any] = {"started_wall": work.clock.now(), **_before(await care.serving())}
+    if job.kind == "configure" and "release" not in job.args:
+        return Done(facts)  # nothing served when it was asked for: there is nothing to start anew
     if job.kind in {"restart", "rollback", "configure"}:
         release = await care.releases.get(job.args["release"])
         return Done(facts | {"release": release.id, "version": release.version, "commit": release.commit})
@@ -322,7 +324,7 @@ async def candidate(work: Work) -> Outcome:
         ) from error
     debut = nothing_serves and not await care.releases.good()
     facts = {"first": nothing_serves, "debut": debut, "pid": started.pid, "version": chosen.version}
-    return Done(facts | {"silent": silent})
+    return Done(facts | {"silent": silent, "supervisor": status.supervisor_pid})
 
 
 async def discard_candidate(work: Work) -> None:
@@ -336,6 +338,14 @@ async def switch(work: Work) -> Outcome:
     """Make the candidate the one that serves; from here on the supervisor can take it back by itself."""
     if work.facts["first"]:
         return Done({"switched_at": work.clock.now(), "bake_s": 0.0})
+    again: Mapping[str, Any] = {}
+    if await _lost_with_its_supervisor(work):
+        work.log("switch: the machine's death took the proved candidate; it is started and proved once more")
+        outcome = await candidate(work)
+        assert isinstance(outcome, Done)
+        again = outcome.facts
+        if again["first"]:
+            return Done({**again, "switched_at": work.clock.now(), "bake_s": 0.0})
     settings = work.care.config.switch
     # A release that was proved before needs a look, not a trial.
     bake_s = settings.restart_bake if work.job.kind in {"restart", "rollback"} else settings.bake
@@ -352,8 +362,17 @@ async def switch(work: Work) -> Outcome:
             if error.kind != "not_proved" or not await _has_served(work):
                 raise
     switched_at = work.clock.now()
-    facts = {"switched_at": switched_at, "bake_s": bake_s, "switch_down_ms": seen.down_ms}
+    facts = {**again, "switched_at": switched_at, "bake_s": bake_s, "switch_down_ms": seen.down_ms}
     return Done(facts | ({"keep_until": switched_at + confirm_s} if confirm_s else {}))
+
+
+async def _lost_with_its_supervisor(work: Work) -> bool:
+    """Whether the candidate is gone because its supervisor died too: then nothing is said against the release."""
+    status = await work.care.service.status()
+    copies = (status.active, status.standby, status.candidate)
+    if any(copy and copy.token == work.token for copy in copies) or await _has_served(work):
+        return False
+    return work.facts.get("supervisor") not in {None, status.supervisor_pid}
 
 
 async def _has_served(work: Work) -> bool:

@@ -37,6 +37,7 @@ from regrow.testing.repositories import Checkout
 from regrow.testing.service_system import Traffic
 
 NAME = "tiny"
+SUPERVISOR = b"supervisor/__main__.py"
 DEADLINE_S = 60.0
 T = TypeVar("T")
 Settings = Mapping[str, Mapping[str, Any] | None]
@@ -251,6 +252,19 @@ class World:
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
         return await self.daemon_ended()
+
+    async def kill_everything(self) -> None:
+        """Kill the daemon, the service and its supervisor at one blow, as a machine does that loses its power."""
+        record = json.loads((self.directory / "supervisor.json").read_text())
+        pids = [one["pid"] for one in record["instances"].values() if one["pid"]]
+        pids += _supervisors(self.directory)
+        if self.process is not None:
+            pids.insert(0, self.process.pid)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if self.process is not None:
+            await self.daemon_ended()
 
     async def daemon_ended(self) -> int:
         """Wait for the daemon's end and return its exit code."""
@@ -528,6 +542,17 @@ class World:
         finally:
             over.set()
             await task
+
+
+def _supervisors(directory: Path) -> list[int]:
+    """Pids of the supervisors of a service's directory, by their command lines."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if str(directory).encode() in words and any(one.endswith(SUPERVISOR) for one in words):
+                found.append(int(path.parent.name))
+    return found
 
 
 async def eventually(look: Callable[[], Awaitable[T | None]], what: str, seconds: float = DEADLINE_S) -> T:
