@@ -151,7 +151,14 @@ class Audit:
         return await self._store.rows(sa.select(audit).order_by(audit.c.id.desc()).limit(limit))
 
     async def find(
-        self, *, since: float = 0.0, who: str = "", job: int | None = None, after: int | None = None, limit: int = 1000
+        self,
+        *,
+        since: float = 0.0,
+        who: str = "",
+        job: int | None = None,
+        after: int | None = None,
+        before: int | None = None,
+        limit: int = 1000,
     ) -> list[dict[str, Any]]:
         """Rows, oldest first.
 
@@ -160,6 +167,7 @@ class Audit:
             who: the name or the id of a person; "" for everybody.
             job: of this job alone.
             after: above this number.
+            before: below this number.
             limit: the newest that many, or, with `after`, the first that many above it.
         """
         query = sa.select(audit).where(audit.c.at >= since).limit(limit)
@@ -167,6 +175,8 @@ class Audit:
             query = query.where(sa.or_(audit.c.who == who, audit.c.person == who))
         if job is not None:
             query = query.where(audit.c.job == job)
+        if before is not None:
+            query = query.where(audit.c.id < before)
         if after is not None:
             return await self._store.rows(query.where(audit.c.id > after).order_by(audit.c.id))
         return list(reversed(await self._store.rows(query.order_by(audit.c.id.desc()))))

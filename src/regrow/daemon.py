@@ -612,6 +612,14 @@ class _Pages:
     async def incidents(self, limit: int, /) -> list[types.Incident]:
         return await self._views.all_incidents(limit)
 
+    async def releases(self) -> dict[str, list[types.Release]]:
+        return await self._views.all_releases()
+
+    async def audit(self, limit: int, before: int | None, who: str, job: int | None, /) -> list[types.AuditRow]:
+        asked = Asked(LOCAL, LOCAL.name, Address("web", ""), self.language, words="audit", understood="api")
+        found = await (await self._requests.audit(asked)).find(before=before, who=who, job=job, limit=limit)
+        return [types.AuditRow(**row) for row in reversed(found)]
+
     async def job_log(self, number: int, /) -> str:
         return await self._views.job_log(number)
 

@@ -413,6 +413,10 @@ class Views:
             for release in await care.releases.all()
         ]
 
+    async def all_releases(self) -> dict[str, list[types.Release]]:
+        """Those of every service, the newest first, by its name."""
+        return {name: await self.releases(care) for name, care in self._cares.items()}
+
     async def logs(self, care: Care, lines: int, release: str = "") -> str:
         """The last lines that a release printed, redacted; of the one that serves unless named."""
         if release:

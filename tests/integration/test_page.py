@@ -79,6 +79,30 @@ class Daemon:
         at = {"first_at": time.time() - 900, "last_at": time.time()}
         return [types.Incident(id=3, state="open", count=4, lines=["KeyError: 'zone'"], **fields, **at)]
 
+    async def releases(self) -> dict[str, list[types.Release]]:
+        fields: dict[str, Any] = {
+            "commit": "c" * 40,
+            "digest": "d",
+            "bytes": 38_000_000,
+            "build_seconds": 72.0,
+            "job": 9,
+        }
+        rows = [
+            ("r7", "active", "Say it in the zone of who asked"),
+            ("r6", "good", "按提问者的时区报时，不用服务器的时区"),
+        ]
+        return {
+            "claw": [
+                types.Release(id=name, version=f"{name}a1b2c3", state=state, subject=subject, built_at=1e9, **fields)  # type: ignore[arg-type]
+                for name, state, subject in rows
+            ]
+        }
+
+    async def audit(self, limit: int, before: int | None, who: str, job: int | None, /) -> list[types.AuditRow]:
+        fields: dict[str, Any] = {"person": "ada", "via": "feishu", "what": "asked", "job": 12, "hash": "0" * 64}
+        words = {"intent": "repair", "words": "修一下这个 bug: 定时任务在北京时间7点没触发"}
+        return [types.AuditRow(id=number, at=1e9, who="Ada", detail=words, **fields) for number in range(40, 0, -1)]
+
     async def asking(self) -> list[types.Job]:
         return [each for each in self.jobs_known.values() if each.approval and each.approval.state == "open"]
 
@@ -745,7 +769,7 @@ async def test_the_overview_is_live_and_says_when_it_is_not(browser: Any, site: 
         visit.forgive_lost_connections()
 
 
-@pytest.mark.parametrize("path", ["/overview", "/jobs", "/incidents", "/jobs/12"])
+@pytest.mark.parametrize("path", ["/overview", "/jobs", "/incidents", "/releases", "/audit", "/jobs/12"])
 @pytest.mark.parametrize("locale", ["en-GB", "zh-CN"])
 async def test_no_page_is_wider_than_a_phone(browser: Any, site: str, daemon: Daemon, path: str, locale: str) -> None:
     daemon.jobs_known[12] = repair(time.time(), locale == "zh-CN")
@@ -762,3 +786,25 @@ async def test_an_incident_is_repaired_from_its_page(browser: Any, site: str, da
         asked = daemon.pressed[0]
         assert (asked["intent"], asked["args"], asked["service"]) == ("repair", {"incident": "3"}, "claw")
         assert (asked["notify"]["channel"], len(asked["key"])) == ("web", 32)
+
+
+async def test_rolling_back_from_the_page_is_asked_about_first(browser: Any, site: str, daemon: Daemon) -> None:
+    daemon.jobs_known[12] = repair(time.time())
+    async with visiting(browser, site, daemon.token, path="/releases") as visit:
+        asked: list[str] = []
+        answers = iter(["dismiss", "accept"])
+
+        async def answer(dialog: Any) -> None:
+            asked.append(dialog.message)
+            await getattr(dialog, next(answers))()
+
+        visit.page.on("dialog", answer)
+        button = visit.page.get_by_role("button", name="Roll back to it")
+        assert await button.count() == 1
+        await button.click()
+        assert daemon.pressed == []
+        await button.click()
+        await visit.page.wait_for_url("**/jobs/12")
+        assert asked[0].startswith("Roll back to r6a1b2c3?")
+        [request] = daemon.pressed
+        assert (request["intent"], request["args"], request["service"]) == ("rollback", {"target": "r6"}, "claw")

@@ -3,12 +3,14 @@
 GET /overview         the services, what runs now, what waits for an answer, the last jobs
 GET /jobs             jobs, the newest first, by kind and outcome
 GET /incidents        incidents with their evidence; one that the code may mend can be repaired from here
+GET /releases         the releases of every service, and the way back to one
+GET /audit            who did what on whose word, a page at a time, of one person or one job
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, get_args
 
 from starlette.middleware import Middleware
@@ -16,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from regrow.api.types import Incident, Job, JobStatus, Kind
+from regrow.api.types import AuditRow, Incident, Job, JobStatus, Kind, Release
 from regrow.catalogue import Language, say_fitting
 from regrow.errors import NotFound, Refused, RegrowError
 from regrow.web import view
@@ -24,10 +26,14 @@ from regrow.web import view
 JOBS_A_PAGE = 50
 LAST_JOBS = 8
 INCIDENTS_A_PAGE = 50
+ROWS_A_PAGE = 100
+WAYS_BACK = frozenset({"standby", "fallback", "good"})
+"""States of a release to which a person may go back from here."""
 MENDED_BY_REPAIR = frozenset({"open", "came_back", "tried", "ignored", "quiet"})
 """States of an incident in which a person may ask for a repair of it."""
 
 _DIGITS = 9
+_NAME = 100
 
 T = TypeVar("T")
 
@@ -43,6 +49,10 @@ class Source(Protocol):
     async def asking(self) -> Sequence[Job]: ...
 
     async def incidents(self, limit: int, /) -> Sequence[Incident]: ...
+
+    async def releases(self) -> Mapping[str, Sequence[Release]]: ...
+
+    async def audit(self, limit: int, before: int | None, who: str, job: int | None, /) -> Sequence[AuditRow]: ...
 
 
 class Soon(Protocol):
@@ -71,7 +81,13 @@ class Rooms:
 
     def routes(self, middleware: Sequence[Middleware]) -> list[BaseRoute]:
         """Their routes."""
-        pages: dict[str, Endpoint] = {"/overview": self.overview, "/jobs": self.jobs, "/incidents": self.incidents}
+        pages: dict[str, Endpoint] = {
+            "/overview": self.overview,
+            "/jobs": self.jobs,
+            "/incidents": self.incidents,
+            "/releases": self.releases,
+            "/audit": self.audit,
+        }
         return [Route(path, self._kept(page), middleware=middleware) for path, page in pages.items()]
 
     def _kept(self, page: Endpoint) -> Endpoint:
@@ -131,6 +147,26 @@ class Rooms:
         found = await self._soon(self._source.incidents(INCIDENTS_A_PAGE))
         titles = {one.id: say_fitting(language, f"incident.{one.kind}", cause=one.cause) for one in found}
         return await self._page(request, "incidents.html", incidents=found, titles=titles, mendable=MENDED_BY_REPAIR)
+
+    async def releases(self, request: Request) -> Response:
+        """The releases of every service, the newest first."""
+        found = await self._soon(self._source.releases())
+        return await self._page(request, "releases.html", services=found, ways_back=WAYS_BACK)
+
+    async def audit(self, request: Request) -> Response:
+        """One page of the audit log, the newest row first."""
+        who, job = request.query_params.get("who", "")[:_NAME], _number(request, "job")
+        rows = await self._soon(self._source.audit(ROWS_A_PAGE + 1, _number(request, "before"), who, job))
+        shown, more = list(rows)[:ROWS_A_PAGE], len(rows) > ROWS_A_PAGE
+        return await self._page(
+            request,
+            "audit.html",
+            audited=shown,
+            who=who,
+            of_job=job,
+            first="before" not in request.query_params,
+            older=shown[-1].id if more else None,
+        )
 
 
 def _one_of(request: Request, name: str, known: Sequence[str]) -> str:

@@ -17,7 +17,14 @@ from regrow.catalogue import Language, accepted_language, known_language, langua
 from regrow.web import words
 
 LANGUAGE_COOKIE = "regrow_language"
-ROOMS = (("/", "conversation"), ("/overview", "overview"), ("/jobs", "jobs"), ("/incidents", "incidents"))
+ROOMS = (
+    ("/", "conversation"),
+    ("/overview", "overview"),
+    ("/jobs", "jobs"),
+    ("/incidents", "incidents"),
+    ("/releases", "releases"),
+    ("/audit", "audit"),
+)
 """The pages that every page leads to, by path and word."""
 _YEAR_S = 365 * 86400
 _TAGS = {"zh": "zh-CN"}

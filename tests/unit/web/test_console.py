@@ -101,6 +101,19 @@ class Memory:
         states = ("open", "repairing", "told")
         return [types.Incident(id=n, state=state, **fields) for n, state in enumerate(states, 1)]
 
+    async def releases(self) -> dict[str, list[types.Release]]:
+        states = ("active", "good", "pinned")
+        fields: dict[str, Any] = {"commit": EVIL, "digest": EVIL, "bytes": 38e6, "built_at": 1.0, "build_seconds": 2.0}
+        fields |= {"version": EVIL, "subject": EVIL, "job": 12, "pinned_reason": EVIL}
+        return {EVIL: [types.Release(id=f"r{n}", state=state, **fields) for n, state in enumerate(states, 1)]}
+
+    async def audit(self, limit: int, before: int | None, who: str, job: int | None, /) -> list[types.AuditRow]:
+        self.asked_for.append((limit, who, before, job))
+        fields: dict[str, Any] = {"who": EVIL, "person": EVIL, "via": EVIL, "what": EVIL, "job": 12, "hash": EVIL}
+        detail = {"intent": EVIL, "words": EVIL}
+        ids = range(200, 200 - min(limit, self.count), -1)
+        return [types.AuditRow(id=each, at=1.0, detail=detail, **fields) for each in ids]
+
     async def asking(self) -> list[types.Job]:
         return [await self.job(12)]
 
@@ -185,7 +198,7 @@ async def test_a_wrong_token_is_told_plainly(client: httpx.AsyncClient, query: d
     assert "set-cookie" not in answer.headers
 
 
-@pytest.mark.parametrize("path", ["/", "/strip", "/jobs/12", "/overview", "/jobs", "/incidents"])
+@pytest.mark.parametrize("path", ["/", "/strip", "/jobs/12", "/overview", "/jobs", "/incidents", "/releases", "/audit"])
 @pytest.mark.parametrize("language", ["zh", "en"])
 async def test_hostile_text_never_becomes_markup(inside: httpx.AsyncClient, path: str, language: str) -> None:
     answer = await inside.get(path, params={"lang": language})
@@ -307,6 +320,23 @@ async def test_only_an_incident_that_waits_for_it_is_offered_for_repair(inside: 
     page = Markup((await inside.get("/incidents")).text)
     offered = [each for _, each in page.tags if each.get("data-intent") == "repair"]
     assert [(each["data-args"], each["data-service"]) for each in offered] == [('{"incident": "1"}', EVIL)]
+
+
+async def test_only_a_release_that_was_good_is_a_way_back(inside: httpx.AsyncClient) -> None:
+    page = Markup((await inside.get("/releases", params={"lang": "en"})).text)
+    offered = [each for _, each in page.tags if each.get("data-intent") == "rollback"]
+    assert [(each["data-args"], each["data-service"]) for each in offered] == [('{"target": "r2"}', EVIL)]
+    assert f"Roll back to {EVIL}?" in (offered[0]["data-confirm"] or "")
+
+
+async def test_the_audit_log_is_paged_and_asked_for_once(inside: httpx.AsyncClient, memory: Memory) -> None:
+    memory.count = 150
+    query = {"who": "Ada & Co", "job": "12", "before": "300", "lang": "en"}
+    answer = await inside.get("/audit", params=query)
+    assert memory.asked_for == [(101, "Ada & Co", 300, 12)]
+    links = [each["href"] or "" for tag, each in Markup(answer.text).tags if tag == "a" and "href" in each]
+    assert "/audit?who=Ada%20%26%20Co&job=12&before=101" in links
+    assert answer.text.count("<li>") >= 100
 
 
 async def test_what_may_not_be_seen_is_refused_in_the_daemons_words(

@@ -65,6 +65,7 @@ async function ask(button) {
 room.addEventListener('click', async (event) => {
   const button = event.target.closest('button[data-intent]');
   if (!button || button.disabled) return;
+  if (button.dataset.confirm && !window.confirm(button.dataset.confirm)) return;
   const answer = document.getElementById('answer');
   button.disabled = true;
   try {
