@@ -57,17 +57,22 @@ Harm = Callable[[asyncio.Task[int]], Awaitable[bool]]
 @dataclass(frozen=True)
 class Size:
     """How much: every `every`-th commit, so many random kills, machine-wide kills, and every `steps`-th step; of which
-    kinds, and from which commit on, so that several runs can share a sweep."""
+    kinds (on a server `on_server`), and from which commit on, so that several runs can share a sweep."""
 
     every: int
     random: int
     machine: int
     steps: int
     kinds: tuple[str, ...] = KINDS
+    on_server: tuple[str, ...] = KINDS
     first: int = 1
 
 
-SIZES = {"smoke": Size(100, 1, 1, 20), "default": Size(9, 24, 12, 3), "nightly": Size(1, 200, 60, 1)}
+SIZES = {
+    "smoke": Size(100, 1, 1, 20, on_server=("deploy",)),
+    "default": Size(9, 24, 12, 3),
+    "nightly": Size(1, 200, 60, 1),
+}
 
 
 @dataclass
@@ -295,7 +300,7 @@ def once(root: Path, **more: str) -> dict[str, str]:
 async def sweep(root: Path, tally: Tally, size: Size, database: str = "") -> None:
     """Before and after the commits of each kind of job, until a job has no commit of the number."""
     async with story(root, tally, database) as told:
-        for kind in size.kinds:
+        for kind in size.on_server if database else size.kinds:
             for number in itertools.count(size.first, size.every):
                 if not await both(told, root, kind, number):
                     print(f"{kind}: no commit {number}", file=sys.stderr)
@@ -423,15 +428,17 @@ def main() -> None:
     """Print the lines."""
     parser = lines.arguments(__doc__ or "")
     parser.add_argument("--only", default="", metavar="PREFIX", help="cases whose name begins like this")
-    parser.add_argument("--kinds", default=",".join(KINDS), help="of jobs, by commas")
+    parser.add_argument("--kinds", default="", help="of jobs, by commas; all of the size")
     parser.add_argument("--first", type=int, default=1, help="the first commit of a sweep")
     parser.add_argument("--every", type=int, default=0, help="every how many commits; 0: as the size says")
     options = parser.parse_args()
     size = SIZES[options.size]
-    kinds = tuple(options.kinds.split(","))
+    kinds = tuple(options.kinds.split(",")) if options.kinds else ()
     if unknown := set(kinds) - set(KINDS):
         parser.error(f"cannot kill jobs of the kind {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
-    size = replace(size, kinds=kinds, first=options.first, every=options.every or size.every)
+    size = replace(size, first=options.first, every=options.every or size.every)
+    if kinds:
+        size = replace(size, kinds=kinds, on_server=kinds)
     out = lines.Lines("kill")
     cases: dict[str, Callable[[Path, Tally], Awaitable[None]]] = {
         "sqlite/sweep": lambda root, tally: sweep(root, tally, size),
