@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
+import sqlalchemy as sa
 import structlog
 
 from regrow.channels.base import Address, Choice, Content, Incoming, Press, Pressed
@@ -29,7 +30,7 @@ from regrow.events import Events
 from regrow.inbox import Inbox
 from regrow.outbox import Outbox
 from regrow.secret import Secret
-from regrow.store import Store
+from regrow.store import Store, inbox
 from regrow.testing.feishu import FeishuEmulator, Message, Settings
 
 SRC = Path(__file__).resolve().parents[2] / "src"
@@ -93,6 +94,13 @@ class Bot:
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.channel.close()
         self.store.close()
+
+    async def nothing_waits(self) -> None:
+        """Wait until what was heard is written down as handled: who stops before that hears it again."""
+        waiting = sa.select(inbox.c.id).where(inbox.c.handled_at.is_(None))
+        async with asyncio.timeout(30):
+            while await self.store.row(waiting) is not None:
+                await asyncio.sleep(0.005)
 
     async def say(self, key: str, chat: str, text: str, *choices: Choice, reply_to: str = "", job: int = 1) -> None:
         await self.outbox.put(key, Address("feishu", chat, reply_to), Content(text, choices), job)
@@ -563,6 +571,7 @@ async def test_c19_what_was_said_while_the_process_was_away_is_found(feishu: Fei
     bot = await Bot(feishu, tmp_path / "db").start()
     await tom.say(tom.private(), "eins")
     await until(lambda: bot.heard, "the first message")
+    await bot.nothing_waits()
     await bot.stop()
     feishu.lose_next()
     await tom.say(tom.private(), "zwei")
