@@ -172,6 +172,9 @@ class Story:
         self.tally.kills += 1
         self.tally.jobs += 1
         self.tally.down += seen.refused + seen.cut
+        if machine:
+            # A job that had ended before everything died says nothing of when the service is back.
+            await eventually(self._is_up, "the service is up again")
         if machine and job is not None and await self._went_back(job):
             self.tally.went_back += 1
         elif job is None or not await self._well(job):
@@ -260,6 +263,11 @@ class Story:
             if self.world.config.read_text().count(wanted) != 1 or f'"{drains[0] * 1000:.0f}ms"' != value:
                 return False
         return job.status == "done" and service.state == "up" and (await self.world.version()) == job.result["version"]
+
+    async def _is_up(self) -> bool:
+        with contextlib.suppress(OSError):
+            return (await self.world.status()).services[0].state == "up" and bool(await self.world.version())
+        return False
 
     async def _went_back(self, job: Job) -> bool:
         """Whether the job was taken back by the fallback rule, and says truly what serves."""
