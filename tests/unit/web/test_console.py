@@ -112,7 +112,8 @@ class Memory:
         fields: dict[str, Any] = {"who": EVIL, "person": EVIL, "via": EVIL, "what": EVIL, "job": 12, "hash": EVIL}
         detail = {"intent": EVIL, "words": EVIL}
         ids = range(200, 200 - min(limit, self.count), -1)
-        return [types.AuditRow(id=each, at=1.0, detail=detail, **fields) for each in ids]
+        # Most rows say less than all that one may say.
+        return [types.AuditRow(id=each, at=1.0, detail=detail if each % 2 == 0 else {}, **fields) for each in ids]
 
     async def asking(self) -> list[types.Job]:
         return [await self.job(12)]
