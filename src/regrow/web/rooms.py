@@ -112,14 +112,16 @@ class Rooms:
             request, self._source.language, code, title, "said", hint=False, link=True, reason=str(error)
         )
 
-    async def _page(self, request: Request, template: str, **context: Any) -> Response:
-        return view.page(request, template, self._source.language, **context, **await self._state())
+    async def _page(self, request: Request, room: str, *, live: bool = True, **context: Any) -> Response:
+        """A page by its name, which is that of its template and of its heading's word; a live one follows the state."""
+        given = {"room": room, "live": live, **context, **await self._state()}
+        return view.page(request, f"{room}.html", self._source.language, **given)
 
     async def overview(self, request: Request) -> Response:
         """Everything at a glance."""
         return await self._page(
             request,
-            "overview.html",
+            "overview",
             asking=await self._soon(self._source.asking()),
             jobs=await self._soon(self._source.jobs(LAST_JOBS, "", "", None)),
         )
@@ -127,18 +129,19 @@ class Rooms:
     async def jobs(self, request: Request) -> Response:
         """One page of jobs."""
         kind, status = _one_of(request, "kind", get_args(Kind)), _one_of(request, "outcome", get_args(JobStatus))
-        found = list(await self._soon(self._source.jobs(JOBS_A_PAGE + 1, kind, status, _number(request, "before"))))
-        shown, more = found[:JOBS_A_PAGE], len(found) > JOBS_A_PAGE
+        found = await self._soon(self._source.jobs(JOBS_A_PAGE + 1, kind, status, _number(request, "before")))
+        first = _is_first(request)
         return await self._page(
             request,
-            "jobs.html",
-            jobs=shown,
+            "jobs",
+            live=first,
+            jobs=found[:JOBS_A_PAGE],
             kinds=get_args(Kind),
             statuses=get_args(JobStatus),
             kind=kind,
             outcome=status,
-            first="before" not in request.query_params,
-            older=shown[-1].id if more else None,
+            first=first,
+            older=_older(found, JOBS_A_PAGE),
         )
 
     async def incidents(self, request: Request) -> Response:
@@ -146,27 +149,37 @@ class Rooms:
         language = view.language_of(request, self._source.language)
         found = await self._soon(self._source.incidents(INCIDENTS_A_PAGE))
         titles = {one.id: say_fitting(language, f"incident.{one.kind}", cause=one.cause) for one in found}
-        return await self._page(request, "incidents.html", incidents=found, titles=titles, mendable=MENDED_BY_REPAIR)
+        return await self._page(request, "incidents", incidents=found, titles=titles, mendable=MENDED_BY_REPAIR)
 
     async def releases(self, request: Request) -> Response:
         """The releases of every service, the newest first."""
         found = await self._soon(self._source.releases())
-        return await self._page(request, "releases.html", services=found, ways_back=WAYS_BACK)
+        return await self._page(request, "releases", services=found, ways_back=WAYS_BACK)
 
     async def audit(self, request: Request) -> Response:
         """One page of the audit log, the newest row first."""
         who, job = request.query_params.get("who", "")[:_NAME], _number(request, "job")
-        rows = await self._soon(self._source.audit(ROWS_A_PAGE + 1, _number(request, "before"), who, job))
-        shown, more = list(rows)[:ROWS_A_PAGE], len(rows) > ROWS_A_PAGE
+        found = await self._soon(self._source.audit(ROWS_A_PAGE + 1, _number(request, "before"), who, job))
         return await self._page(
             request,
-            "audit.html",
-            audited=shown,
+            "audit",
+            live=False,
+            audited=found[:ROWS_A_PAGE],
             who=who,
             of_job=job,
-            first="before" not in request.query_params,
-            older=shown[-1].id if more else None,
+            first=_is_first(request),
+            older=_older(found, ROWS_A_PAGE),
         )
+
+
+def _is_first(request: Request) -> bool:
+    """Whether this is the page with the newest."""
+    return "before" not in request.query_params
+
+
+def _older(found: Sequence[Job] | Sequence[AuditRow], size: int) -> int | None:
+    """What the next page is before, of rows that were asked for with one more than a page has; None on the last."""
+    return found[size - 1].id if len(found) > size else None
 
 
 def _one_of(request: Request, name: str, known: Sequence[str]) -> str:
