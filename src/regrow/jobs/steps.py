@@ -369,10 +369,10 @@ async def switch(work: Work) -> Outcome:
 async def _lost_with_its_supervisor(work: Work) -> bool:
     """Whether the candidate is gone because its supervisor died too: then nothing is said against the release."""
     status = await work.care.service.status()
-    copies = (status.active, status.standby, status.candidate)
-    if any(copy and copy.token == work.token for copy in copies) or await _has_served(work):
+    if work.facts.get("supervisor") in {None, status.supervisor_pid}:
         return False
-    return work.facts.get("supervisor") not in {None, status.supervisor_pid}
+    copies = (status.active, status.standby, status.candidate)
+    return not any(copy and copy.token == work.token for copy in copies) and await _pin(work, status) is None
 
 
 async def _has_served(work: Work) -> bool:
